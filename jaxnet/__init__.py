@@ -1,0 +1,1 @@
+"""jaxnet: neural networks from first principles in JAX."""
