@@ -177,7 +177,7 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
 
     start = state._replace(key=key), jnp.array(True)
     (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
-    epoch = {name: values.astype(totals.dtype) @ totals / totals.sum() for name, values in metrics.items()}
+    epoch = {name: (v.astype(totals.dtype) * totals).sum() / totals.sum() for name, v in metrics.items()}
     return state, epoch | {"gradient_norm": metrics["gradient_norm"].max(), "finite": finite}
 
 

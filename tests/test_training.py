@@ -102,7 +102,7 @@ def test_history():
 def test_regression_has_no_accuracy():
     net = jaxnet.MLP((2, 3, 1), ("tanh", "identity"))
     result = jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=OPTIMIZER, epochs=2, batch_size=None)
-    assert set(result.history) == {"cost", "gradient_norm"}
+    assert isinstance(result, jaxnet.FitResult) and set(result.history) == {"cost", "gradient_norm"}
 
 
 def test_first_entry_of_a_full_batch_history_is_the_start():
