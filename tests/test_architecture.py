@@ -17,6 +17,7 @@ ORDER = (  # a module may import only modules above it
     "precision",
     "validation",
     "network",
+    "per_example",
     "training",
     "data",
 )
