@@ -4,6 +4,7 @@ Pure functions on pytrees: `forward` and a hand-written `backward` that read lik
 autodiff, and the training loop around them.
 """
 
+from jaxnet import parallel as parallel
 from jaxnet.labels import accuracy as accuracy
 from jaxnet.labels import one_hot as one_hot
 from jaxnet.network import MLP as MLP

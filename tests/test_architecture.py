@@ -18,6 +18,7 @@ ORDER = (  # a module may import only modules above it
     "validation",
     "network",
     "per_example",
+    "parallel",
     "training",
     "data",
 )
