@@ -18,6 +18,8 @@ from jaxnet.network import value_and_grad as value_and_grad
 from jaxnet.per_example import clipped_grads as clipped_grads
 from jaxnet.per_example import per_example_grads as per_example_grads
 from jaxnet.per_example import per_example_norms as per_example_norms
+from jaxnet.sweep import SweepResult as SweepResult
+from jaxnet.sweep import sweep as sweep
 from jaxnet.training import FitResult as FitResult
 from jaxnet.training import NotFiniteError as NotFiniteError
 from jaxnet.training import TrainState as TrainState

@@ -146,6 +146,14 @@ class Plan:
     mesh: Mesh | None = None
 
 
+def start(plan: Plan, state: TrainState) -> Run:
+    """The bookkeeping of a run that begins at a state."""
+    dtype = jax.tree.leaves(state.params)[0].dtype
+    unknown, zero, yes = jnp.array(jnp.inf, dtype), jnp.int32(0), jnp.array(True)
+    best_params = None if plan.patience is None else state.params
+    return Run(state, best_params, unknown, zero, unknown, zero, finite=yes, running=yes)
+
+
 def _select(condition, new, old):
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
@@ -312,7 +320,8 @@ def fit(
         check.params_of(net.sizes, params)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), place(params))
     state = TrainState(params, optimizer.init(params), jnp.int32(0), run_key)
-    return _train(plan, place(_start(plan, state, dtype)), data, validation_data, epochs, progress, callbacks)
+    run = jax.tree.map(jnp.copy, start(plan, state))  # buffers of its own: a chunk takes them, the caller keeps its
+    return _train(plan, place(run), data, validation_data, epochs, progress, callbacks)
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
@@ -325,13 +334,6 @@ def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
         X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lacking)]) for array in (X, Y, weights))
     X, Y = jax.device_put((X, Y), parallel.columns(mesh))
     return Data(X, Y, place(weights))
-
-
-def _start(plan: Plan, state: TrainState, dtype) -> Run:
-    unknown, zero, yes = jnp.array(jnp.inf, dtype), jnp.int32(0), jnp.array(True)
-    best_params = None if plan.patience is None else state.params
-    run = Run(state, best_params, unknown, zero, unknown, zero, finite=yes, running=yes)
-    return jax.tree.map(jnp.copy, run)  # buffers of its own: a chunk takes them all, and the caller keeps its params
 
 
 def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> FitResult:

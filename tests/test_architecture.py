@@ -20,6 +20,7 @@ ORDER = (  # a module may import only modules above it
     "per_example",
     "parallel",
     "training",
+    "sweep",
     "data",
 )
 ALONE = ("verify",)  # knows pytrees and functions, imports nothing else of jaxnet
