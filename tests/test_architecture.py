@@ -11,15 +11,18 @@ import jaxnet
 
 ROOT = Path(__file__).parent.parent
 ORDER = (  # a module may import only modules above it
+    "interrupts",
+    "shuffle",
     "activations",
     "losses",
-    "labels",
     "precision",
     "validation",
+    "labels",
     "network",
     "per_example",
     "parallel",
     "training",
+    "fitting",
     "sweep",
     "data",
 )

@@ -47,7 +47,7 @@ def test_a_member_that_diverges_harms_nobody():
     assert_trees_close(
         jax.tree.map(lambda leaf: leaf[3], result.params), jax.tree.map(lambda leaf: leaf[0], alone.params), 1e-5
     )
-    assert result.best != 2 and result.score[2] == np.inf
+    assert isinstance(result, jaxnet.SweepResult) and result.best != 2 and result.score[2] == np.inf
     rows = result.table().splitlines()
     assert len(rows) == 6 and rows[-1].split() == ["1e+09", "he", "1", "inf", "inf", "1"]
 
