@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import parallel
+from jaxnet import fitting, parallel
 from tests import cases
 from tests.comparison import assert_trees_close
 
