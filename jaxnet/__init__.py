@@ -1,1 +1,23 @@
-"""jaxnet: neural networks from first principles in JAX."""
+"""jaxnet: neural networks from first principles in JAX.
+
+Pure functions on pytrees: `forward` and a hand-written `backward` that read like the formulas, proved against
+autodiff, and the training loop around them.
+"""
+
+from jaxnet.labels import accuracy as accuracy
+from jaxnet.labels import one_hot as one_hot
+from jaxnet.network import MLP as MLP
+from jaxnet.network import Layer as Layer
+from jaxnet.network import backward as backward
+from jaxnet.network import cost as cost
+from jaxnet.network import forward as forward
+from jaxnet.network import init as init
+from jaxnet.network import predict as predict
+from jaxnet.network import value_and_grad as value_and_grad
+from jaxnet.training import FitResult as FitResult
+from jaxnet.training import NotFiniteError as NotFiniteError
+from jaxnet.training import TrainState as TrainState
+from jaxnet.training import fit as fit
+from jaxnet.training import train_step as train_step
+
+__version__ = "0.1.0"

@@ -1,0 +1,133 @@
+"""Activation functions g and their derivatives g', side by side.
+
+Legend: Z is a layer's linear part, A = g(Z); both (n, m). A derivative is given both and uses the cheaper,
+so that backward can often forget Z. Every g here returns finite values and slopes at |Z| = 1e4 in float32.
+
+Source: the lecture notes, section 5 (functions) and section 7 (derivatives).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LEAK = 0.01  # leaky_relu's slope for Z < 0, as in jax.nn and PyTorch
+
+
+def identity(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = Z: the output of a regression."""
+    return Z
+
+
+def identity_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = 1."""
+    return jnp.ones_like(Z)
+
+
+def sigmoid(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = 1 / (1 + e^-Z), in (0, 1): the output of a binary classification."""
+    return jax.lax.logistic(Z)
+
+
+def sigmoid_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = A (1 - A)."""
+    return A * (1 - A)
+
+
+def tanh(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = (e^Z - e^-Z) / (e^Z + e^-Z), in (-1, 1)."""
+    return jnp.tanh(Z)
+
+
+def tanh_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = 1 - A²."""
+    return 1 - A * A
+
+
+def relu(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = max(0, Z); a NaN stays a NaN."""
+    return jnp.where(Z <= 0, 0, Z)
+
+
+def relu_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = 1 where Z > 0, else 0. At Z = 0, which the notes call undefined, it is 0 (as jax.nn.relu)."""
+    return jnp.where(A > 0, 1, jnp.zeros_like(A))
+
+
+def leaky_relu(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = Z where Z >= 0, else 0.01 Z."""
+    return jnp.where(Z >= 0, Z, LEAK * Z)
+
+
+def leaky_relu_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = 1 where Z >= 0, else 0.01. At Z = 0 it is 1 (as jax.nn.leaky_relu)."""
+    return jnp.where(Z >= 0, 1, jnp.full_like(Z, LEAK))
+
+
+def softplus(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = ln(1 + e^Z), a smooth relu."""
+    return jnp.logaddexp(Z, 0)
+
+
+def softplus_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = σ(Z) = 1 - e^-A."""
+    return -jnp.expm1(-A)
+
+
+def gelu(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = Z Φ(Z) with the normal distribution Φ: the exact form (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    return Z * _normal_cdf(Z)
+
+
+def gelu_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = Φ(Z) + Z φ(Z), where φ = Φ' is the normal density."""
+    return _normal_cdf(Z) + Z * _normal_density(Z)
+
+
+def silu(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z) = Z σ(Z), also called swish."""
+    return Z * sigmoid(Z)
+
+
+def silu_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g' = σ(Z) + A (1 - σ(Z))."""
+    S = sigmoid(Z)
+    return S + A * (1 - S)
+
+
+def softmax(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """g(Z)_k = e^Z_k / Σ_j e^Z_j within each column. For the output layer only: no unit has a slope of its own,
+    and with cross-entropy the whole of it is ∂ℓ/∂Z = A - Y (losses.py)."""
+    return jax.nn.softmax(Z, axis=0)
+
+
+def _normal_cdf(Z):
+    return 0.5 * jax.lax.erfc(-Z * 0.5**0.5)
+
+
+def _normal_density(Z):
+    return jnp.exp(-0.5 * Z * Z) * (2 * jnp.pi) ** -0.5
+
+
+class Activation(NamedTuple):
+    """An activation function and its derivative: A = apply(Z), g'(Z) = derivative(Z, A)."""
+
+    apply: Callable[[Array], Array]
+    derivative: Callable[[Array, Array], Array] | None
+
+
+IDENTITY = Activation(identity, identity_derivative)
+
+ACTIVATIONS = {
+    "identity": IDENTITY,
+    "sigmoid": Activation(sigmoid, sigmoid_derivative),
+    "tanh": Activation(tanh, tanh_derivative),
+    "relu": Activation(relu, relu_derivative),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_derivative),
+    "softplus": Activation(softplus, softplus_derivative),
+    "gelu": Activation(gelu, gelu_derivative),
+    "silu": Activation(silu, silu_derivative),
+    "softmax": Activation(softmax, None),
+}

@@ -1,0 +1,381 @@
+"""What comes through the public door: every check, and every message that a bad input gets.
+
+A message names the argument, what came, what was expected, and the mend. Checks of names, shapes and dtypes run
+where a function is traced, so they cost nothing under `jit`; checks of values run once, on the host, in `fit`.
+
+Legend: X (n_x, m) and Y (n_y, m) hold examples as columns; sizes = (n_x, ..., n_y).
+"""
+
+import difflib
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.activations import ACTIVATIONS
+from jaxnet.losses import LOSSES
+from jaxnet.precision import PRECISIONS
+
+CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
+DEVICES = ("cpu", "gpu", "tpu")
+
+
+# Names and numbers
+
+
+def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
+    """Return the name if it is one of the choices; else raise with the choices and the nearest of them."""
+    choices = tuple(choices)
+    if isinstance(name, str) and name in choices:
+        return name
+    near = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+
+
+def positive(argument: str, value: Any) -> float:
+    """Return the value as a float if it is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+        raise ValueError(f"{argument} is {value!r}; expected a finite number above 0")
+    return float(value)
+
+
+def count(argument: str, value: Any, least: int = 1) -> int:
+    """Return the value as an int if it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{argument} is {value!r}; expected an integer of at least {least}")
+    return int(value)
+
+
+def device(name: str | None) -> jax.Device | None:
+    """Return the first device of that kind, or None for JAX's default; an absent one is an error, never a CPU."""
+    if name is None:
+        return None
+    choice("device", name, DEVICES)
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError as error:
+        present = sorted({d.platform for d in jax.devices()})
+        raise ValueError(
+            f"device is {name!r}, but JAX finds only {', '.join(present)}; install the matching extra"
+            ' (pip install "jaxnet[cuda13]" or "jaxnet[tpu]") or leave device=None'
+        ) from error
+
+
+def float_dtype(argument: str, dtype: Any) -> np.dtype:
+    """Return the dtype if it is a real floating one that JAX will keep as it is."""
+    dtype = jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{argument} is {dtype}; expected a floating dtype such as float32")
+    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+        raise ValueError(
+            f"{argument} is float64, but 64-bit is off in JAX, which would round to float32 in silence;"
+            ' turn it on with jax.config.update("jax_enable_x64", True) or `with jax.enable_x64(True):`'
+        )
+    return dtype
+
+
+# The network
+
+
+def network(sizes: Any, activations: Any, loss: str | None) -> tuple[tuple[int, ...], tuple[str, ...], str]:
+    """Return sizes, activations and loss as the tuples and the name that an MLP keeps; loss None is filled in."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
+        raise ValueError(
+            f"sizes is {sizes!r}; expected the width of the input and of every layer, such as (2, 4, 1):"
+            " at least two numbers"
+        )
+    for position, size in enumerate(sizes):
+        count(f"sizes[{position}]", size)
+    if isinstance(activations, str) or not isinstance(activations, Sequence):
+        raise ValueError(f"activations is {activations!r}; expected one name per layer, such as ('tanh', 'sigmoid')")
+    if len(activations) != len(sizes) - 1:
+        raise ValueError(
+            f"activations has {len(activations)} names but sizes {tuple(sizes)} make {len(sizes) - 1} layers"
+            " (the input is not counted); give one activation per layer"
+        )
+    for position, name in enumerate(activations):
+        choice(f"activations[{position}]", name, ACTIVATIONS)
+    if "softmax" in activations[:-1]:
+        raise ValueError(
+            f"activations[{activations.index('softmax')}] is 'softmax' in a hidden layer; it is for the output"
+            " only: use 'relu' or 'tanh' there"
+        )
+    output, n_y = activations[-1], sizes[-1]
+    if output == "softmax" and n_y == 1:
+        raise ValueError(
+            "softmax with one output is always 1; for two classes use 'sigmoid' with one output, or two outputs"
+        )
+    if loss is None:
+        loss = "cross_entropy" if output in CROSS_ENTROPY_OUTPUTS else "squared_error"
+    choice("loss", loss, LOSSES)
+    if loss == "cross_entropy" and output not in CROSS_ENTROPY_OUTPUTS:
+        raise ValueError(
+            f"loss is 'cross_entropy' with output activation {output!r}; cross-entropy needs probabilities:"
+            " end with 'sigmoid' or 'softmax', or use loss='squared_error'"
+        )
+    if loss == "squared_error" and output == "softmax":
+        raise ValueError(
+            "loss is 'squared_error' with a softmax output; use loss='cross_entropy', or another output activation"
+        )
+    return tuple(int(n) for n in sizes), tuple(activations), loss
+
+
+def init_scheme(scheme: Any, choices: Iterable[str]) -> str | float:
+    """Return the scheme: one of the names, or a positive float (the s of the notes' randn * s)."""
+    if isinstance(scheme, numbers.Real) and not isinstance(scheme, bool):
+        return positive("scheme", scheme)
+    return choice("scheme", scheme, choices)
+
+
+def params_of(sizes: tuple[int, ...], params: Any) -> None:
+    """Refuse params that are not one (W, b) per layer, W (n, n_prev) and b (n, 1), of one dtype."""
+    if not isinstance(params, tuple) or len(params) != len(sizes) - 1:
+        came = f"{len(params)} layers" if isinstance(params, tuple) else type(params).__name__
+        raise ValueError(
+            f"params is {came}; expected a tuple of {len(sizes) - 1} Layer(W, b) for sizes {sizes}, as init returns"
+        )
+    dtypes = {}
+    for position, (layer, n_prev, n) in enumerate(zip(params, sizes[:-1], sizes[1:], strict=True)):
+        for name, leaf, expected in zip(("W", "b"), layer, ((n, n_prev), (n, 1)), strict=True):
+            if jnp.shape(leaf) != expected:
+                raise ValueError(
+                    f"params[{position}].{name} has shape {jnp.shape(leaf)}; expected {expected} for sizes {sizes}"
+                )
+            dtypes[f"params[{position}].{name}"] = jnp.result_type(leaf)
+    first, *others = dtypes
+    for other in others:
+        if dtypes[other] != dtypes[first]:
+            raise TypeError(f"{other} is {dtypes[other]} but {first} is {dtypes[first]}; cast the params to one dtype")
+
+
+def inputs(sizes: tuple[int, ...], params: Any, X: Any) -> None:
+    """Refuse an X that is not (n_x, m), or whose dtype is not that of the params."""
+    params_of(sizes, params)
+    _columns("X", X, sizes[0], "n_x")
+    if jnp.result_type(X) != jnp.result_type(params[0][0]):
+        raise TypeError(
+            f"X is {jnp.result_type(X)} but params are {jnp.result_type(params[0][0])}; cast one to the other's"
+            " dtype (nothing is promoted in silence)"
+        )
+
+
+def targets(sizes: tuple[int, ...], X: Any, Y: Any, weights: Any) -> None:
+    """Refuse a Y that is not (n_y, m) or weights that are not (m,), for the m examples of X."""
+    m = jnp.shape(X)[1]
+    _columns("Y", Y, sizes[-1], "n_y")
+    if jnp.shape(Y)[1] != m:
+        raise ValueError(f"Y has {jnp.shape(Y)[1]} examples but X has {m}; X and Y need as many columns")
+    if weights is not None and jnp.shape(weights) != (m,):
+        raise ValueError(f"weights has shape {jnp.shape(weights)}; expected ({m},), one number an example")
+
+
+def output_derivative(sizes: tuple[int, ...], params: Any, cache: Any, dZ: Any) -> None:
+    """Refuse a dZ that has not the shape of Z[L] in the cache, or a cache of another network."""
+    params_of(sizes, params)
+    widths = tuple(jnp.shape(activity.A)[0] for activity in cache)
+    if widths != sizes:
+        raise ValueError(f"cache holds layers of widths {widths}; expected {sizes}: pass forward's cache of this net")
+    if jnp.shape(dZ) != jnp.shape(cache[-1].Z):
+        raise ValueError(f"dZ has shape {jnp.shape(dZ)}; expected {jnp.shape(cache[-1].Z)}, the shape of Z[L]")
+
+
+def _columns(argument: str, array: Any, rows: int, symbol: str) -> None:
+    """Refuse an array that is not (rows, m) with m > 0, naming the reading that would fit."""
+    shape = jnp.shape(array)
+    expected = f"({symbol}={rows}, m): one example a column"
+    if len(shape) == 1:
+        fits = "one_hot(labels, n_classes)" if symbol == "n_y" and rows > 1 else f"{argument}.reshape({rows}, -1)"
+        raise ValueError(f"{argument} has shape {shape}; expected {expected}; use {fits}")
+    if len(shape) != 2:
+        raise ValueError(f"{argument} has shape {shape}; expected {expected}")
+    if shape[1] == 0 or shape[0] == 0:
+        raise ValueError(f"{argument} is empty, its shape is {shape}; expected {expected}")
+    if shape[0] != rows:
+        turned = shape[1] == rows
+        hint = f"; it reads as {shape[0]} examples in rows: pass {argument}.T" if turned else ""
+        raise ValueError(f"{argument} has shape {shape}; expected {expected}{hint}")
+
+
+# Values, on the host
+
+
+def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
+    """Return the values as a finite NumPy array of that dtype, or raise naming what stands in the way and where."""
+    if hasattr(values, "toarray"):
+        raise TypeError(f"{argument} is sparse ({type(values).__name__}); expected a dense array: {argument}.toarray()")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{argument} is ragged: its rows differ in length; expected a rectangular array") from error
+    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+        raise TypeError(f"{argument} has dtype {array.dtype}; expected real numbers: encode text and categories first")
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{argument} is complex ({array.dtype}); expected real numbers: pass real and imaginary parts")
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        _first_bad(
+            argument,
+            array,
+            ~np.isfinite(array.astype(np.float64)),
+            "expected finite numbers: clean or impute",
+        )
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    _first_bad(argument, array, ~np.isfinite(cast.astype(np.float64)), f"it overflows {dtype}: rescale {argument}")
+    return cast
+
+
+def _first_bad(argument: str, array: np.ndarray, bad: np.ndarray, mend: str) -> None:
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = f"row {where[0]}, column {where[1]}" if len(where) == 2 else f"position {where}"
+        raise ValueError(f"{argument} holds {array[where]} at {place} ({bad.sum()} such); {mend}")
+
+
+def class_targets(output: str, Y: np.ndarray, argument: str = "Y") -> None:
+    """Refuse targets that are no probabilities: outside [0, 1], or for softmax not summing to one per example."""
+    bad = (Y < 0) | (Y > 1)
+    _first_bad(argument, Y, bad, "expected targets from 0 to 1: number two classes 0 and 1, or use one_hot")
+    one_hot = Y.shape[0] > 1 and ((Y == 0) | (Y == 1)).all() and (Y.sum(axis=0) == 1).all()
+    if output == "softmax":
+        sums = Y.sum(axis=0, dtype=np.float64)
+        off = np.flatnonzero(np.abs(sums - 1) > 1e-2 if Y.dtype.itemsize < 4 else np.abs(sums - 1) > 1e-5)
+        if off.size:
+            raise ValueError(
+                f"{argument}[:, {off[0]}] sums to {sums[off[0]]:g}; expected class probabilities that sum to 1 in"
+                " every column, such as one_hot(labels, n_classes)"
+            )
+    elif one_hot and Y.shape[1] > 1:
+        raise ValueError(
+            f"{argument} is one-hot over {Y.shape[0]} classes but the output is 'sigmoid', which treats them as"
+            " independent; end the network with 'softmax'"
+        )
+
+
+def several_classes(output: str, Y: np.ndarray, Y_validation: np.ndarray | None) -> None:
+    """Refuse hard class targets of which all are the same class, or a validation class that training lacks."""
+    if Y.shape[1] < 2 or not ((Y == 0) | (Y == 1)).all():
+        return
+    present = _classes(output, Y)
+    if len(present) == 1 and (output == "softmax" or Y.shape[0] == 1):
+        raise ValueError(f"Y holds one class only ({present[0]}); expected at least two classes to tell apart")
+    if Y_validation is not None:
+        unseen = np.setdiff1d(_classes(output, Y_validation), present)
+        if unseen.size and (output == "softmax" or Y.shape[0] == 1):
+            raise ValueError(
+                f"class {unseen[0]} is in the validation targets but not in Y; split so that training sees every class"
+            )
+
+
+def _classes(output: str, Y: np.ndarray) -> np.ndarray:
+    return np.unique(Y.argmax(axis=0) if Y.shape[0] > 1 else (Y[0] > 0.5).astype(int))
+
+
+def example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
+    """Return the weights as a NumPy vector that is finite, nowhere negative and somewhere positive."""
+    weights = host_array("weights", weights, dtype)
+    _first_bad("weights", weights, weights < 0, "expected weights of at least 0")
+    if not weights.any():
+        raise ValueError("weights are all 0; expected at least one example that counts")
+    return weights
+
+
+def dataset(net: Any, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> tuple:
+    """Return X, Y, weights and the validation pair as NumPy arrays of that dtype, all of them fit for net.
+
+    The net is an MLP: its sizes, activations and loss are read.
+    """
+    X, Y, weights = _examples(net, X, Y, weights, dtype)
+    if validation is not None:
+        if not isinstance(validation, tuple) or len(validation) != 2:
+            raise ValueError(f"validation is a {type(validation).__name__}; expected a tuple (X, Y)")
+        *validation, _ = _examples(net, *validation, None, dtype, "validation ")
+        validation = tuple(validation)
+    if net.loss == "cross_entropy":
+        several_classes(net.activations[-1], Y, validation[1] if validation else None)
+    return X, Y, weights, validation
+
+
+def _examples(net: Any, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
+    X, Y = host_array(of + "X", X, dtype), host_array(of + "Y", Y, dtype)
+    _columns(of + "X", X, net.sizes[0], "n_x")
+    targets(net.sizes, X, Y, None)
+    if weights is not None:
+        weights = example_weights(weights, dtype)
+        targets(net.sizes, X, Y, weights)
+    if net.loss == "cross_entropy":
+        class_targets(net.activations[-1], Y, of + "Y")
+    return X, Y, weights
+
+
+def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
+    """Return the dtype to train in: float64 if asked for, else the params', else X's if floating, else float32.
+
+    JAX with 64-bit off knows no float64, so float64 data is then trained in float32.
+    """
+    if precision == "float64":
+        return jnp.dtype("float64")
+    came = jax.tree.leaves(params)[0].dtype if jax.tree.leaves(params) else getattr(X, "dtype", np.dtype("float32"))
+    came = jnp.dtype(jax.dtypes.canonicalize_dtype(came))
+    return came if jnp.issubdtype(came, jnp.floating) else jnp.dtype("float32")
+
+
+def batches(batch_size: int | None, m: int) -> int | None:
+    """Return the batch size if it is None (full batch) or from 1 to m."""
+    if batch_size is None:
+        return None
+    count("batch_size", batch_size)
+    if batch_size > m:
+        raise ValueError(
+            f"batch_size is {batch_size} but X has {m} examples; pass batch_size=None for full-batch gradient"
+            f" descent, or at most {m}"
+        )
+    return int(batch_size)
+
+
+def precision(name: str) -> str:
+    """Return the name of a precision policy; "float64" is refused where JAX would round it."""
+    choice("precision", name, PRECISIONS)
+    if name == "float64":
+        float_dtype("precision", jnp.float64)
+    return name
+
+
+def gradient_transformation(optimizer: Any) -> Any:
+    """Return the optimizer if it has optax's (init, update)."""
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise TypeError(
+            f"optimizer is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
+            " optax.adam(1e-3)"
+        )
+    return optimizer
+
+
+def epochs(epochs: int, steps: int | None, batch_size: int | None) -> int:
+    """Return the number of epochs; for full batches `steps` is another name for it."""
+    if steps is None:
+        return count("epochs", epochs)
+    if batch_size is not None:
+        raise ValueError(f"steps is {steps} with batch_size {batch_size}; steps is for batch_size=None: give epochs")
+    return count("steps", steps)
+
+
+def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
+    """Refuse a patience without validation data, or a patience or tol out of range."""
+    if patience is not None:
+        count("patience", patience)
+        if validation is None:
+            raise ValueError("patience needs a validation cost to watch; give validation=(X, Y)")
+    if tol is not None:
+        positive("tol", tol)
+
+
+def key(key: Any) -> None:
+    """Refuse what is no single JAX random key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
+    raw = getattr(key, "dtype", None) == np.uint32 and key.shape == jax.random.PRNGKey(0).shape
+    if not (typed or raw):
+        raise TypeError(f"key is {key!r}; expected one JAX random key, such as jax.random.key(0)")
