@@ -119,7 +119,9 @@ def scalar_loss(problem: Problem) -> Callable:
 
 def by_jaxnet(problem: Problem):
     """jaxnet.verify in its default settings."""
-    return check_gradients(problem.loss, problem.gradient, problem.params, *problem.args, **problem.kwargs, raise_=False)
+    return check_gradients(
+        problem.loss, problem.gradient, problem.params, *problem.args, **problem.kwargs, raise_=False
+    )
 
 
 # ---------------------------------------------------------------- the peers
@@ -222,9 +224,7 @@ CHECKERS = (
     Checker("jaxnet.verify f64", by_jaxnet, "float64", "leaf, coordinate, cause"),
     Checker("check_grads f32", by_check_grads, "float32", "-"),
     Checker("check_grads f64", by_check_grads, "float64", "-"),
-    Checker(
-        "gradcheck slow f64", lambda p: by_gradcheck(p, False), "float64", "input", "torch", most_parameters=1_000
-    ),
+    Checker("gradcheck slow f64", lambda p: by_gradcheck(p, False), "float64", "input", "torch", most_parameters=1_000),
     Checker("gradcheck fast f64", lambda p: by_gradcheck(p, True), "float64", "input", "torch"),
     Checker("autograd f64", by_autograd, "float64", "argument", "autograd"),
     Checker("classroom formula f64", by_classroom_formula, "float64", "-", most_parameters=1_000),

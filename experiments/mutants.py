@@ -425,9 +425,7 @@ mutant(
     activation_derivative=only(2, lambda h, Z, A: jnp.ones_like(Z), tanh_derivative),
     **AT_SQUARE,
 )
-mutant(
-    "g_prime_twice", [W1, B1], r"g(\[1\])?'[^.]*twice", activation_derivative=lambda h, Z, A: (1 - A * A) ** 2
-)
+mutant("g_prime_twice", [W1, B1], r"g(\[1\])?'[^.]*twice", activation_derivative=lambda h, Z, A: (1 - A * A) ** 2)
 mutant(
     "g_prime_of_layer_below",
     [W2, B2],
