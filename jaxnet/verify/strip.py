@@ -57,7 +57,7 @@ def is_own_rule(equation) -> bool:
 def opaque_operations(jaxpr) -> list[str]:
     """The names of operations in `jaxpr`, at any depth, that hide their inside."""
     found: dict[str, None] = {}
-    for equation in _equations(jaxpr):
+    for equation in equations(jaxpr):
         if equation.primitive.name in OPAQUE or "custom_call" in equation.primitive.name:
             found[equation.primitive.name] = None
     return list(found)
@@ -65,10 +65,10 @@ def opaque_operations(jaxpr) -> list[str]:
 
 def operations(jaxpr) -> set[str]:
     """The names of all operations in `jaxpr`, at any depth."""
-    return {equation.primitive.name for equation in _equations(jaxpr)}
+    return {equation.primitive.name for equation in equations(jaxpr)}
 
 
-def _equations(jaxpr):
+def equations(jaxpr):
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in jaxpr.eqns:
         yield equation
@@ -77,7 +77,7 @@ def _equations(jaxpr):
         for parameter in equation.params.values():
             for part in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
                 if isinstance(part, (ClosedJaxpr, Jaxpr)):
-                    yield from _equations(part)
+                    yield from equations(part)
 
 
 def _source(jaxpr) -> str:
