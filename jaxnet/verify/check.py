@@ -19,6 +19,7 @@ from jaxnet.verify.noise import FAIL, WARN, Noise, largest, noise_of, norm, rati
 from jaxnet.verify.relations import relations
 from jaxnet.verify.report import GradientMismatch, LeafReport, Report, Statement, TreeMismatch
 from jaxnet.verify.rounding import OwnRounding
+from jaxnet.verify.strip import used_inputs
 from jaxnet.verify.tree import is_frozen, wide
 from jaxnet.verify.witnesses import Problem, direction, inner_product, quiet
 
@@ -158,6 +159,7 @@ class Finding:
     note: str | None = None
     worst: tuple[int, ...] | None = None
     frozen: bool = False
+    unused: bool = False
     variants: dict = field(default_factory=dict)
 
     @property
@@ -254,6 +256,8 @@ class Check:
             if set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"}:
                 self.require_finite_value()
                 return False
+        for f, used in zip(self.findings, used_inputs(problem.trace.jaxpr), strict=False):
+            f.unused = not used
         value, own, draws = self.own_precision()
         value64 = self.double_precision(own)
         self.require_finite(value, value64)
@@ -281,8 +285,6 @@ class Check:
                 draws[i].append((norm(gap), largest(gap)))
         for f, a in zip(self.findings, base, strict=True):
             f.a = a
-        worst = max((ratio(f.noise.norm, 1.0) for f in self.findings), default=0.0)
-        del worst
         said = f"loss {value:.6g}; gradient taken, and at {DRAWS} inputs one rounding away"
         self.statements.append(Statement(name, said, time.perf_counter() - begun))
         return value, base, draws
@@ -371,7 +373,7 @@ class Check:
         scores.update({k: float("inf") for k, v in f.variants.items() if v is None or v.shape != f.r.shape})
         f.variant = max(scores, key=lambda k: scores[k]) if scores["eager"] <= FAIL else "eager"
         f.score = scores[f.variant]
-        if f.variant != "eager" and f.score > FAIL and f.variant in ("jit", "vmap"):
+        if f.variant != "eager" and f.score > FAIL and f.cause is None:
             f.cause = f"wrong only under {f.variant}: the eager call is right"
             f.g = f.variants[f.variant]
         self.grade(f)
@@ -402,8 +404,10 @@ class Check:
             f.verdict = "FAIL"
         elif f.r.size == 0:
             f.verdict, f.note = "INCONCLUSIVE", "the leaf has no entries"
+        elif f.unused:
+            f.verdict, f.note = "PASS", "the loss does not use this leaf, and its gradient is exactly zero"
         elif size == 0.0:
-            f.verdict, f.note = "INCONCLUSIVE", "the true gradient is exactly zero here (dead, saturated or unused)"
+            f.verdict, f.note = "INCONCLUSIVE", "the true gradient is exactly zero here (dead or saturated)"
         elif resolution(f.r, f.noise) >= 1.0:
             f.verdict = "INCONCLUSIVE"
             f.note = "the true gradient is below the noise: a zero would have passed" + self._why_noisy(f)
@@ -735,7 +739,7 @@ class Check:
             worst_index=tuple(int(k) for k in at),
             manual=_item(f.g[tuple(at)]),
             reference=_item(f.r[tuple(at)]),
-            resolution=resolution(f.r, f.noise),
+            resolution=0.0 if f.unused else resolution(f.r, f.noise),
         )
 
 

@@ -88,12 +88,17 @@ class Diagnosis:
     def run(self):
         """Leaf by leaf, then together."""
         wrong = [i for i, f in enumerate(self.findings) if f.wrong]
-        together = self.told_already(wrong) or self.one_factor(wrong)
+        told = self.told_already(wrong)
+        if told is not None:
+            return told, None
+        together = self.one_factor(wrong)
         if together is None:
             for i in wrong:
                 if self.findings[i].cause is None:
                     self.findings[i].cause = self.leaf(i)
-            together = self.reversed_order(wrong)
+            swapped = self.reversed_order(wrong)
+            if swapped is not None:
+                return swapped, None
         return self.story(wrong, together)
 
     def told_already(self, wrong) -> str | None:
@@ -490,7 +495,7 @@ def _cast_dtypes(trace) -> set[str]:
 
 
 def _kind(text: str) -> str:
-    return text.split(":")[0].split("(")[0].strip()
+    return text.split(":")[0].split("(")[0].split(" in ")[0].strip()
 
 
 def _joined(parts) -> str:

@@ -221,10 +221,12 @@ class Float64(Reader):
         return self.function(primal_of(equation))(*inputs)
 
 
-class Rounded(Reader):
-    """The same program with each rounded result times (1 ± u), signs at random: what its formula can promise.
+class Rounded(Float64):
+    """Float64 with each result times (1 ± u), signs at random, u of a lower precision: what the formula can promise.
 
-    Loops count as one operation: a sum that a scan accumulates naively gets no excuse from here.
+    This is the rounding that remains when every operation is exact but for its last bit. Loops count as one operation,
+    and casts are not followed: a sum that a scan accumulates naively in float32, or a product of operands cast to
+    bfloat16, gets no excuse from here.
     """
 
     # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16) and no rounding of the formula.
@@ -236,16 +238,21 @@ class Rounded(Reader):
 
     def __init__(self, seed, unit):
         super().__init__()
-        self.seed, self.unit, self.count = seed, unit, itertools.count()
+        self.seed, self.unit, self.count, self.depth = seed, unit, itertools.count(), 0
 
-    def inner(self, parameter):
-        """Loop bodies are left as they are."""
-        return parameter
+    def step(self, equation, inputs) -> list:
+        """One equation; inside loops and branches nothing is rounded."""
+        loop = equation.primitive.name in {"scan", "while", "cond"}
+        self.depth += loop
+        try:
+            return super().step(equation, inputs)
+        finally:
+            self.depth -= loop
 
     def apply(self, equation, inputs) -> list:
         """One equation, then one rounding."""
         outs = super().apply(equation, inputs)
-        if equation.primitive.name in self.EXACT:
+        if equation.primitive.name in self.EXACT or self.depth:
             return outs
         return [self.rounded(out) for out in outs]
 
@@ -283,10 +290,8 @@ class Tilted(Float64):
         if not real:
             return super().apply(equation, inputs)
         if name in {"gt", "ge", "lt", "le"}:
-            x, y = inputs
-            side = lax.gt(x + self.nudge(x, y), y + jnp.zeros_like(x)) if x.shape == y.shape else None
-            if side is None:
-                return super().apply(equation, inputs)
+            x, y = jnp.broadcast_arrays(*inputs)  # literals stay scalars in a jaxpr
+            side = lax.gt(x + self.nudge(x, y), y)
             return [side if name in {"gt", "ge"} else lax.bitwise_not(side)]
         if name in {"max", "min"}:
             x, y = jnp.broadcast_arrays(*inputs)

@@ -26,7 +26,7 @@ class _Watching(Rounded):
 
     def apply(self, equation, inputs):
         outs = super().apply(equation, inputs)
-        if equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
+        if not self.depth and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
             before = jnp.maximum(jnp.max(jnp.abs(inputs[0])), jnp.max(jnp.abs(inputs[1])))
             after = jnp.max(jnp.abs(outs[0]))
             self.places.append(place_of(equation))
@@ -53,19 +53,20 @@ class OwnRounding:
 
         def shaken(inputs, seed, unit):
             reader = _Watching(seed, unit)
-            outs = reader.function(self.trace)(*inputs)
+            outs = reader.function(self.trace)(*[reader.cast(x) for x in inputs])
             self.places = reader.places
             return outs, reader.loss
 
         run = jax.jit(shaken)
-        base, loss = run(self.inputs, np.uint32(self.seed), np.float32(0.0))
-        self.loss = [float(x) for x in loss]
-        base = [wide(x) for x in base]
-        found = [(0.0, 0.0)] * len(base)
-        for draw in range(DRAWS):
-            moved, _ = run(self.inputs, np.uint32(self.seed + 1 + draw), np.float32(self.unit))
-            gaps = [wide(m) - b for m, b in zip(moved, base, strict=True)]
-            found = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(found, gaps, strict=True)]
+        with jax.enable_x64(True):
+            base, loss = run(self.inputs, np.uint32(self.seed), np.float64(0.0))
+            self.loss = [float(x) for x in loss]
+            base = [wide(x) for x in base]
+            found = [(0.0, 0.0)] * len(base)
+            for draw in range(DRAWS):
+                moved, _ = run(self.inputs, np.uint32(self.seed + 1 + draw), np.float64(self.unit))
+                gaps = [wide(m) - b for m, b in zip(moved, base, strict=True)]
+                found = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(found, gaps, strict=True)]
         return found
 
     def exact(self) -> list[np.ndarray] | None:
