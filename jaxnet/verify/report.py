@@ -109,10 +109,13 @@ class TreeMismatch(GradientMismatch, ValueError):
 
 def _text(report: Report) -> str:
     head = f"{report.verdict}  {len(report.leaves)} leaves, {report.seconds:.1f} s, seed {report.seed}"
-    widths = _widths(report)
-    lines = [head, _row(("leaf", "shape", "norm", "rel.err", "x noise", "worst: manual / reference", "verdict"), widths)]
-    for leaf in report.leaves.values():
-        lines += _rows(leaf, widths)
+    lines = [head]
+    if report.leaves:
+        first = min(max(len(leaf.path) for leaf in report.leaves.values()), 13)
+        columns = ("leaf".ljust(first), "shape", "norm", "rel.err", "x noise", "worst", "manual", "referen.", "")
+        lines.append(_row(columns, first))
+        for leaf in report.leaves.values():
+            lines += _rows(leaf, first)
     lines += _resolution(report)
     if report.cause:
         lines += ["", *wrap(report.cause)]
@@ -127,32 +130,25 @@ def _text(report: Report) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _widths(report: Report) -> tuple[int, ...]:
-    paths = max([len(leaf.path) for leaf in report.leaves.values()] + [4])
-    shapes = max([len(_shape(leaf.shape)) for leaf in report.leaves.values()] + [5])
-    return (min(paths, 16), min(shapes, 11), 7, 7, 7, 18, 4)
-
-
-def _rows(leaf: LeafReport, widths) -> list[str]:
-    worst = "" if leaf.worst_index is None else f"{_index(leaf.worst_index)}"
-    verdict = {"INCONCLUSIVE": "????", "FROZEN": "----"}.get(leaf.verdict, leaf.verdict)
-    cells = (leaf.path, _shape(leaf.shape), _number(leaf.norm), _number(leaf.relative_error), _number(leaf.score), worst, verdict)
-    lines = [] if len(leaf.path) <= widths[0] else [leaf.path[:WIDTH]]
-    cells = cells if not lines else ("", *cells[1:])
-    lines.append(_row(cells, widths))
-    if leaf.verdict == "FAIL" and leaf.worst_index is not None:
-        lines.append(f"  manual {_number(leaf.manual, 9)}   reference {_number(leaf.reference, 9)}")
+def _rows(leaf: LeafReport, first: int) -> list[str]:
+    mark = {"INCONCLUSIVE": "????", "FROZEN": "----"}.get(leaf.verdict, leaf.verdict)
+    numbers = [_number(x) for x in (leaf.norm, leaf.relative_error, leaf.score)]
+    if leaf.verdict == "FROZEN":
+        numbers = [numbers[0], "", ""]
+    values = [_number(x, 4) if not isinstance(x, complex) else _number(x) for x in (leaf.manual, leaf.reference)]
+    lines = [leaf.path[:WIDTH]] if len(leaf.path) > first else []
+    path = "" if lines else leaf.path
+    lines.append(_row((path, _shape(leaf.shape), *numbers, _index(leaf.worst_index), *values, mark), first))
     for text in (leaf.cause, leaf.note):
         if text:
             lines += wrap(text, "  ")
     return lines
 
 
-def _row(cells, widths) -> str:
-    path, shape, *numbers, worst, verdict = cells
-    row = f"{path:<{widths[0]}} {shape:<{widths[1]}}"
-    row += "".join(f" {n:>{w}}" for n, w in zip(numbers, widths[2:5], strict=True))
-    return f"{row}  {worst[: widths[5]]:<{widths[5]}} {verdict}"[:WIDTH]
+def _row(cells, first: int) -> str:
+    path, shape, size, relative, score, worst, manual, reference, verdict = cells
+    numbers = f"{size:>7} {relative:>7} {score:>7}"
+    return f"{path:<{first}} {shape:<9} {numbers} {worst:<10}{manual:>9} {reference:>9} {verdict}"[:WIDTH]
 
 
 def _resolution(report: Report) -> list[str]:

@@ -20,13 +20,13 @@ DRAWS = 3
 class _Watching(Rounded):
     """Rounded, and for each subtraction how much smaller the result is than what went in."""
 
-    def __init__(self, key, unit):
-        super().__init__(key, unit)
+    def __init__(self, seed, unit):
+        super().__init__(seed, unit)
         self.places, self.loss = [], []
 
     def apply(self, equation, inputs):
         outs = super().apply(equation, inputs)
-        if equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
+        if not self.depth and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
             before = jnp.maximum(jnp.max(jnp.abs(inputs[0])), jnp.max(jnp.abs(inputs[1])))
             after = jnp.max(jnp.abs(outs[0]))
             self.places.append(place_of(equation))
@@ -38,30 +38,36 @@ class OwnRounding:
     """The rounding of the gradient as written, leaf by leaf, and the same formula in float64."""
 
     def __init__(self, problem, manual, seed: int):
-        """Traces the gradient; `traceable` is false where that fails."""
+        """Traces the gradient; `traceable` is false where that fails. Nothing is run yet."""
         self.trace = manual.trace()
         self.traceable = self.trace is not None
         if not self.traceable:
             return
         self.inputs = [*problem.own(problem.params.values), *problem.given.values]
-        unit = min(problem.units)
-        places: list[str] = []
+        self.unit, self.seed = min(problem.units), seed
+        self.places: list[str] = []
+        self.loss: list[float] = []
+
+    def noise(self) -> list[tuple[float, float]]:
+        """Norm and largest entry of the rounding of each leaf."""
 
         def shaken(inputs, seed, unit):
-            reader = _Watching(jax.random.key(seed), unit)
-            outs = reader.function(self.trace)(*inputs)
-            places[:] = reader.places
+            reader = _Watching(seed, unit)
+            outs = reader.function(self.trace)(*[reader.cast(x) for x in inputs])
+            self.places = reader.places
             return outs, reader.loss
 
         run = jax.jit(shaken)
-        base, loss = run(self.inputs, np.uint32(seed), np.float32(0.0))
-        self.places, self.loss = places, [float(x) for x in loss]
-        base = [wide(x) for x in base]
-        self.noise = [(0.0, 0.0)] * len(base)
-        for draw in range(DRAWS):
-            moved, _ = run(self.inputs, np.uint32(seed + 1 + draw), np.float32(unit))
-            gaps = [wide(m) - b for m, b in zip(moved, base, strict=True)]
-            self.noise = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(self.noise, gaps, strict=True)]
+        with jax.enable_x64(True):
+            base, loss = run(self.inputs, np.uint32(self.seed), np.float64(0.0))
+            self.loss = [float(x) for x in loss]
+            base = [wide(x) for x in base]
+            found = [(0.0, 0.0)] * len(base)
+            for draw in range(DRAWS):
+                moved, _ = run(self.inputs, np.uint32(self.seed + 1 + draw), np.float64(self.unit))
+                gaps = [wide(m) - b for m, b in zip(moved, base, strict=True)]
+                found = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(found, gaps, strict=True)]
+        return found
 
     def exact(self) -> list[np.ndarray] | None:
         """The user's own gradient evaluated in float64."""

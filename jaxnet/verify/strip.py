@@ -7,7 +7,7 @@ out. JAX's own (relu at 0, logaddexp in the tails) are deliberate and stay.
 import os
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 JAX = os.path.dirname(jax.__file__) + os.sep
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -36,8 +36,10 @@ def rule_name(equation) -> str:
     source = _source(primal_of(equation).jaxpr)
     name, _, place = source.partition(" at ")
     if place.startswith(JAX):  # jax.custom_vjp(jnp.sin): the rule is the user's, the function is not
-        name, _, place = f"{name} at {_rule_source(equation) or place}".partition(" at ")
-        place = place.rpartition(" at ")[2]
+        place = _rule_source(equation).rpartition(" at ")[2] or place
+    if place.startswith(JAX):  # the rule by defjvps: its lambdas are the user's
+        users = [f for f in _reachable(equation.params.get("jvp_jaxpr_fun")) if not _code_in_jax(f)]
+        place = f"{users[0].__code__.co_filename}:{users[0].__code__.co_firstlineno}" if users else place
     return f"{name} ({os.path.basename(place)})" if place else name or "?"
 
 
@@ -57,7 +59,7 @@ def is_own_rule(equation) -> bool:
 def opaque_operations(jaxpr) -> list[str]:
     """The names of operations in `jaxpr`, at any depth, that hide their inside."""
     found: dict[str, None] = {}
-    for equation in _equations(jaxpr):
+    for equation in equations(jaxpr):
         if equation.primitive.name in OPAQUE or "custom_call" in equation.primitive.name:
             found[equation.primitive.name] = None
     return list(found)
@@ -65,10 +67,27 @@ def opaque_operations(jaxpr) -> list[str]:
 
 def operations(jaxpr) -> set[str]:
     """The names of all operations in `jaxpr`, at any depth."""
-    return {equation.primitive.name for equation in _equations(jaxpr)}
+    return {equation.primitive.name for equation in equations(jaxpr)}
 
 
-def _equations(jaxpr):
+def used_inputs(jaxpr: Jaxpr, outputs=None) -> list[bool]:
+    """Which inputs of `jaxpr` any of its outputs depends on, jitted parts looked through."""
+    live = {v for v, wanted in zip(jaxpr.outvars, outputs or [True] * len(jaxpr.outvars), strict=True) if wanted and _is_var(v)}
+    for equation in reversed(jaxpr.eqns):
+        wanted = [v in live for v in equation.outvars]
+        if not any(wanted):
+            continue
+        inside = equation.params.get("jaxpr") if equation.primitive.name in ("jit", "pjit") else None
+        needed = used_inputs(inside.jaxpr, wanted) if inside is not None else [True] * len(equation.invars)
+        live.update(v for v, n in zip(equation.invars, needed, strict=True) if n and _is_var(v))
+    return [v in live for v in jaxpr.invars]
+
+
+def _is_var(atom) -> bool:
+    return not isinstance(atom, Literal)
+
+
+def equations(jaxpr):
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in jaxpr.eqns:
         yield equation
@@ -77,7 +96,7 @@ def _equations(jaxpr):
         for parameter in equation.params.values():
             for part in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
                 if isinstance(part, (ClosedJaxpr, Jaxpr)):
-                    yield from _equations(part)
+                    yield from equations(part)
 
 
 def _source(jaxpr) -> str:

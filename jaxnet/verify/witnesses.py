@@ -12,12 +12,13 @@ For a complex leaf the gradient is JAX's: dJ = Re(Σ g v) for a step v.
 """
 
 import contextlib
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.interpret import Complex, Float64, NotReadable, Reader, Tilted, is_float
+from jaxnet.verify.interpret import Complex, Float64, NotReadable, Reader, Tilted, is_float, toss
 from jaxnet.verify.strip import opaque_operations, operations
 from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
 
@@ -132,15 +133,14 @@ class Problem:
 
     @staticmethod
     def _shaken(tree, seed, shake):
-        key, count = jax.random.key(seed), iter(range(10**9))
+        count = itertools.count()
 
         def one(x):
             dtype = jnp.result_type(x)
             if not (is_float(dtype) or jnp.issubdtype(dtype, jnp.complexfloating)):
                 return x
             x = jnp.asarray(x)
-            bits = jax.random.bits(jax.random.fold_in(key, next(count)), x.shape, np.uint8)
-            sign = 1 - 2 * (bits & np.uint8(1)).astype(jnp.finfo(dtype).dtype)
+            sign = toss(x.shape, seed, next(count)).astype(jnp.finfo(dtype).dtype)
             # 2u: the smallest factor that always changes a number.
             step = shake.astype(sign.dtype) * np.asarray(2 * unit_roundoff(dtype), sign.dtype)
             return x * (1 + step * sign).astype(x.dtype)
@@ -159,8 +159,8 @@ class Problem:
 
             return gradient
 
-        values = self.params.values if values is None else values
         with jax.enable_x64(True):
+            values = [Float64().cast(jnp.asarray(v)) for v in (self.params.values if values is None else values)]
             value, grads = self.compiled("double", build)(values, self.given.values if given is None else given)
             return float(value), [np.asarray(g) for g in grads]
 
@@ -231,7 +231,7 @@ class Problem:
 
         def build():
             def gradient(values, given, side, seed, width):
-                reader = Tilted(jax.random.key(seed), side, width)
+                reader = Tilted(seed, side, width)
                 values = [reader.cast(v) for v in values]
                 return jax.grad(lambda v: self.evaluate(reader, v, given))(values)
 
