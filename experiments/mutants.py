@@ -469,12 +469,12 @@ mutant(
 )
 
 # The activation in dW.
-mutant("Z_for_A", [W2], r"Z\[1\]", dW=only(2, lambda h, dZ: dZ @ h.Z[1].T / h.m, dW))
-mutant("A_of_own_layer", [W2], r"A\[2\]", dW=only(2, lambda h, dZ: dZ @ h.A[2].T / h.m, dW))
+mutant("Z_for_A", [W2], r"Z\[1\]|another activation", dW=only(2, lambda h, dZ: dZ @ h.Z[1].T / h.m, dW))
+mutant("A_of_own_layer", [W2], r"A\[2\]|another activation", dW=only(2, lambda h, dZ: dZ @ h.A[2].T / h.m, dW))
 mutant(
     "X_for_A1",
     [W2],
-    r"\bX\b|A\[0\]",
+    r"\bX\b|A\[0\]|another activation",
     needs=("equal widths",),
     dW=only(2, lambda h, dZ: dZ @ h.A[0].T / h.m, dW),
     **AT_SQUARE,

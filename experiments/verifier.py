@@ -85,7 +85,7 @@ def run(config: Config) -> Result:
             if count % 100 == 99:
                 jax.clear_caches()  # thousands of compiled programs would fill the memory
     timing = seconds_at_two_million(config)
-    targets = judge(rows, timing, config)
+    targets = judge(rows, timing)
     table = tabulate(asked, rows, timing)
     print("\n".join(["", *table, "", *target_lines(targets)]))
     return Result(
@@ -230,7 +230,7 @@ def seconds_at_two_million(config: Config) -> dict:
 # ---------------------------------------------------------------- the targets
 
 
-def judge(rows, timing, config: Config) -> dict:
+def judge(rows, timing) -> dict:
     """The acceptance targets of VERIFIER.md, section 5: held or not, with what was found."""
     ours = [row for row in rows if row.checker.startswith("jaxnet")]
     bugs = [row for row in ours if row.kind == "mutant" and MUTANTS[row.case].visible]
