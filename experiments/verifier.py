@@ -210,7 +210,7 @@ def seconds_at_two_million(config: Config) -> dict:
         return {}
     checker = CHECKERS[0]
     gradients = {"right": CORRECT} | {
-        name: MUTANTS[name].gradient for name in ("W_for_W_transposed", "x_1.001", "A_of_own_layer", "dW_transposed")
+        name: MUTANTS[name].gradient for name in ("x_1.001", "W_for_W_transposed", "A_of_previous_batch", "one_hot_off_by_one")
     }
     point = large_square(jax.random.key(config.seed))
     seconds = collections.defaultdict(list)
