@@ -6,7 +6,26 @@
 Knows pytrees and functions only, and imports nothing else of jaxnet. Read check.py first.
 """
 
-from jaxnet.verify.check import check_gradients, check_vjp
-from jaxnet.verify.report import GradientMismatch, LeafReport, Report
+import importlib
 
-__all__ = ["GradientMismatch", "LeafReport", "Report", "check_gradients", "check_vjp"]
+_HOMES = {
+    "check_gradients": "check",
+    "check_vjp": "check",
+    "GradientMismatch": "report",
+    "LeafReport": "report",
+    "Report": "report",
+    "TreeMismatch": "report",
+}
+__all__ = ["GradientMismatch", "LeafReport", "Report", "TreeMismatch", "check_gradients", "check_vjp"]
+
+
+def __getattr__(name: str):
+    """The public names, imported on first use: the pytest plugin lives here and must not load JAX into every session."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -79,4 +79,8 @@ def _literal(leaf) -> str:
         return f"...  # {array.dtype}{list(array.shape)}, too large to write out".replace("...  #", "None  #")
     numbers = array.astype(np.float64).tolist() if array.dtype.kind in "fV" else array.tolist()
     text = f"np.array({numbers!r}).reshape({array.shape})".replace("nan", "np.nan").replace("inf", "np.inf")
-    return f"jax.numpy.asarray({text}, {str(array.dtype)!r})" if isinstance(leaf, jax.Array) else f"{text}.astype({str(array.dtype)!r})"
+    return (
+        f"jax.numpy.asarray({text}, {str(array.dtype)!r})"
+        if isinstance(leaf, jax.Array)
+        else f"{text}.astype({str(array.dtype)!r})"
+    )

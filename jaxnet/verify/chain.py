@@ -132,7 +132,9 @@ def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E
     found = {}
     for place, at in places.items():
         if at is not None and at.shape == seen.dA[l].shape:
-            found[f"The ratio matches g[{l}]'({place}) / g[{l}]'(Z[{l}]): {place} in place of Z[{l}]."] = seen.dA[l] * derivative(at)
+            found[f"The ratio matches g[{l}]'({place}) / g[{l}]'(Z[{l}]): {place} in place of Z[{l}]."] = seen.dA[
+                l
+            ] * derivative(at)
     above = _output(seen, L, evidence, k) if l + 1 == L else _activation(seen, l + 1)
     if above is not None and above != own:
         other = "sigmoid" if above == "softmax" else above

@@ -25,7 +25,13 @@ class _Branches(Reader):
         if name in {"select_n", "cond"} and inputs[0].size and place_of(equation):
             which = inputs[0].astype(np.int32)
             self.places.append(place_of(equation))
-            self.taken.append((jnp.min(which), jnp.max(which), len(inputs) - 1 if name == "select_n" else len(equation.params["branches"])))
+            self.taken.append(
+                (
+                    jnp.min(which),
+                    jnp.max(which),
+                    len(inputs) - 1 if name == "select_n" else len(equation.params["branches"]),
+                )
+            )
         return super().step(equation, inputs)
 
 
@@ -52,6 +58,10 @@ def branches_not_taken(problem, manual) -> list[str]:
         count = max(s[1] for s in seen if isinstance(s, tuple))
         missing = [i for i in range(count) if i not in seen]
         if missing:
-            what = {0: "false", 1: "true"}.get(missing[0], f"number {missing[0]}") if count == 2 else f"number {missing[0]}"
+            what = (
+                {0: "false", 1: "true"}.get(missing[0], f"number {missing[0]}")
+                if count == 2
+                else f"number {missing[0]}"
+            )
             lines.append(f"the branch at {place} was never {what} on these inputs; a bug in it cannot be seen")
     return lines

@@ -9,13 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxnet.verify.batch import Batch, find_batch, restricted
+from jaxnet.verify.batch import Batch, candidates, find_batch, restricted
 from jaxnet.verify.chain import explain
 from jaxnet.verify.layers import Dense, find_layers, start_of_error
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.strip import operations
-from jaxnet.verify.tree import wide
+from jaxnet.verify.tree import called, wide
 
 FEW = 8  # so many wrong entries can be listed
 SWEPT = 16  # single examples that are tried one by one
@@ -35,7 +35,9 @@ class Diagnosis:
     def __init__(self, problem, manual, findings, rng):
         """Nothing is run yet."""
         self.problem, self.manual, self.findings, self.rng = problem, manual, findings, rng
-        self.layers: list[Dense] | None = find_layers(problem.params.names, [np.shape(v) for v in problem.params.values])
+        self.layers: list[Dense] | None = find_layers(
+            problem.params.names, [np.shape(v) for v in problem.params.values]
+        )
 
     # ---- evidence ----------------------------------------------------------------------------------------------------
     @cached_property
@@ -48,10 +50,9 @@ class Diagnosis:
         """Another batch size, with the manual and the true gradient there."""
         if self.batch is None:
             return None
-        m = max(self.batch.m // 2, 1) if self.batch.m > 3 else self.batch.m - 1
+        m = self.batch.half_m
         with contextlib.suppress(Exception):  # a gradient that insists on its batch size
-            smaller, given = self.batch.smaller(m)
-            return m, self._manual_at(given), smaller.double()[1]
+            return m, self._manual_at(self.batch.take(np.arange(m))), self.batch.half.double()[1]
         return None
 
     @cached_property
@@ -63,15 +64,10 @@ class Diagnosis:
             return [_wide(x) for x in self.manual.eager(values).leaves], self.problem.double(values)[1]
         return None
 
-    @cached_property
-    def single(self):
-        """The problem on one example: compiled once, asked for several."""
-        return restricted(self.problem, self.batch.take([0]))
-
     def example(self, k: int) -> tuple[list, list]:
         """Manual and true gradient of example k alone."""
         given = self.batch.take([k])
-        return self._manual_at(given), self.single.double(given=given)[1]
+        return self._manual_at(given), self.batch.single.double(given=given)[1]
 
     def _manual_at(self, given):
         return [_wide(x) for x in self.manual.eager(given=given).leaves]
@@ -115,7 +111,7 @@ class Diagnosis:
         if self.layers is None:
             if together:
                 return together, None
-            lines = [f"{self.findings[i].path}: {text}." for i, text in named.items()]
+            lines = [f"{called(self.findings[i].path)}: {text}." for i, text in named.items()]
             return " ".join(lines) or None, None
         starts = start_of_error(self.layers, set(wrong))
         if not starts:
@@ -135,7 +131,12 @@ class Diagnosis:
                 sentences += [f"{self._name(i)}: {named[i]}." for i in leaves]
                 continue
             if None not in told:
-                sentences.append(self._start(kind, number, wrong) + " " + _joined(f"{self._name(i)}: {named[i]}" for i in leaves) + ".")
+                sentences.append(
+                    self._start(kind, number, wrong)
+                    + " "
+                    + _joined(f"{self._name(i)}: {named[i]}" for i in leaves)
+                    + "."
+                )
                 continue
             for i in leaves:  # half a name for one dZ is no name
                 if kind == "dZ":
@@ -152,11 +153,17 @@ class Diagnosis:
     def _start(self, kind, number, wrong) -> str:
         """The error starts at ...; above is right; below follows."""
         layer = self.layers[number - 1]
-        above = f" dZ[{number + 1}] is right;" if number < len(self.layers) and not set(self.layers[number].leaves) & set(wrong) else ""
+        above = (
+            f" dZ[{number + 1}] is right;"
+            if number < len(self.layers) and not set(self.layers[number].leaves) & set(wrong)
+            else ""
+        )
         if kind == "dZ":
             follows = [f"dW[{number}]", f"db[{number}]"]
             below = [n for n in range(1, number) if set(self.layers[n - 1].leaves) & set(wrong)]
-            rest = f" and the layer{'s' if len(below) > 1 else ''} below ({', '.join(map(str, below))})" if below else ""
+            rest = (
+                f" and the layer{'s' if len(below) > 1 else ''} below ({', '.join(map(str, below))})" if below else ""
+            )
             return f"The error starts at dZ[{number}];{above} {' and '.join(follows)}{rest} follow from it."
         if kind == "dW":
             right = f"; db[{number}] is right, so dZ[{number}] is" if layer.b is not None else ""
@@ -176,13 +183,13 @@ class Diagnosis:
                 return f"dW[{number}]"
             if i == layer.b:
                 return f"db[{number}]"
-        return self.findings[i].path
+        return called(self.findings[i].path)
 
     # ---- one leaf ----------------------------------------------------------------------------------------------------
     def leaf(self, i: int) -> str | None:
         """The cause that a leaf shows by itself."""
         f = self.findings[i]
-        if f.g is None or f.r is None:
+        if f.raw is None or f.r is None:
             return None
         if np.shape(f.g) != np.shape(f.r):
             return _shape_cause(f.g, f.r)
@@ -190,9 +197,20 @@ class Diagnosis:
             return self.not_finite(f)
         if largest(f.g) == 0.0:
             return "the leaf is zero: frozen, or never filled in"
-        for test in (self.factor, self.transposed, self.another_leaf, self.few_entries, self.regulariser,
-                     self.precision, self.clipped_entries, self.row_or_column, self.wrong_axis, self.example_left_out,
-                     self.extra_examples):
+        for test in (
+            self.conjugate,
+            self.factor,
+            self.transposed,
+            self.another_leaf,
+            self.few_entries,
+            self.regulariser,
+            self.precision,
+            self.clipped_entries,
+            self.row_or_column,
+            self.wrong_axis,
+            self.example_left_out,
+            self.extra_examples,
+        ):
             text = test(i, f)
             if text:
                 return text
@@ -209,7 +227,11 @@ class Diagnosis:
         text = f"NaN or Inf in {int(bad.sum())} of {bad.size} entries, first at [{first}]"
         if self.batch is not None and self.batch.m <= 64:
             with contextlib.suppress(Exception):
-                guilty = [k for k in range(self.batch.m) if not all(np.isfinite(x).all() for x in self._manual_at(self.batch.take([k])))]
+                guilty = [
+                    k
+                    for k in range(self.batch.m)
+                    if not all(np.isfinite(x).all() for x in self._manual_at(self.batch.take([k])))
+                ]
                 if 0 < len(guilty) <= 3:
                     text += f"; it comes from example {', '.join(map(str, guilty))} alone"
         return text
@@ -220,31 +242,41 @@ class Diagnosis:
         if alpha is None or f.r.size < 2:
             return None
         n = self._units(i)
-        return self.explained_factor(alpha, self.tolerance(f), n, lambda g, r: self._alpha(g[i], r[i], self.tolerance(f)))
+        return self.explained_factor(
+            alpha, self.tolerance(f), n, lambda g, r: self._alpha(g[i], r[i], self.tolerance(f))
+        )
 
     def explained_factor(self, alpha, tolerance, n, again) -> str | None:
         """The name of a factor α; `again(manual, true)` measures it on other evidence."""
-        second = self.second
-        m = self.batch.m if self.batch is not None else None
-        if second is not None:
-            alpha2 = again(second[1], second[2])
+        if self.may_follow_the_batch(alpha, tolerance, n):
+            if self.batch is None or self.second is None:
+                return None
+            m, (m2, g2, r2) = self.batch.m, self.second
+            alpha2 = again(g2, r2)
             if alpha2 is None:
                 return None
-            names = [(name, value(m), value(second[0])) for name, value in _factors(n, self.batch.total)]
+            names = [(name, value(m), value(m2)) for name, value in _factors(n, self.batch.total)]
             fits = [name for name, a, a2 in names if _near(alpha, a, tolerance) and _near(alpha2, a2, tolerance)]
             if len(fits) == 1:
                 return fits[0].replace("{m}", str(m))
             if fits or not _near(alpha, alpha2, tolerance):
                 return None
-        elif self.moved is not None:
-            alpha2 = again(*self.moved)
-            if alpha2 is None or not _near(alpha, alpha2, 4 * tolerance):
-                return None
-        else:
+        elif self.moved is None or not _near(alpha, again(*self.moved) or np.nan, 4 * tolerance):
             return None
         if _near(alpha, -1.0, tolerance):
             return "the sign is wrong (factor -1)"
-        return f"a constant factor {alpha:.4g}"
+        return f"a factor {alpha:.4g} on every entry"
+
+    def may_follow_the_batch(self, alpha, tolerance, n) -> bool:
+        """Whether a factor could be made of m, or of m and n: then only another batch size can tell."""
+        sizes = {m for _, m in candidates(self.problem)}
+        return any(_near(alpha, f(m), max(tolerance, 1e-6)) for m in sizes for _, f in _factors(n, "mean"))
+
+    def conjugate(self, i, f) -> str | None:
+        """g = conj(r): the other convention."""
+        if np.iscomplexobj(f.r) and self._equal(f.g, np.conj(f.r), f) and largest(f.r.imag) > 16 * f.noise.entry:
+            return "the complex conjugate of JAX's gradient (its convention is dJ = Re(Σ g v))"
+        return None
 
     def transposed(self, i, f) -> str | None:
         """g = rᵀ on a square leaf."""
@@ -255,8 +287,14 @@ class Diagnosis:
     def another_leaf(self, i, f) -> str | None:
         """g = the true gradient of another leaf."""
         for j, other in enumerate(self.findings):
-            if j != i and other.r is not None and other.r.shape == f.r.shape and f.r.size > 1 and self._equal(f.g, other.r, other):
-                return f"it equals the gradient of another leaf, {other.path}"
+            if (
+                j != i
+                and other.r is not None
+                and other.r.shape == f.r.shape
+                and f.r.size > 1
+                and self._equal(f.g, other.r, other)
+            ):
+                return f"it equals the gradient of another leaf, {called(other.path)}"
         return None
 
     def few_entries(self, i, f) -> str | None:
@@ -306,7 +344,11 @@ class Diagnosis:
     def clipped_entries(self, i, f) -> str | None:
         """g = r clipped entry by entry."""
         top = largest(f.g)
-        if np.iscomplexobj(f.g) or int((np.abs(f.g) == top).sum()) < 2 or not self._equal(f.g, np.clip(f.r, -top, top), f):
+        if (
+            np.iscomplexobj(f.g)
+            or int((np.abs(f.g) == top).sum()) < 2
+            or not self._equal(f.g, np.clip(f.r, -top, top), f)
+        ):
             return None
         return f"clipped: it equals the true gradient with entries cut off at ±{top:.4g}"
 
@@ -315,7 +357,9 @@ class Diagnosis:
         if f.r.ndim != 2 or min(f.r.shape) < 3:
             return None
         for axis, word in ((1, "row"), (0, "column")):
-            factors = np.sum(f.g * np.conj(f.r), axis=axis, keepdims=True) / np.maximum(np.sum(np.abs(f.r) ** 2, axis=axis, keepdims=True), 1e-300)
+            factors = np.sum(f.g * np.conj(f.r), axis=axis, keepdims=True) / np.maximum(
+                np.sum(np.abs(f.r) ** 2, axis=axis, keepdims=True), 1e-300
+            )
             if self._equal(f.g, factors * f.r, f):
                 plain = np.real(factors.ravel())
                 return f"a factor for each {word}: {', '.join(f'{x:.3g}' for x in plain[:6])}{', ...' if plain.size > 6 else ''}"
@@ -351,9 +395,7 @@ class Diagnosis:
         ignored = self.ignored
         if not ignored:
             return None
-        given = self.batch.take(np.arange(self.batch.m))
         doubled = self.batch.take([*range(self.batch.m), *ignored])
-        del given
         alone = restricted(self.problem, doubled)
         if norm(alone.double()[1][i] - f.r) > 16 * f.noise.norm:
             return None
@@ -373,20 +415,19 @@ class Diagnosis:
         for k in dict.fromkeys([m - 1, m - 2, 0, *range(min(m, SWEPT))]):
             if not 0 <= k < m:
                 continue
-            order = [j for j in range(m) if j != k]
-            other = self.problem.double(given=self.batch.take([*order, order[0] if k else order[-1]]))[0]
-            # Example k replaced by a copy of itself changes nothing; left out, an ignored one does not either.
             without = self._without(k)
-            if without is not None and abs(without - base) <= 1e-9 * abs(base):
+            if abs(without - base) <= 1e-9 * abs(base):
                 found.append(k)
-            del other
         return sorted(found)
 
-    def _without(self, k):
+    def _without(self, k) -> float:
         keep = [j for j in range(self.batch.m) if j != k]
-        if not hasattr(self, "_shorter"):
-            self._shorter = restricted(self.problem, self.batch.take(keep))
-        return self._shorter.double(given=self.batch.take(keep))[0]
+        return self.one_fewer.double(given=self.batch.take(keep))[0]
+
+    @cached_property
+    def one_fewer(self):
+        """The problem on all examples but one."""
+        return restricted(self.problem, self.batch.take(np.arange(self.batch.m - 1)))
 
     # ---- all leaves --------------------------------------------------------------------------------------------------
     def one_factor(self, wrong) -> str | None:
@@ -422,11 +463,19 @@ class Diagnosis:
         for i in wrong:
             f = self.findings[i]
             for j, other in enumerate(self.findings):
-                if f.comparable and j != i and other.r is not None and other.r.shape == f.g.shape and self._equal(f.g, other.r, other):
+                if (
+                    f.comparable
+                    and j != i
+                    and other.r is not None
+                    and other.r.shape == f.g.shape
+                    and self._equal(f.g, other.r, other)
+                ):
                     source[i] = j
         if len(source) < 2 or set(source) != set(wrong) or set(source.values()) != set(wrong):
             return None
-        names = ", ".join(f"{self.findings[i].path} holds {self.findings[j].path}'s" for i, j in list(source.items())[:4])
+        names = ", ".join(
+            f"{self.findings[i].path} holds {self.findings[j].path}'s" for i, j in list(source.items())[:4]
+        )
         return f"The leaves are swapped, in another order: {names}."
 
     # ---- arithmetic --------------------------------------------------------------------------------------------------

@@ -76,8 +76,7 @@ def slope(value, x: list[np.ndarray], leaf: int, v: np.ndarray, level: float) ->
     # One-sided quotients lose more to rounding: use the rung above the best one, extrapolated once.
     k = max(at - 1, 0)
     right, left = (
-        (FACTOR * f[k + 1] / steps[k + 1] - f[k] / steps[k]) / (FACTOR - 1)
-        for f in (ahead, [-b for b in behind])
+        (FACTOR * f[k + 1] / steps[k + 1] - f[k] / steps[k]) / (FACTOR - 1) for f in (ahead, [-b for b in behind])
     )
     return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level))
 

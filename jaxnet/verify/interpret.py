@@ -137,7 +137,9 @@ class Reader:
         def _(primals, tangents):
             kept, moved = primals[consts:], tangents[consts:]
             jaxpr, constants, zero = rule.call_wrapped(*[False] * len(moved))
-            moved = [t for p, t in zip(kept, moved, strict=True) if t.dtype != jax.dtypes.float0 or not is_float(p.dtype)]
+            moved = [
+                t for p, t in zip(kept, moved, strict=True) if t.dtype != jax.dtypes.float0 or not is_float(p.dtype)
+            ]
             outs = self.read(jaxpr, constants, [*kept, *moved])
             values, rest = outs[: len(zero)], iter(outs[len(zero) :])
             moved_out = [jnp.zeros_like(v) if z else next(rest) for v, z in zip(values, zero, strict=True)]
@@ -231,9 +233,7 @@ class Rounded(Float64):
 
     # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16) and no rounding of the formula.
     EXACT = frozenset(
-        "reshape transpose broadcast_in_dim squeeze slice dynamic_slice dynamic_update_slice gather concatenate pad rev copy "
-        "neg abs sign max min select_n reduce_max reduce_min convert_element_type stop_gradient iota clamp sort expand_dims "
-        "floor ceil round copy_p optimization_barrier pvary".split()
+        ["reshape", "transpose", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad", "rev", "copy", "neg", "abs", "sign", "max", "min", "select_n", "reduce_max", "reduce_min", "convert_element_type", "stop_gradient", "iota", "clamp", "sort", "expand_dims", "floor", "ceil", "round", "copy_p", "optimization_barrier", "pvary"]
     )
 
     def __init__(self, seed, unit):
@@ -279,7 +279,9 @@ class Tilted(Float64):
         """An offset for the comparison of x with y, as large as rounding there could be."""
         shape = np.broadcast_shapes(x.shape, y.shape)
         sign = toss(shape, self.seed, next(self.count)).astype(np.float64)
-        size = jnp.maximum(jnp.max(jnp.abs(x), initial=0.0), jnp.where(jnp.isfinite(y), jnp.abs(y), 0.0).max(initial=0.0))
+        size = jnp.maximum(
+            jnp.max(jnp.abs(x), initial=0.0), jnp.where(jnp.isfinite(y), jnp.abs(y), 0.0).max(initial=0.0)
+        )
         size = lax.stop_gradient(jnp.maximum(size * self.width, 1e-300))
         return size * jnp.where(self.side == 0.0, sign, self.side)
 
@@ -321,9 +323,7 @@ class Complex(Float64):
     """The same program on complex numbers, where each operation is analytic; branches follow the real part."""
 
     ANALYTIC = frozenset(
-        "add add_any sub mul div neg dot_general reduce_sum exp exp2 expm1 log log1p sin cos tan tanh sinh cosh sqrt rsqrt "
-        "logistic integer_pow square pow transpose reshape broadcast_in_dim squeeze slice dynamic_slice "
-        "dynamic_update_slice gather concatenate pad rev copy cumsum expand_dims optimization_barrier copy_p real_part".split()
+        ["add", "add_any", "sub", "mul", "div", "neg", "dot_general", "reduce_sum", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "sinh", "cosh", "sqrt", "rsqrt", "logistic", "integer_pow", "square", "pow", "transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad", "rev", "copy", "cumsum", "expand_dims", "optimization_barrier", "copy_p", "real_part"]
     )
 
     def widen(self, dtype):
@@ -338,7 +338,9 @@ class Complex(Float64):
         if name in self.ANALYTIC or name in {"select_n", "convert_element_type"}:
             return super().apply(equation, inputs)
         if name in {"gt", "ge", "lt", "le", "eq", "ne", "is_finite"}:
-            return bind(equation.primitive, [lax.real(x) if jnp.iscomplexobj(x) else x for x in inputs], equation.params)
+            return bind(
+                equation.primitive, [lax.real(x) if jnp.iscomplexobj(x) else x for x in inputs], equation.params
+            )
         if name == "stop_gradient":
             return [lax.complex(lax.real(inputs[0]), jnp.zeros(inputs[0].shape, np.float64))]
         if name in {"max", "min"}:

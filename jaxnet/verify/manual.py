@@ -66,7 +66,9 @@ class Manual:
         """Called under vmap over two copies of the leaves, of which the second is reported."""
 
         def twice(values, given):
-            return jax.vmap(self.leaves, in_axes=(0, None))([jnp.stack([v, v]) for v in map(jnp.asarray, values)], given)
+            return jax.vmap(self.leaves, in_axes=(0, None))(
+                [jnp.stack([v, v]) for v in map(jnp.asarray, values)], given
+            )
 
         run = self._traced("vmap", twice, self.problem.params.values, self.problem.given.values)
         if run.leaves is not None:

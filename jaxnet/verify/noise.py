@@ -34,12 +34,19 @@ class Noise:
 def norm(x) -> float:
     """Euclidean norm of all entries, safe from under- and overflow."""
     top = largest(x)
-    return top * float(np.sqrt(np.sum(np.abs(x / top) ** 2))) if 0 < top < np.inf else top
+    if not 0 < top < np.inf:
+        return top
+    scaled = (x / top).ravel()
+    return top * float(np.sqrt(np.vdot(scaled, scaled).real))
 
 
 def largest(x) -> float:
     """The largest magnitude; nan if any entry is."""
-    return float(np.max(np.abs(x), initial=0.0))
+    if np.size(x) == 0:
+        return 0.0
+    if np.iscomplexobj(x):
+        return float(np.max(np.abs(x)))
+    return float(np.maximum(np.max(x), -np.min(x)))  # no temporary of the leaf's size
 
 
 def noise_of(r: np.ndarray, a: np.ndarray | None, draws: list[tuple[float, float]], unit: float) -> Noise:

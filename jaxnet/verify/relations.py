@@ -43,7 +43,9 @@ def relations(problem, manual, findings, rng) -> tuple[list[str], str]:
             total = there if total is None else [t + x for t, x in zip(total, there, strict=True)]
         unequal = broken(total)
         if unequal:
-            notes.append(f"the {batch.total} over parts of the batch is not the manual gradient of {', '.join(unequal)}")
+            notes.append(
+                f"the {batch.total} over parts of the batch is not the manual gradient of {', '.join(unequal)}"
+            )
     except Exception as error:  # a gradient that insists on its batch size
         return notes, f"cannot take examples apart: {type(error).__name__}"
     said = "permuted examples and parts of the batch agree" if not notes else "; ".join(notes)

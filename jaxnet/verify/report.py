@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxnet.verify.tree import called
+
 WIDTH = 80
 
 
@@ -91,7 +93,9 @@ class Report:
 
     def reproduce(self) -> str:
         """Python code that runs the same check again; arrays of up to 1,000 entries are written out in it."""
-        return self.case.code(self) if self.case is not None else "# this report was read from a file: no inputs to repeat"
+        return (
+            self.case.code(self) if self.case is not None else "# this report was read from a file: no inputs to repeat"
+        )
 
 
 class GradientMismatch(AssertionError):
@@ -112,6 +116,7 @@ def _text(report: Report) -> str:
     lines = [head]
     if report.leaves:
         first = min(max(len(leaf.path) for leaf in report.leaves.values()), 13)
+        first = max(first, 6 if "" in report.leaves else 4)
         columns = ("leaf".ljust(first), "shape", "norm", "rel.err", "x noise", "worst", "manual", "referen.", "")
         lines.append(_row(columns, first))
         for leaf in report.leaves.values():
@@ -137,7 +142,7 @@ def _rows(leaf: LeafReport, first: int) -> list[str]:
         numbers = [numbers[0], "", ""]
     values = [_number(x, 4) if not isinstance(x, complex) else _number(x) for x in (leaf.manual, leaf.reference)]
     lines = [leaf.path[:WIDTH]] if len(leaf.path) > first else []
-    path = "" if lines else leaf.path
+    path = "" if lines else called(leaf.path)
     lines.append(_row((path, _shape(leaf.shape), *numbers, _index(leaf.worst_index), *values, mark), first))
     for text in (leaf.cause, leaf.note):
         if text:
@@ -156,8 +161,10 @@ def _resolution(report: Report) -> list[str]:
     if not seen:
         return []
     worst = max(seen, key=lambda leaf: leaf.resolution)
-    return wrap(f"resolution: an error above {_number(worst.resolution)} of ‖d{worst.path}‖ would have been seen"
-                " (the coarsest leaf).")
+    return wrap(
+        f"resolution: an error above {_number(worst.resolution)} of ‖d{called(worst.path)}‖ would have been seen"
+        " (the coarsest leaf)."
+    )
 
 
 def wrap(text: str, indent: str = "") -> list[str]:
@@ -183,7 +190,7 @@ def _number(value, digits: int = 2) -> str:
     value = float(value)
     if not math.isfinite(value):
         return str(value)
-    if value != 0 and (abs(value) >= 10**max(digits + 1, 4) or abs(value) < 1e-3):
+    if value != 0 and (abs(value) >= 10 ** max(digits + 1, 4) or abs(value) < 1e-3):
         return f"{value:.{max(digits - 1, 1)}e}".replace("e-0", "e-").replace("e+0", "e+")
     return f"{value:.{max(digits, 3)}g}"
 

@@ -84,5 +84,3 @@ class OwnRounding:
         if not self.loss or min(self.loss) > 1e-2:
             return None
         return self.places[int(np.argmin(self.loss))] or None
-
-

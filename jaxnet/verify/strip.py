@@ -13,7 +13,15 @@ JAX = os.path.dirname(jax.__file__) + os.sep
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Operations whose inside is not a jaxpr of ordinary operations: a rule around them cannot be replaced by its primal.
 OPAQUE = frozenset(
-    {"pallas_call", "pure_callback", "io_callback", "ffi_call", "custom_partitioning", "tpu_custom_call", "triton_kernel_call"}
+    {
+        "pallas_call",
+        "pure_callback",
+        "io_callback",
+        "ffi_call",
+        "custom_partitioning",
+        "tpu_custom_call",
+        "triton_kernel_call",
+    }
 )
 
 
@@ -72,7 +80,11 @@ def operations(jaxpr) -> set[str]:
 
 def used_inputs(jaxpr: Jaxpr, outputs=None) -> list[bool]:
     """Which inputs of `jaxpr` any of its outputs depends on, jitted parts looked through."""
-    live = {v for v, wanted in zip(jaxpr.outvars, outputs or [True] * len(jaxpr.outvars), strict=True) if wanted and _is_var(v)}
+    live = {
+        v
+        for v, wanted in zip(jaxpr.outvars, outputs or [True] * len(jaxpr.outvars), strict=True)
+        if wanted and _is_var(v)
+    }
     for equation in reversed(jaxpr.eqns):
         wanted = [v in live for v in equation.outvars]
         if not any(wanted):

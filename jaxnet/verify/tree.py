@@ -21,7 +21,9 @@ def is_inexact(leaf) -> bool:
     """Whether a leaf can have a gradient: floating or complex numbers."""
     if isinstance(leaf, (float, complex)):
         return True
-    return is_array(leaf) and (jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.issubdtype(leaf.dtype, jnp.complexfloating))
+    return is_array(leaf) and (
+        jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+    )
 
 
 def kind(leaf) -> str:
@@ -110,9 +112,16 @@ def is_frozen(path: str, index: int, trainable, params: Tree) -> bool:
         return not any(path.startswith(t) for t in trainable)
     whole = jax.tree_util.tree_unflatten(params.structure, list(range(len(params.leaves))))
     flags = jax.tree_util.tree_map(
-        lambda flag, part: jax.tree_util.tree_map(lambda _: bool(flag), part, is_leaf=lambda x: x is None), trainable, whole
+        lambda flag, part: jax.tree_util.tree_map(lambda _: bool(flag), part, is_leaf=lambda x: x is None),
+        trainable,
+        whole,
     )
     return not jax.tree_util.tree_leaves(flags)[params.chosen[index]]
+
+
+def called(path: str) -> str:
+    """A path for the reader: a tree that is a single leaf has the empty path."""
+    return path or "params"
 
 
 def wide(leaf) -> np.ndarray:

@@ -32,6 +32,7 @@ def quiet():
         jax.debug_infs(False),
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
+        np.errstate(all="ignore"),  # NaN and Inf are findings here, not accidents
     ):
         yield
 
@@ -78,14 +79,18 @@ class Problem:
             what = f"a {type(value).__name__}" + (" (has_aux=True is missing?)" if isinstance(value, tuple) else "")
             raise TypeError(f"loss must return a scalar, it returned {what}.")
         if shape not in (None, ()):
-            raise TypeError(f"loss must return a scalar, it returned shape {tuple(shape)}; reduce it, e.g. with jnp.mean.")
+            raise TypeError(
+                f"loss must return a scalar, it returned shape {tuple(shape)}; reduce it, e.g. with jnp.mean."
+            )
         if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             raise TypeError(f"loss must return a real floating scalar, it returned {jnp.result_type(value)}.")
         return value
 
     def own(self, values) -> list:
         """The leaves in their own dtypes, as arrays."""
-        return [v if isinstance(v, jax.Array) else np.asarray(v, d) for v, d in zip(values, self.own_dtypes, strict=True)]
+        return [
+            v if isinstance(v, jax.Array) else np.asarray(v, d) for v, d in zip(values, self.own_dtypes, strict=True)
+        ]
 
     def traced(self):
         """The loss as a closed jaxpr; traced once. Raises what the loss raises."""
@@ -204,7 +209,10 @@ class Problem:
             return slope
 
         with jax.enable_x64(True):
-            v = [np.zeros(np.shape(x), wide(x).dtype) if d is None else d for x, d in zip(self.params.values, direction, strict=True)]
+            v = [
+                np.zeros(np.shape(x), wide(x).dtype) if d is None else d
+                for x, d in zip(self.params.values, direction, strict=True)
+            ]
             return float(self.compiled("slope", build)(self.params.values, self.given.values, v))
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
@@ -215,12 +223,15 @@ class Problem:
         run = self.compiled("complex", lambda: lambda v, given: self.evaluate(Complex(), v, given))
         with jax.enable_x64(True):
             values = [
-                wide(x) + (0.0j if d is None else 1j * step * d) for x, d in zip(self.params.values, direction, strict=True)
+                wide(x) + (0.0j if d is None else 1j * step * d)
+                for x, d in zip(self.params.values, direction, strict=True)
             ]
             return float(jnp.imag(run(values, self.given.values))) / step
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
-    KINKED = frozenset("max min abs sign gt ge lt le eq ne select_n clamp reduce_max reduce_min sort cond argmax argmin".split())
+    KINKED = frozenset(
+        ["max", "min", "abs", "sign", "gt", "ge", "lt", "le", "eq", "ne", "select_n", "clamp", "reduce_max", "reduce_min", "sort", "cond", "argmax", "argmin"]
+    )
 
     def has_kinks(self) -> bool:
         """Whether the loss holds any operation that is not smooth everywhere."""
@@ -258,5 +269,3 @@ def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         v = v + 1j * rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
     scale = float(np.sqrt(np.mean(np.abs(x) ** 2))) if x.size else 1.0
     return v * (scale if np.isfinite(scale) and scale > 0 else 1.0)
-
-
