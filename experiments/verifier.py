@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import re
 import statistics
+from typing import Literal
 
 import jax
 import numpy as np
@@ -45,6 +46,8 @@ class Config(experiment.Config):
 
     quick: bool = False
     """A handful of cases at two loss scales on the small nets: a minute, for a look; nothing is proved by it."""
+    sizes: tuple[Literal["small", "large"], ...] = ("small", "large")
+    """Nets to plant the bugs in: about 100 parameters, and 1.8 million."""
     seeds: int = 25
     """Seeds of each tricky case for jaxnet.verify; 25 make more than 1,000 checks. The peers get one."""
     patience: float = 20.0
@@ -128,8 +131,8 @@ def settings(checker: Checker, name: str, config: Config):
     if low and name not in SHOWN_IN_BFLOAT16:
         return []
     scales = (1.0, 1e-6) if config.quick else TARGET_SCALES if low else SCALES
-    small = [("small", scale) for scale in scales]
-    if config.quick or low or MUTANTS[name].large_point is None:
+    small = [("small", scale) for scale in scales if "small" in config.sizes]
+    if config.quick or low or MUTANTS[name].large_point is None or "large" not in config.sizes:
         return small
     # A large net costs seconds: the peers are asked about the plain loss only, ours at the targets' scales.
     return small + [("large", scale) for scale in (TARGET_SCALES if ours else (1.0,))]
@@ -206,11 +209,12 @@ def judged_cause(report, mutant: Mutant) -> str:
 
 def seconds_at_two_million(config: Config) -> dict:
     """Seconds for 1.9 M float32 parameters from cold caches: a right gradient, and wrong ones."""
-    if config.quick:
+    if config.quick or "large" not in config.sizes:
         return {}
     checker = CHECKERS[0]
     gradients = {"right": CORRECT} | {
-        name: MUTANTS[name].gradient for name in ("x_1.001", "W_for_W_transposed", "A_of_previous_batch", "one_hot_off_by_one")
+        name: MUTANTS[name].gradient
+        for name in ("x_1.001", "W_for_W_transposed", "A_of_previous_batch", "one_hot_off_by_one")
     }
     point = large_square(jax.random.key(config.seed))
     seconds = collections.defaultdict(list)
