@@ -1,285 +1,52 @@
 """Wrong backward passes: the catalogue of bugs that a gradient checker has to refuse.
 
-One correct backward pass, written from section 8 of the lecture notes, is cut into named `Steps`; a mutant
-replaces one of them and says which leaves turn wrong, which phrase a good diagnosis contains and which test
-point shows it. The list is VERIFIER.md's, section 5.
-
-Legend (l = 1..L counts layers, the input is not counted, columns are examples):
-
-    X = A[0] (n_x, m)    Y (n_y, m), one-hot    W[l] (n, n_prev)    b[l] (n, 1)
-    Z[l] = W[l] A[l-1] + b[l] (n, m)    A[l] = tanh(Z[l])    A[L] = softmax(Z[L])
-    J = 1/m Σ_i -log A[L] at the label of example i
-    dZ[L] = A[L] - Y    dW[l] = 1/m dZ[l] A[l-1]ᵀ    db[l] = 1/m Σ_i dZ[l]
-    dZ[l] = W[l+1]ᵀ dZ[l+1] * g[l]'(Z[l])
-
-Nothing of jaxnet is imported: the catalogue also tests checkers that are not ours.
+A mutant replaces one of the `steps` of a correct backward pass and says which leaves turn wrong, which phrase a
+good diagnosis contains and which test point shows it. The list is VERIFIER.md's, section 5.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-WEIGHT_DECAY = 0.1
-LEAKY_SLOPE = 0.1
-KEEP = 0.8  # dropout keeps this share of the units
+from experiments.points import (
+    large,
+    large_square,
+    long_batch,
+    small,
+    square,
+    uneven,
+    with_padding,
+    with_saturated_example,
+)
+from experiments.steps import (
+    CORRECT,
+    WEIGHT_DECAY,
+    Steps,
+    dA,
+    db,
+    decayed_loss,
+    dropout,
+    dropout_derivative,
+    dropout_loss,
+    dW,
+    finish,
+    gradient_of,
+    leaky_derivative,
+    leaky_loss,
+    leaky_relu,
+    padded_delta,
+    padded_loss,
+    plain_loss,
+    sum_loss,
+    tanh_derivative,
+)
+
+PLAIN = Steps()
 CLIP = 0.01  # far below the gradients' norm at every test point, so that clipping is always active
-
-
-class Layer(NamedTuple):
-    """One layer: W (n, n_prev), b (n, 1)."""
-
-    W: jax.Array
-    b: jax.Array
-
-
-class Here(NamedTuple):
-    """What a step may look at in layer l: the lists Z and A are indexed by layer, Z[0] = A[0] = X."""
-
-    layer: int
-    L: int
-    m: int
-    W: jax.Array
-    Z: list
-    A: list
-
-
-# ---------------------------------------------------------------- the correct pass, cut into steps
-
-
-def tanh(layer, Z):
-    """A[l] = tanh(Z[l])."""
-    return jnp.tanh(Z)
-
-
-def tanh_derivative(here, Z, A):
-    """g[l]'(Z[l]) = 1 - A[l]²."""
-    return 1 - A * A
-
-
-def delta(A, Y):
-    """dZ[L] = A[L] - Y."""
-    return A - Y
-
-
-def dW(here, dZ):
-    """dW[l] = 1/m dZ[l] A[l-1]ᵀ."""
-    return dZ @ here.A[here.layer - 1].T / here.m
-
-
-def db(here, dZ):
-    """db[l] = 1/m Σ_i dZ[l]."""
-    return jnp.sum(dZ, axis=1, keepdims=True) / here.m
-
-
-def dA(here, dZ):
-    """dA[l-1] = W[l]ᵀ dZ[l]."""
-    return here.W.T @ dZ
-
-
-def finish(params, gradients):
-    """The gradients as they are, a list dW[1], db[1], dW[2], ... that a mutant may spoil at the end."""
-    return gradients
-
-
-@dataclasses.dataclass(frozen=True)
-class Steps:
-    """The replaceable steps of the backward pass (and the activation, which its derivative must match)."""
-
-    activation: Callable = tanh
-    activation_derivative: Callable = tanh_derivative
-    delta: Callable = delta
-    dW: Callable = dW  # noqa: N815 - the notes' names
-    db: Callable = db
-    dA: Callable = dA  # noqa: N815
-    finish: Callable = finish
-
-
-def forward(params, X, activation=tanh):
-    """Z[0..L] and A[0..L]; the output stays linear in Z[L], its softmax is A[L]."""
-    Z, A = [X], [X]
-    for layer, (W, b) in enumerate(params, start=1):
-        Z.append(W @ A[-1] + b)
-        A.append(activation(layer, Z[-1]) if layer < len(params) else jax.nn.softmax(Z[-1], axis=0))
-    return Z, A
-
-
-def backward(steps: Steps, params, X, Y):
-    """The notes' six formulas, layer by layer from L down; the answer has params' own tree."""
-    Z, A = forward(params, X, steps.activation)
-    L, m = len(params), X.shape[1]
-    dZ = steps.delta(A[L], Y)
-    gradients = []
-    for layer in range(L, 0, -1):
-        here = Here(layer, L, m, params[layer - 1][0], Z, A)
-        gradients = [steps.dW(here, dZ), steps.db(here, dZ), *gradients]
-        if layer > 1:
-            below = here._replace(layer=layer - 1)
-            dA_prev = steps.dA(here, dZ)
-            dZ = dA_prev * steps.activation_derivative(below, Z[layer - 1], A[layer - 1])
-    gradients = steps.finish(jax.tree.leaves(params), gradients)
-    return jax.tree.unflatten(jax.tree.structure(params), gradients)
-
-
-def gradient_of(steps: Steps = Steps()):
-    """The function (params, X, Y) -> gradients that these steps make."""
-    return lambda params, X, Y: backward(steps, params, X, Y)
-
-
-CORRECT = gradient_of()
-
-
-# ---------------------------------------------------------------- losses
-
-
-def example_losses(params, X, Y, activation=tanh):
-    """ℓ_i = log Σ exp Z[L]_i - Z[L]_i at the label, (m,)."""
-    Z, _ = forward(params, X, activation)
-    return jax.nn.logsumexp(Z[-1], axis=0) - jnp.sum(Y * Z[-1], axis=0)
-
-
-def plain_loss(params, X, Y):
-    """J = 1/m Σ ℓ_i."""
-    return jnp.mean(example_losses(params, X, Y))
-
-
-def sum_loss(params, X, Y):
-    """Σ ℓ_i, without the 1/m."""
-    return jnp.sum(example_losses(params, X, Y))
-
-
-def decayed_loss(params, X, Y):
-    """J + λ/2 Σ_l ||W[l]||²."""
-    return plain_loss(params, X, Y) + WEIGHT_DECAY / 2 * sum(jnp.sum(W * W) for W, _ in params)
-
-
-def padded_loss(params, X, Y):
-    """The mean over the real examples; a padded one is a column of zeros in Y."""
-    real = jnp.sum(Y, axis=0)
-    return jnp.sum(real * example_losses(params, X, Y)) / jnp.sum(real)
-
-
-def padded_delta(A, Y):
-    """(A - Y) on the real examples, 0 on the padded ones; m/m_real turns the steps' 1/m into 1/m_real."""
-    real = jnp.sum(Y, axis=0, keepdims=True)
-    return (A - Y) * real * (Y.shape[1] / jnp.sum(real))
-
-
-def dropout_mask(Z):
-    """One mask for all calls, 0 or 1/keep: a dropped unit neither fires nor learns."""
-    return jax.random.bernoulli(jax.random.key(7), KEEP, Z.shape).astype(Z.dtype) / KEEP
-
-
-def dropout(layer, Z):
-    """A[l] = tanh(Z[l]) * mask."""
-    return jnp.tanh(Z) * dropout_mask(Z)
-
-
-def dropout_derivative(here, Z, A):
-    """tanh'(Z[l]) * mask."""
-    return (1 - jnp.tanh(Z) ** 2) * dropout_mask(Z)
-
-
-def leaky_relu(layer, Z):
-    """Z where positive, slope * Z elsewhere."""
-    return jnp.where(Z > 0, Z, LEAKY_SLOPE * Z)
-
-
-def leaky_derivative(here, Z, A):
-    """1 where positive, the slope elsewhere."""
-    return jnp.where(Z > 0, jnp.ones_like(Z), jnp.full_like(Z, LEAKY_SLOPE))
-
-
-def dropout_loss(params, X, Y):
-    """J with the fixed dropout mask."""
-    return jnp.mean(example_losses(params, X, Y, dropout))
-
-
-def leaky_loss(params, X, Y):
-    """J with leaky relu hidden layers."""
-    return jnp.mean(example_losses(params, X, Y, leaky_relu))
-
-
-# ---------------------------------------------------------------- test points: (params, X, Y)
-
-
-def point(sizes, m, key, dtype=jnp.float32):
-    """Random parameters (biases too, so that every term counts), normal X, labels spread over the classes."""
-    keys = iter(jax.random.split(key, 2 * len(sizes) + 1))
-    params = tuple(
-        Layer(
-            jax.random.normal(next(keys), (n, n_prev), dtype) / n_prev**0.5,
-            jax.random.normal(next(keys), (n, 1), dtype) / 4,
-        )
-        for n_prev, n in itertools.pairwise(sizes)
-    )
-    X = jax.random.normal(next(keys), (sizes[0], m), dtype)
-    labels = jax.random.permutation(next(keys), jnp.arange(m) % sizes[-1])
-    return params, X, jax.nn.one_hot(labels, sizes[-1], dtype=dtype, axis=0)
-
-
-def small(key, dtype=jnp.float32):
-    """5-6-6, m = 6: 78 parameters, square on purpose so that a transposition is silent, and m = n."""
-    return point((5, 6, 6), 6, key, dtype)
-
-
-def uneven(key, dtype=jnp.float32):
-    """5-6-6, m = 9: the batch is no layer's size, so that 1/n for 1/m shows."""
-    return point((5, 6, 6), 9, key, dtype)
-
-
-def square(key, dtype=jnp.float32):
-    """6-6-6-6, m = 9: three layers of equal shape, so that leaves can be swapped and X can stand for A[1]."""
-    return point((6, 6, 6, 6), 9, key, dtype)
-
-
-def large(key, dtype=jnp.float32):
-    """784-1000-1000, m = 64: 1,786,000 parameters."""
-    return point((784, 1000, 1000), 64, key, dtype)
-
-
-def large_square(key, dtype=jnp.float32):
-    """800-800-800-800, m = 64: three layers of equal shape, 1,922,400 parameters."""
-    return point((800, 800, 800, 800), 64, key, dtype)
-
-
-def long_batch(key, dtype=jnp.float32):
-    """5-6-6, m = 100,000, all of class 0 and much alike: a running sum keeps rounding the same way."""
-    params, X, Y = point((5, 6, 6), 100_000, key, dtype)
-    return params, X / 1024, jnp.zeros_like(Y).at[0].set(1)
-
-
-def with_padding(base):
-    """The base point whose last two examples are padding: columns of zeros in X and Y."""
-
-    def padded(key, dtype=jnp.float32):
-        params, X, Y = base(key, dtype)
-        real = (jnp.arange(X.shape[1]) < X.shape[1] - 2)[None, :].astype(dtype)
-        return params, X * real, Y * real
-
-    return padded
-
-
-def with_saturated_example(base):
-    """The base point, but example 0 alone turns hidden unit 0 on: its logit 0 is -4000, its softmax 0."""
-
-    def saturated(key, dtype=jnp.float32):
-        ((W1, b1), (W2, b2)), X, Y = base(key, dtype)
-        W1 = W1.at[0].set(0).at[0, 0].set(40)
-        b1 = b1.at[0].set(-20)
-        W2 = W2.at[0, 0].set(-2000)
-        b2 = b2.at[0].set(-2000)
-        X = X.at[0].set(0).at[0, 0].set(1)
-        Y = Y.at[:, 0].set(0).at[1, 0].set(1)
-        return (Layer(W1, b1), Layer(W2, b2)), X, Y
-
-    return saturated
-
-
-# ---------------------------------------------------------------- the mutants
 
 # Leaf paths: (index in params, name), so that W[1] of the notes is (0, "W").
 W1, B1, W2, B2, W3, B3 = ((index, name) for index in range(3) for name in ("W", "b"))
@@ -322,7 +89,7 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(name, starts, cause=None, *, inherits=(), build=None, base=Steps(), right=None, **rest):
+def mutant(name, starts, cause=None, *, inherits=(), build=None, base=PLAIN, right=None, **rest):
     """Enter a mutant: keywords that are `Steps` replace steps of `base`, the others describe the Mutant."""
     steps = {k: rest.pop(k) for k in [f.name for f in dataclasses.fields(Steps)] if k in rest}
     wrong = gradient_of(dataclasses.replace(base, **steps))
@@ -680,10 +447,24 @@ mutant(
 
 # Bugs so gross that they show in bfloat16, whose correct gradients are off by a few per cent themselves.
 SHOWN_IN_BFLOAT16 = (
-    "dW_without_1/m", "db_without_1/m", "delta_Y_minus_A", "db_sign", "W_for_W_transposed", "dW_transposed",
-    "A_dZ_transposed", "db_without_sum", "db_without_keepdims", "db_sum_over_axis_0", "dW_zero", "dW_of_layer_below",
-    "A_of_own_layer", "X_for_A1", "A_of_previous_batch", "nan_for_saturated_example", "wrong_only_under_jit",
-)  # fmt: skip
+    "dW_without_1/m",
+    "db_without_1/m",
+    "delta_Y_minus_A",
+    "db_sign",
+    "W_for_W_transposed",
+    "dW_transposed",
+    "A_dZ_transposed",
+    "db_without_sum",
+    "db_without_keepdims",
+    "db_sum_over_axis_0",
+    "dW_zero",
+    "dW_of_layer_below",
+    "A_of_own_layer",
+    "X_for_A1",
+    "A_of_previous_batch",
+    "nan_for_saturated_example",
+    "wrong_only_under_jit",
+)
 
 # What no test at a point can see: the branch is never taken there.
 mutant(

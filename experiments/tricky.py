@@ -14,16 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.mutants import (
-    CORRECT,
-    Steps,
-    example_losses,
-    gradient_of,
-    plain_loss,
-    point,
-    small,
-    uneven,
-)
+from experiments.points import point, small, uneven
+from experiments.steps import CORRECT, Steps, example_losses, gradient_of, plain_loss
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,9 @@ from tqdm import tqdm
 from experiments import experiment
 from experiments.checkers import CHECKERS, Answer, Checker, ask, by_jaxnet
 from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Result
-from experiments.mutants import CORRECT, MUTANTS, SHOWN_IN_BFLOAT16, Mutant, large_square, plain_loss
+from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16, Mutant
+from experiments.points import large_square
+from experiments.steps import CORRECT, plain_loss
 from experiments.tricky import TRICKY, Problem
 
 SCALES = (1.0, 1e-2, 1e-4, 1e-6, 1e6)
@@ -378,10 +380,11 @@ def draw(asked, rows) -> Figure:
     colours = dict(zip((c.name for c in CHECKERS), COLOURS, strict=True))
     scales = sorted({row.scale for row in rows if row.kind == "mutant"})
     for checker in asked:
-        shares = [missed(rows, checker, "small", scale) for scale in scales]
+        shares = [(scale, missed(rows, checker, "small", scale)) for scale in scales]
+        known = [(scale, 100 * pair[0] / pair[1]) for scale, pair in shares if pair is not None]
         second = checker.name in ("jaxnet.verify f64", "check_grads f64", "gradcheck fast f64", "chex f64")
         lines.plot(
-            scales, [100 * k / n for k, n in shares], "s--" if second else "o-", color=colours[checker.name],
+            *np.reshape(known, (-1, 2)).T, "s--" if second else "o-", color=colours[checker.name],
             label=checker.name, alpha=0.8,
         )  # fmt: skip
     lines.set(
