@@ -81,7 +81,8 @@ def interrupted_after(seconds):
         raise TimeoutError(f"its report was not ready after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again every second: an alarm that falls into a garbage collector's callback is swallowed there.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:
