@@ -98,9 +98,9 @@ def is_floating(leaf) -> bool:
 def widened(problem: Problem) -> Problem:
     """The problem with every floating leaf in float64."""
     widen = lambda leaf: leaf.astype(jnp.float64) if is_floating(leaf) else leaf  # noqa: E731
-    return dataclasses.replace(
-        problem, params=jax.tree.map(widen, problem.params), args=jax.tree.map(widen, problem.args)
-    )
+    with jax.ensure_compile_time_eval():  # values stay values even where the caller is being traced
+        params, args = jax.tree.map(widen, (problem.params, problem.args))
+    return dataclasses.replace(problem, params=params, args=args)
 
 
 def scalar_loss(problem: Problem) -> Callable:
