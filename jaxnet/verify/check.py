@@ -12,9 +12,9 @@ from jaxnet.verify import differences
 from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
-from jaxnet.verify.interpret import NotReadable
+from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.kinks import Subgradients
-from jaxnet.verify.manual import DifferentTree, Manual, bits_differ
+from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.noise import FAIL, WARN, Noise, largest, noise_of, norm, ratio, resolution, score, ulps
 from jaxnet.verify.relations import relations
 from jaxnet.verify.report import GradientMismatch, LeafReport, Report, Statement, TreeMismatch
@@ -240,7 +240,7 @@ class Check:
         begun = time.perf_counter()
         try:
             first, second = self.manual.eager(), self.manual.eager()
-        except DifferentTree as error:
+        except DifferentTreeError as error:
             text = f"params and gradient trees differ: {error}"
             raise TreeMismatch(Report("FAIL", {}, cause=text, seed=self.seed), text) from None
         for f, value, one, two in zip(
@@ -326,7 +326,7 @@ class Check:
         try:
             if own is None:
                 if size > FORWARD_LIMIT:
-                    raise NotReadable(f"no reverse mode, and {size} coordinates are too many for forward mode")
+                    raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
                 name = "2 forward mode in float64, each coordinate"
                 value, grads = self.problem.double_forward()
             else:
@@ -803,7 +803,7 @@ class Check:
             said = f"a direction a leaf; agrees to {worst:.2g} float64 roundings of Σ|r v|"
             if worst > 1e6:
                 self.notes.append("the witnesses disagree: complex step and reverse mode differ on the loss")
-        except NotReadable as error:
+        except UnreadableError as error:
             said = f"not possible: {error} is not analytic here"
         except Exception as error:  # an operation that rejects complex numbers
             said = f"not possible: {_first_line(error)}"

@@ -40,7 +40,7 @@ def toss(shape, seed, place: int):
     return 1 - 2 * (n & np.uint32(1)).astype(np.float32)
 
 
-class NotReadable(Exception):
+class UnreadableError(Exception):
     """A program holds an operation that this way of reading cannot follow; the text names it."""
 
 
@@ -233,7 +233,40 @@ class Rounded(Float64):
 
     # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16) and no rounding of the formula.
     EXACT = frozenset(
-        ["reshape", "transpose", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad", "rev", "copy", "neg", "abs", "sign", "max", "min", "select_n", "reduce_max", "reduce_min", "convert_element_type", "stop_gradient", "iota", "clamp", "sort", "expand_dims", "floor", "ceil", "round", "copy_p", "optimization_barrier", "pvary"]
+        [
+            "reshape",
+            "transpose",
+            "broadcast_in_dim",
+            "squeeze",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "gather",
+            "concatenate",
+            "pad",
+            "rev",
+            "copy",
+            "neg",
+            "abs",
+            "sign",
+            "max",
+            "min",
+            "select_n",
+            "reduce_max",
+            "reduce_min",
+            "convert_element_type",
+            "stop_gradient",
+            "iota",
+            "clamp",
+            "sort",
+            "expand_dims",
+            "floor",
+            "ceil",
+            "round",
+            "copy_p",
+            "optimization_barrier",
+            "pvary",
+        ]
     )
 
     def __init__(self, seed, unit):
@@ -248,6 +281,10 @@ class Rounded(Float64):
             return super().step(equation, inputs)
         finally:
             self.depth -= loop
+
+    def inner(self, parameter):
+        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
+        return Float64().inner(parameter)
 
     def apply(self, equation, inputs) -> list:
         """One equation, then one rounding."""
@@ -284,6 +321,10 @@ class Tilted(Float64):
         )
         size = lax.stop_gradient(jnp.maximum(size * self.width, 1e-300))
         return size * jnp.where(self.side == 0.0, sign, self.side)
+
+    def inner(self, parameter):
+        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
+        return Float64().inner(parameter)
 
     def apply(self, equation, inputs) -> list:
         """One equation; at comparisons and at max, min, abs, clamp and reductions to a maximum the tie is broken."""
@@ -323,7 +364,50 @@ class Complex(Float64):
     """The same program on complex numbers, where each operation is analytic; branches follow the real part."""
 
     ANALYTIC = frozenset(
-        ["add", "add_any", "sub", "mul", "div", "neg", "dot_general", "reduce_sum", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "sinh", "cosh", "sqrt", "rsqrt", "logistic", "integer_pow", "square", "pow", "transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad", "rev", "copy", "cumsum", "expand_dims", "optimization_barrier", "copy_p", "real_part"]
+        [
+            "add",
+            "add_any",
+            "sub",
+            "mul",
+            "div",
+            "neg",
+            "dot_general",
+            "reduce_sum",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "tanh",
+            "sinh",
+            "cosh",
+            "sqrt",
+            "rsqrt",
+            "logistic",
+            "integer_pow",
+            "square",
+            "pow",
+            "transpose",
+            "reshape",
+            "broadcast_in_dim",
+            "squeeze",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "gather",
+            "concatenate",
+            "pad",
+            "rev",
+            "copy",
+            "cumsum",
+            "expand_dims",
+            "optimization_barrier",
+            "copy_p",
+            "real_part",
+        ]
     )
 
     def widen(self, dtype):
@@ -331,7 +415,7 @@ class Complex(Float64):
         return np.dtype(np.complex128) if is_float(dtype) else super().widen(dtype)
 
     def apply(self, equation, inputs) -> list:
-        """One equation on complex numbers, or NotReadable."""
+        """One equation on complex numbers, or UnreadableError."""
         name = equation.primitive.name
         if not any(jnp.issubdtype(x.dtype, jnp.complexfloating) for x in map(jnp.asarray, inputs)):
             return [self.cast(out) for out in super().apply(equation, inputs)]
@@ -353,7 +437,7 @@ class Complex(Float64):
             return [self.cast(lax.sign(lax.real(inputs[0])))]
         if name in {"reduce_max", "reduce_min"}:
             return [self.extreme(inputs[0], equation.params["axes"], 1.0 if name == "reduce_max" else -1.0)]
-        raise NotReadable(name)
+        raise UnreadableError(name)
 
     def extreme(self, x, axes, sign):
         """The entry whose real part is largest (smallest); equal ones share."""

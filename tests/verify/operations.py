@@ -217,9 +217,7 @@ CONVOLUTION = Operation(
         "kernel_not_flipped": lambda p, dY: {0: convolve(dY, p[1].swapaxes(2, 3))},
         "channels_not_swapped": lambda p, dY: {0: convolve(dY, jnp.flip(p[1], (0, 1)))},
         "flipped_along_one_axis": lambda p, dY: {0: convolve(dY, jnp.flip(p[1], 0).swapaxes(2, 3))},
-        "padding_off_by_one_in_dX": lambda p, dY: {
-            0: convolve(jnp.roll(dY, 1, axis=1), adjoint_kernel(p[1]))
-        },
+        "padding_off_by_one_in_dX": lambda p, dY: {0: convolve(jnp.roll(dY, 1, axis=1), adjoint_kernel(p[1]))},
         "padding_off_by_one_in_dK": lambda p, dY: {1: kernel_gradient(p[0], dY, pad=0)},
         "first_example_only_in_dK": lambda p, dY: {1: kernel_gradient(p[0][:1], dY[:1], pad=1)},
         "db_averaged_over_examples": lambda p, dY: {2: jnp.sum(dY, axis=(0, 1, 2)) / dY.shape[0]},
@@ -289,9 +287,7 @@ def fused_cross_entropy(H, W, labels):
     return log_normaliser(H, W) - jnp.sum(H * W[labels], axis=1)
 
 
-def fused_backward(
-    primals, cotangent, label_of=lambda labels, first: labels - first, normaliser=log_normaliser
-):
+def fused_backward(primals, cotangent, label_of=lambda labels, first: labels - first, normaliser=log_normaliser):
     """dS = (softmax - one-hot) * cotangent block by block, dH = Σ dS W, dW = dSᵀ H."""
     H, W, labels = primals
     log_sum = normaliser(H, W)[:, None]
