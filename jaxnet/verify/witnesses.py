@@ -111,7 +111,8 @@ class Problem:
         """The fixed arrays with the integer widths of the trace: NumPy's int64 is int32 to JAX unless x64 is on."""
         expected = [v.aval.dtype for v in self.trace.jaxpr.invars[len(self.own_dtypes) :]]
         return [
-            x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x for x, d in zip(given, expected, strict=True)
+            x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
+            for x, d in zip(given, expected, strict=True)
         ]
 
     def compiled(self, name, build):
