@@ -46,14 +46,14 @@ def run(config: Config) -> Result:
     net = jaxnet.MLP((64, config.hidden, CLASSES), ("relu", "softmax"))
     device = validation.device(config.device)
     first = data.digits(config.seed)
+    optimizer = adamw(config, first.X.shape[1])
+    seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
 
     with jax.default_device(device):
         errors = gradient_errors(net, first, config.seed)
     agrees = all(error <= AGREEMENT[dtype] for dtype, leaves in errors.items() for error in leaves.values())
     print_gradient_check(errors)
 
-    optimizer = adamw(config, first.X.shape[1])
-    seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
     runs = [train(config, net, optimizer, seed) for seed in tqdm(seeds, unit="seed", disable=None, leave=False)]
     train_accuracy, test_accuracy = (np.array([run[part] for run in runs]) for part in ("train", "test"))
     print(f"\n{len(seeds)} seeds, {config.epochs} epochs each")
@@ -116,7 +116,7 @@ def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformati
     Y, Y_test = (jaxnet.one_hot(labels, CLASSES) for labels in (split.labels, split.labels_test))
     result = jaxnet.fit(
         net, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
-        batch_size=config.batch_size, validation=(split.X_test, Y_test), device=config.device,
+        batch_size=config.batch_size, validation=(split.X_test, Y_test), progress=False, device=config.device,
     )  # fmt: skip
     A, A_test = (jaxnet.predict(net, result.params, X) for X in (split.X, split.X_test))
     return {

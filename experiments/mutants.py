@@ -425,9 +425,7 @@ mutant(
     activation_derivative=only(2, lambda h, Z, A: jnp.ones_like(Z), tanh_derivative),
     **AT_SQUARE,
 )
-mutant(
-    "g_prime_twice", [W1, B1], r"g(\[1\])?'[^.]*twice", activation_derivative=lambda h, Z, A: (1 - A * A) ** 2
-)
+mutant("g_prime_twice", [W1, B1], r"g(\[1\])?'[^.]*twice", activation_derivative=lambda h, Z, A: (1 - A * A) ** 2)
 mutant(
     "g_prime_of_layer_below",
     [W2, B2],
@@ -471,12 +469,12 @@ mutant(
 )
 
 # The activation in dW.
-mutant("Z_for_A", [W2], r"Z\[1\]", dW=only(2, lambda h, dZ: dZ @ h.Z[1].T / h.m, dW))
-mutant("A_of_own_layer", [W2], r"A\[2\]", dW=only(2, lambda h, dZ: dZ @ h.A[2].T / h.m, dW))
+mutant("Z_for_A", [W2], r"Z\[1\]|another activation", dW=only(2, lambda h, dZ: dZ @ h.Z[1].T / h.m, dW))
+mutant("A_of_own_layer", [W2], r"A\[2\]|another activation", dW=only(2, lambda h, dZ: dZ @ h.A[2].T / h.m, dW))
 mutant(
     "X_for_A1",
     [W2],
-    r"\bX\b|A\[0\]",
+    r"\bX\b|A\[0\]|another activation",
     needs=("equal widths",),
     dW=only(2, lambda h, dZ: dZ @ h.A[0].T / h.m, dW),
     **AT_SQUARE,
@@ -679,6 +677,13 @@ mutant(
     build=accumulating,
     needs=("second call",),
 )
+
+# Bugs so gross that they show in bfloat16, whose correct gradients are off by a few per cent themselves.
+SHOWN_IN_BFLOAT16 = (
+    "dW_without_1/m", "db_without_1/m", "delta_Y_minus_A", "db_sign", "W_for_W_transposed", "dW_transposed",
+    "A_dZ_transposed", "db_without_sum", "db_without_keepdims", "db_sum_over_axis_0", "dW_zero", "dW_of_layer_below",
+    "A_of_own_layer", "X_for_A1", "A_of_previous_batch", "nan_for_saturated_example", "wrong_only_under_jit",
+)  # fmt: skip
 
 # What no test at a point can see: the branch is never taken there.
 mutant(

@@ -57,9 +57,7 @@ class Case:
         """check(loss, gradient, params, *args, **kwargs) for this seed, in the case's own surroundings."""
         with self.context():
             p = self.build(jax.random.key(seed))
-            return self.caller(
-                lambda: check(p.loss, p.gradient, p.params, *p.args, **{**p.kwargs, **options})
-            )
+            return self.caller(lambda: check(p.loss, p.gradient, p.params, *p.args, **{**p.kwargs, **options}))
 
 
 TRICKY: dict[str, Case] = {}
@@ -111,9 +109,7 @@ for slope in (0.0, 0.5, 1.0):
 @case("relu_1e5_units")
 def relu_of_many_units(key):
     """J = vᵀ relu(W x + b) with 100,000 units: every finite step crosses kinks somewhere."""
-    W, b, v = (
-        jax.random.normal(k, (100_000, n)) for k, n in zip(jax.random.split(key, 3), (4, 1, 1), strict=True)
-    )
+    W, b, v = (jax.random.normal(k, (100_000, n)) for k, n in zip(jax.random.split(key, 3), (4, 1, 1), strict=True))
     x = jnp.ones((4, 1)) / 2
 
     def loss(params, x, v):

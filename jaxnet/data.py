@@ -35,3 +35,21 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     scaler = StandardScaler().fit(train)
     X, X_test = (scaler.transform(part).T.astype(np.float32) for part in (train, test))
     return Split(X, labels, X_test, labels_test, test.T.astype(np.float32))
+
+
+def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
+    """Return X and Y of a flower in the plane whose petals belong to two classes in turn; always the same points.
+
+    r = petals sin(4 t) + noise, at angles t + noise: class 0 on one half turn, class 1 on the other; m is even.
+
+    Source: the planar-data exercise of the public course that the lecture notes follow.
+    """
+    random = np.random.RandomState(1)
+    X, Y = np.zeros((2, m)), np.zeros((1, m))
+    for label in range(2):
+        half = slice(label * m // 2, (label + 1) * m // 2)
+        t = np.linspace(label * 3.12, (label + 1) * 3.12, m // 2) + random.randn(m // 2) * 0.2
+        r = petals * np.sin(4 * t) + random.randn(m // 2) * 0.2
+        X[:, half] = r * np.sin(t), r * np.cos(t)
+        Y[:, half] = label
+    return X, Y

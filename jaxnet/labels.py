@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float
+from numpy.typing import ArrayLike
 
 from jaxnet.losses import share
 

@@ -18,6 +18,7 @@ static_argnums=0)`, `jax.grad` and `jax.vmap` are all one needs. dtypes follow t
 Source: the lecture notes, sections 1 to 4 (forward), 8 and 9 (backward), 10 (initialisation).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -70,8 +71,8 @@ class MLP:
         ValueError: a width is no positive integer, a name is unknown, or the names do not go together.
     """
 
-    sizes: tuple[int, ...]
-    activations: tuple[str, ...]
+    sizes: Sequence[int]
+    activations: Sequence[str]
     loss: str | None = None
 
     def __post_init__(self):

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from jaxnet import validation as check
@@ -93,8 +94,8 @@ def train_step(net: MLP, optimizer: optax.GradientTransformation, gradient: str 
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        norm = optax.global_norm(grads)
-        finite = jnp.isfinite(J + norm + optax.global_norm(params))
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(J + norm + optax.tree.norm(params))
         metrics = {"cost": J, "gradient_norm": norm, "finite": finite}
         if is_classifier(net):
             metrics["accuracy"] = accuracy(A, Y, weights)
@@ -162,7 +163,7 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
     key, shuffle_key = jax.random.split(state.key)
     filling = -m % batch_size
     order = jnp.pad(jax.random.permutation(shuffle_key, m), (0, filling)).reshape(-1, batch_size)
-    counted = jnp.pad(jnp.ones(m, jnp.promote_types(data.X.dtype, jnp.float32)), (0, filling)).reshape(-1, batch_size)
+    counted = jnp.pad(jnp.ones(m, np.promote_types(data.X.dtype, np.float32)), (0, filling)).reshape(-1, batch_size)
     weighted = data.weights is not None or filling > 0
 
     def one_batch(carry, batch):
@@ -176,7 +177,7 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
 
     start = state._replace(key=key), jnp.array(True)
     (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
-    epoch = {name: values.astype(totals.dtype) @ totals / totals.sum() for name, values in metrics.items()}
+    epoch = {name: (v.astype(totals.dtype) * totals).sum() / totals.sum() for name, v in metrics.items()}
     return state, epoch | {"gradient_norm": metrics["gradient_norm"].max(), "finite": finite}
 
 
@@ -321,7 +322,7 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
 
     unit = "step" if plan.batch_size is None else "epoch"
     try:
-        with tqdm(total=epochs, unit=unit, disable=None if progress else True, leave=False) as bar:
+        with tqdm(total=epochs, unit=unit, disable=None if progress else True) as bar:
             while done < epochs and run.running:
                 began = time.perf_counter()
                 allowed = jnp.int32(min(span, epochs - done))

@@ -304,7 +304,7 @@ def _examples(net: Any, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str =
     _columns(of + "X", X, net.sizes[0], "n_x")
     targets(net.sizes, X, Y, None)
     if weights is not None:
-        weights = example_weights(weights, dtype)
+        weights = example_weights(weights, np.promote_types(dtype, np.float32))  # counts in bfloat16 end at 256
         targets(net.sizes, X, Y, weights)
     if net.loss == "cross_entropy":
         class_targets(net.activations[-1], Y, of + "Y")

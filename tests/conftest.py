@@ -1,0 +1,37 @@
+"""Strict JAX for every test: nothing is promoted or broadcast in silence, and there are eight devices to share."""
+
+import jax
+import jaxtyping
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key():
+    """The one random key that a test splits."""
+    return jax.random.key(20261122)
+
+
+@pytest.fixture
+def x64():
+    """64-bit JAX for one test: the laws hold to 1e-12 there."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def untyped():
+    """The package as users run it: the tests' checks of shape annotations switched off, our own messages seen."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def implicit_promotion():
+    """Optax's Adam raises a float to its integer step count, which strict promotion forbids."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

@@ -1,0 +1,93 @@
+"""The house as it was drawn: imports point upwards, experiments are never imported, what is public is documented."""
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxnet
+
+ROOT = Path(__file__).parent.parent
+ORDER = (  # a module may import only modules above it
+    "activations",
+    "losses",
+    "labels",
+    "precision",
+    "validation",
+    "network",
+    "training",
+    "data",
+)
+ALONE = ("verify",)  # knows pytrees and functions, imports nothing else of jaxnet
+SOURCES = sorted((ROOT / "jaxnet").rglob("*.py"))
+PUBLIC = [name for name in vars(jaxnet) if not name.startswith("_") and not inspect.ismodule(getattr(jaxnet, name))]
+
+
+def imported(path):
+    """The full names of all modules that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import; the house writes full names"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def unit(path):
+    """The module or subpackage of jaxnet that a file belongs to."""
+    return path.relative_to(ROOT / "jaxnet").with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
+def test_imports_point_upwards(path):
+    own = unit(path)
+    if own == "__init__":
+        return
+    allowed = {own} if own in ALONE else set(ORDER[: ORDER.index(own)])
+    for name in imported(path):
+        top, _, rest = name.partition(".")
+        assert top not in ("experiments", "tests"), f"{path.name} imports {name}"
+        if top == "jaxnet" and rest:
+            assert rest.split(".")[0] in allowed, f"{path.name} imports {name}, which is not above it"
+
+
+def test_importing_jaxnet_is_light():
+    """No experiment, no plotting and no data set comes along."""
+    heavy = {"sklearn", "matplotlib", "tyro", "mlxtend", "experiments"}
+    for path in SOURCES:
+        at_import = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {name.split(".")[0] for node in at_import for name in _names(node)}
+        assert not names & heavy, path.name
+
+
+def _names(node):
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_documented(name):
+    thing = getattr(jaxnet, name)
+    own = inspect.getdoc(thing)
+    assert own and own.split("\n")[0].rstrip().endswith((".", ":")), f"jaxnet.{name} has no sentence"
+    assert not own.startswith(f"{name}("), f"jaxnet.{name} has only the docstring that Python made"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_tested(name):
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    assert any(f"jaxnet.{name}" in path.read_text() or f"import {name}" in path.read_text() for path in tests)
+
+
+def test_the_top_level_is_bare():
+    tracked = {path.name for path in ROOT.iterdir()} - {".git", ".venv", ".ci", ".gitignore"}
+    visible = {name for name in tracked if not name.startswith(".") and name not in ("results", "dist", "__pycache__")}
+    assert visible == {"pyproject.toml", "README.md", "jaxnet", "experiments", "tests"}
+
+
+def test_every_module_of_the_order_is_there():
+    """So that the list above stays the house as it is."""
+    assert {unit(path) for path in SOURCES} - {"__init__"} - set(ALONE) == set(ORDER)
+    assert sys.modules["jaxnet"].__doc__

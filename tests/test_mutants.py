@@ -1,0 +1,100 @@
+"""Bugs planted in our own backward pass: each must be refused, and exactly its wrong leaves named.
+
+A mutant is a piece of the source of `backward` (or of the cost's derivative) and what stands there instead. The
+net has three layers of equal width and m examples of the same number, so that no mutant shows by its shape alone.
+"""
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnet
+from jaxnet import network
+from tests import cases
+from tests.comparison import wrong_leaves
+
+SOURCES = [inspect.getsource(function) for function in (network.backward, network.value_output_and_grad)]
+NET = jaxnet.MLP((4, 4, 4, 4), ("silu", "gelu", "sigmoid"), "squared_error")
+
+W1, b1, W2, b2, W3, b3 = (f"[{layer}].{name}" for layer in range(3) for name in ("W", "b"))
+ALL_W, ALL_b = {W1, W2, W3}, {b1, b2, b3}
+ALL, HIDDEN = ALL_W | ALL_b, {W1, b1, W2, b2}
+
+DW = "product.weights(dZ, A_prev)"
+DELTA = "losses.share(loss.derivative(*cache[-1], Y), weights)"
+
+MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves that turn wrong)
+    "dW without 1/m": (DW, "product.weights(dZ, A_prev) * dZ.shape[1]", ALL_W),
+    "db without 1/m": ("keepdims=True)", "keepdims=True) * dZ.shape[1]", ALL_b),
+    "dW with 1/m twice": (DW, "product.weights(dZ, A_prev) / dZ.shape[1]", ALL_W),
+    "mean for sum in db": ("dZ.sum(", "dZ.mean(", ALL_b),
+    "1/m twice": (DELTA, f"losses.share({DELTA})", ALL),
+    "1/(m - 1)": (DELTA, f"{DELTA} * 4 / 3", ALL),
+    "weights forgotten": (DELTA, DELTA.replace(", weights", ""), ALL),
+    "Y - A": ("dZ = losses.share(", "dZ = -losses.share(", ALL),
+    "sign of db": ("dZ.sum(", "-dZ.sum(", ALL_b),
+    "W dZ for Wᵀ dZ": ("product.inputs(W, dZ)", "product.inputs(W.T, dZ)", HIDDEN),
+    "dW transposed": (DW, "product.weights(dZ, A_prev).T", ALL_W),
+    "A dZᵀ": (DW, "product.weights(A_prev, dZ)", ALL_W),
+    "g[l+1]' for g[l]'": ("net.g[:-1]", "net.g[1:]", HIDDEN),
+    "g'(A) for g'(Z)": ("derivative(Z_prev, A_prev)", "derivative(A_prev, A_prev)", HIDDEN),
+    "g' omitted": ("dA_prev * g_prev.derivative(Z_prev, A_prev)", "dA_prev", HIDDEN),
+    "g' twice": ("dA_prev * g_prev", "dA_prev * g_prev.derivative(Z_prev, A_prev) * g_prev", HIDDEN),
+    "db without the sum": ("dZ.sum(axis=1, keepdims=True)", "dZ", ALL_b),
+    "db without keepdims": ("axis=1, keepdims=True", "axis=1", ALL_b),
+    "db over the wrong axis": ("axis=1, keepdims=True)", "axis=0)[:, None]", ALL_b),
+    "dW = 0": ("Layer(dW, db)", "Layer(0 * dW, db)", ALL_W),
+    "db = 0": ("Layer(dW, db)", "Layer(dW, 0 * db)", ALL_b),
+    "leaves reversed": ("tuple(reversed(grads))", "tuple(grads)", {W1, b1, W3, b3}),
+    "Z for A in dW": (DW, "product.weights(dZ, Z_prev)", {W2, W3}),
+    "A[l] for A[l-1]": ("cache[:-1]", "cache[1:]", ALL - {b3}),
+    "X for A[l-1]": (DW, "product.weights(dZ, cache[0].A)", {W2, W3}),
+    "another batch's A": (DW, "product.weights(dZ, jnp.roll(A_prev, 1, axis=1))", ALL_W),
+    "last bias frozen": ("tuple(reversed(grads))", "(*reversed(grads[1:]), grads[0]._replace(b=0 * grads[0].b))", {b3}),
+    "one coordinate x 1.5": ("Layer(dW, db)", "Layer(dW.at[1, 2].multiply(1.5), db)", ALL_W),
+    "one coordinate = 0": ("Layer(dW, db)", "Layer(dW, db.at[0].set(0))", ALL_b),
+    "x 1.001": ("Layer(dW, db)", "Layer(1.001 * dW, db)", ALL_W),
+    "a bfloat16 product": (DW, "product.weights(*map(jnp.bfloat16, (dZ, A_prev))).astype(dZ.dtype)", ALL_W),
+    "dA not through W": ("product.inputs(W, dZ)", "dZ", HIDDEN),
+    "NaN for one saturated example": (DELTA, f"{DELTA}.at[0, 0].set(jnp.nan)", ALL),
+}  # fmt: skip
+
+
+def mutated(old, new):
+    """value_and_grad with one piece of its source replaced; with old == new it is the real one, rebuilt."""
+    assert sum(source.count(old) for source in SOURCES) == 1, f"{old!r} is not in the source exactly once"
+    namespace = dict(vars(network))
+    for source in SOURCES:
+        exec(source.replace(old, new), namespace)
+    return lambda *point: namespace["value_output_and_grad"](NET, *point)[1]
+
+
+@pytest.fixture
+def point(key, x64):
+    return cases.point(NET, key, m=4)
+
+
+def refused(gradient, point):
+    return wrong_leaves(gradient(*point), jax.grad(jaxnet.cost, argnums=1)(NET, *point), rtol=1e-12)
+
+
+def test_the_real_one_passes(point):
+    assert refused(mutated("Layer(dW, db)", "Layer(dW, db)"), point) == set()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_refused(name, point, untyped):
+    old, new, leaves = MUTANTS[name]
+    assert refused(mutated(old, new), point) == leaves
+
+
+def test_the_comparison_itself(key):
+    """Off by 2e-12 is told from off by 0; a wrong shape, a NaN and a leaf that should be 0 are all refused."""
+    right = {"a": np.array([1.0, -3.0]), "zero": np.zeros(2)}
+    assert wrong_leaves(right, right, 1e-12) == set()
+    assert wrong_leaves(right | {"a": right["a"] * (1 + 2e-12)}, right, 1e-12) == {"['a']"}
+    assert wrong_leaves(right | {"a": right["a"][:, None]}, right, 1e-12) == {"['a']"}
+    assert wrong_leaves(right | {"a": np.array([1.0, np.nan])}, right, 1e-12) == {"['a']"}
+    assert wrong_leaves(right | {"zero": np.array([0, 1e-3])}, right, 1e-12) == {"['zero']"}

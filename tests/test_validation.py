@@ -1,0 +1,212 @@
+"""Bad input through the public door: each gets an error that names the argument, what came, and the mend."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+
+pytestmark = pytest.mark.usefixtures("untyped")
+
+M = 12
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, M)).astype(np.float32)
+LABELS = np.arange(M) % 4
+Y = np.eye(4, dtype=np.float32)[:, LABELS]
+NET = jaxnet.MLP((3, 5, 4), ("tanh", "softmax"))
+BINARY = jaxnet.MLP((3, 1), ("sigmoid",))
+
+
+def fit(net=NET, X=X, Y=Y, **changes):
+    settings = {
+        "key": jax.random.key(0),
+        "optimizer": optax.sgd(0.1),
+        "epochs": 1,
+        "batch_size": None,
+        "progress": False,
+    } | changes
+    return jaxnet.fit(net, X, Y, **settings)
+
+
+def changed(array, value, where=(1, 2), dtype=None):
+    array = array.astype(dtype or array.dtype)
+    array[where] = value
+    return array
+
+
+class Sparse:
+    """What a scipy.sparse matrix looks like from here."""
+
+    def toarray(self):
+        return X
+
+
+DATA = {
+    "NaN in X": ({"X": changed(X, np.nan)}, r"X holds nan at row 1, column 2 \(1 such\); expected finite"),
+    "Inf in X": ({"X": changed(X, np.inf)}, r"X holds inf at row 1, column 2"),
+    "NaN in Y": ({"Y": changed(Y, np.nan)}, r"Y holds nan at row 1, column 2"),
+    "empty X": ({"X": X[:, :0], "Y": Y[:, :0]}, r"X is empty, its shape is \(3, 0\)"),
+    "no features": ({"X": X[:0]}, r"X is empty, its shape is \(0, 12\)"),
+    "other length": ({"Y": Y[:, :-1]}, "Y has 11 examples but X has 12"),
+    "X in rows": ({"X": X.T}, r"X has shape \(12, 3\); expected \(n_x=3, m\).*12 examples in rows: pass X.T"),
+    "Y in rows": ({"Y": Y.T}, r"Y has shape \(12, 4\).*pass Y.T"),
+    "X of another width": ({"X": X[:2]}, r"X has shape \(2, 12\); expected \(n_x=3, m\): one example a column$"),
+    "1-D X": ({"X": X[0]}, r"X has shape \(12,\).*use X.reshape\(3, -1\)"),
+    "3-D X": ({"X": X[None]}, r"X has shape \(1, 3, 12\); expected"),
+    "labels for Y": ({"Y": LABELS}, r"Y has shape \(12,\).*use one_hot\(labels, n_classes\)"),
+    "ragged X": ({"X": [[1.0, 2.0], [1.0]]}, "X is ragged"),
+    "object X": ({"X": X.astype(object)}, "X has dtype object; expected real numbers"),
+    "strings in X": ({"X": X.astype(str)}, "X has dtype .*; expected real numbers: encode text"),
+    "complex X": ({"X": X.astype(complex)}, "X is complex"),
+    "sparse X": ({"X": Sparse()}, r"X is sparse \(Sparse\); expected a dense array: X.toarray\(\)"),
+    "X overflows float32": ({"X": changed(X, 1e39, dtype=float)}, r"X holds 1e\+39 at row 1, .* overflows float32"),
+    "label below 0": ({"Y": changed(Y, -1)}, "Y holds -1.0 at row 1, column 2 .*from 0 to 1"),
+    "labels 1 and 2": ({"net": BINARY, "Y": LABELS[None] % 2 + 1}, r"Y holds 2.0 at row 0.*number two classes 0 and 1"),
+    "column not one-hot": ({"Y": changed(Y, 1, (0, 5))}, r"Y\[:, 5\] sums to 2; expected class probabilities"),
+    "one-hot for sigmoids": ({"net": jaxnet.MLP((3, 4), ("sigmoid",))}, "one-hot over 4 classes .* 'softmax'"),
+    "one class only": ({"Y": np.eye(4)[:, 0 * LABELS]}, "Y holds one class only"),
+    "one binary class": ({"net": BINARY, "Y": np.ones((1, M))}, "Y holds one class only"),
+    "class unseen": ({"Y": np.eye(4)[:, LABELS % 3], "validation": (X, Y)}, "class 3 is in the validation targets"),
+    "validation of another width": ({"validation": (X[:2], Y)}, r"validation X has shape \(2, 12\)"),
+    "NaN in validation": ({"validation": (changed(X, np.nan), Y)}, "validation X holds nan"),
+    "validation is a share": ({"validation": 0.2}, r"validation is a float; expected a tuple \(X, Y\)"),
+    "weights of another length": ({"weights": np.ones(5)}, r"weights has shape \(5,\); expected \(12,\)"),
+    "negative weight": ({"weights": changed(np.ones(M), -1, 3)}, r"weights holds -1.0 at position \(3,\)"),
+    "NaN weight": ({"weights": changed(np.ones(M), np.nan, 3)}, "weights holds nan"),
+    "all weights 0": ({"weights": np.zeros(M)}, "weights are all 0"),
+    "batch_size 0": ({"batch_size": 0}, "batch_size is 0; expected an integer of at least 1"),
+    "batch_size > m": ({"batch_size": 13}, "batch_size is 13 but X has 12 examples; pass batch_size=None"),
+    "batch_size a float": ({"batch_size": 4.0}, "batch_size is 4.0"),
+}  # fmt: skip
+
+SETTINGS = {
+    "epochs 0": ({"epochs": 0}, "epochs is 0"),
+    "steps of mini-batches": ({"steps": 5, "batch_size": 4}, "steps is 5 with batch_size 4"),
+    "patience alone": ({"patience": 3}, "patience needs a validation cost"),
+    "tol 0": ({"tol": 0}, "tol is 0; expected a finite number above 0"),
+    "tol NaN": ({"tol": float("nan")}, "tol is nan"),
+    "gradient": ({"gradient": "autodif"}, "gradient is 'autodif'; .*'manual', .*did you mean 'autodiff'"),
+    "precision": ({"precision": "float16"}, "precision is 'float16'; expected one of"),
+    "x64 off": ({"precision": "float64"}, "precision is float64, but 64-bit is off"),
+    "optimizer by name": ({"optimizer": "adam"}, r"optimizer is 'adam'; expected an optax.GradientTransformation"),
+    "device unknown": ({"device": "cuda"}, "device is 'cuda'; expected one of 'cpu', 'gpu', 'tpu'"),
+    "device absent": ({"device": "tpu"}, "device is 'tpu', but JAX finds only cpu"),
+    "key a seed": ({"key": 0}, r"key is 0; expected one JAX random key, such as jax.random.key\(0\)"),
+    "params of another net": ({"params": jaxnet.init(BINARY, jax.random.key(0))}, "params is 1 layers; expected"),
+}  # fmt: skip
+
+NETWORKS = {
+    "no layers": (((3,), ()), "sizes is .*at least two numbers"),
+    "width 0": (((3, 0, 1), ("tanh", "sigmoid")), r"sizes\[1\] is 0; expected an integer of at least 1"),
+    "negative width": (((-3, 1), ("sigmoid",)), r"sizes\[0\] is -3"),
+    "width a float": (((3, 2.5, 1), ("tanh", "sigmoid")), r"sizes\[1\] is 2.5"),
+    "width a bool": (((3, True), ("sigmoid",)), r"sizes\[1\] is True"),
+    "sizes a number": ((3, ("sigmoid",)), "sizes is 3"),
+    "one name for all": (((3, 4, 1), "tanh"), "activations is 'tanh'; expected one name per layer"),
+    "a name too few": (((3, 4, 1), ("sigmoid",)), "activations has 1 names but sizes .* make 2 layers"),
+    "misspelt": (((3, 1), ("sigmiod",)), r"activations\[0\] is 'sigmiod'; expected one of .*did you mean 'sigmoid'"),
+    "hidden softmax": (((3, 4, 2), ("softmax", "softmax")), r"activations\[0\] is 'softmax' in a hidden layer"),
+    "softmax of one": (((3, 1), ("softmax",)), "softmax with one output is always 1"),
+    "loss misspelt": (((3, 1), ("sigmoid",), "crossentropy"), "loss is 'crossentropy'; .*did you mean 'cross_entropy'"),
+    "cross-entropy of numbers": (((3, 1), ("relu",), "cross_entropy"), "'cross_entropy' with output activation 'relu'"),
+    "squared error of softmax": (((3, 2), ("softmax",), "squared_error"), "'squared_error' with a softmax output"),
+}
+
+
+@pytest.mark.parametrize("case", [*DATA.values(), *SETTINGS.values()], ids=[*DATA, *SETTINGS])
+def test_fit_refuses(case):
+    changes, message = case
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(**changes)
+
+
+@pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
+def test_network_refuses(case):
+    arguments, message = case
+    with pytest.raises(ValueError, match=message):
+        jaxnet.MLP(*arguments)
+
+
+@pytest.mark.parametrize("scheme", ["hee", -0.1, 0, float("nan"), True, None])
+def test_init_refuses_scheme(scheme):
+    message = "did you mean 'he'" if scheme == "hee" else f"scheme is {scheme}; expected"
+    with pytest.raises(ValueError, match=message):
+        jaxnet.init(NET, jax.random.key(0), scheme)
+
+
+def test_init_refuses_dtype():
+    with pytest.raises(ValueError, match="dtype is float64, but 64-bit is off"):
+        jaxnet.init(NET, jax.random.key(0), dtype=jnp.float64)
+    with pytest.raises(TypeError, match="dtype is int32; expected a floating dtype"):
+        jaxnet.init(NET, jax.random.key(0), dtype=jnp.int32)
+
+
+PARAMS = jaxnet.init(NET, jax.random.key(0))
+BROADCASTING = (PARAMS[0]._replace(b=jnp.zeros(5)), PARAMS[1])  # JAX would add (5,) to (5, 5) in silence
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (BROADCASTING, r"params\[0\].b has shape \(5,\); expected \(5, 1\)"),
+        ((PARAMS[1], PARAMS[0]), r"params\[0\].W has shape \(4, 5\); expected \(5, 3\)"),
+        (list(PARAMS), "params is list; expected a tuple of 2"),
+        ((PARAMS[0], jax.tree.map(jnp.bfloat16, PARAMS[1])), r"params\[1\].W is bfloat16 but params\[0\].W is float32"),
+    ],
+)
+@pytest.mark.parametrize("function", ["forward", "cost", "value_and_grad", "predict"])
+def test_params_are_checked_when_traced(params, message, function):
+    targets = (Y,) if function in ("cost", "value_and_grad") else ()
+    with pytest.raises((ValueError, TypeError), match=message):
+        jax.jit(getattr(jaxnet, function), static_argnums=0)(NET, params, X, *targets)
+
+
+def test_inputs_are_checked_when_traced():
+    with pytest.raises(ValueError, match=r"pass X\.T"):
+        jaxnet.predict(NET, PARAMS, X.T)
+    with pytest.raises(TypeError, match="X is int32 but params are float32"):
+        jaxnet.forward(NET, PARAMS, jnp.ones((3, 2), int))
+    with pytest.raises(ValueError, match=r"weights has shape \(1, 12\); expected \(12,\)"):
+        jaxnet.cost(NET, PARAMS, X, Y, jnp.ones((1, M)))
+    _, cache = jaxnet.forward(NET, PARAMS, jnp.asarray(X))
+    with pytest.raises(ValueError, match=r"dZ has shape \(1, 12\); expected \(4, 12\)"):
+        jaxnet.backward(NET, PARAMS, cache, jnp.ones((1, M)))
+    with pytest.raises(ValueError, match=r"cache holds layers of widths \(3, 5\); expected \(3, 5, 4\)"):
+        jaxnet.backward(NET, PARAMS, cache[:-1], jnp.ones((4, M)))
+
+
+def test_train_step_is_checked_when_made():
+    with pytest.raises(ValueError, match="gradient is 'hand'"):
+        jaxnet.train_step(NET, optax.sgd(0.1), "hand")
+    with pytest.raises(TypeError, match=r"optimizer is 0\.1"):
+        jaxnet.train_step(NET, 0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, np.float64, np.float16])
+def test_other_numbers_are_taken_as_they_are(dtype):
+    """Integers, booleans and doubles are cast once, on the host; nothing overflows on the way."""
+    result = fit(X=(10 * np.abs(X)).astype(dtype), Y=Y.astype(dtype))
+    expected = np.float16 if dtype == np.float16 else np.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype(expected)}
+
+
+def test_huge_integers_keep_their_value():
+    """int64 values that JAX would turn into 0 without a word."""
+    net = jaxnet.MLP((3, 1), ("identity",))
+    result = fit(net, X, np.full((1, M), 2**40), params=jaxnet.init(net, jax.random.key(0), "zeros"))
+    np.testing.assert_allclose(result.history["cost"], 0.5 * 2.0**80, rtol=1e-6)
+
+
+def test_soft_labels_are_targets_too():
+    soft = np.full((4, M), 0.25)
+    assert np.isfinite(fit(Y=soft).history["cost"]).all()
+
+
+def test_a_constant_feature_is_no_division_by_zero():
+    from jaxnet import data
+
+    split = data.digits()
+    constant = np.flatnonzero(split.X.std(axis=1) == 0)
+    assert constant.size and (split.X[constant] == 0).all() and np.isfinite(split.X).all()
