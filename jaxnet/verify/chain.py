@@ -37,11 +37,11 @@ class Seen:
 
     Z: list
     A: list
-    dZ: list
-    dA: list
+    dZ: list  # noqa: N815 - the notes' names
+    dA: list  # noqa: N815
     W: list
-    manual_dZ: list
-    manual_dW: list
+    manual_dZ: list  # noqa: N815
+    manual_dW: list  # noqa: N815
     tolerance: float
 
     def equal(self, x, y) -> bool:

@@ -56,6 +56,7 @@ class Reader:
     """
 
     def __init__(self):
+        """A fresh reading."""
         self.stripped: list[str] = []
 
     def cast(self, value):
@@ -270,6 +271,7 @@ class Rounded(Float64):
     )
 
     def __init__(self, seed, unit):
+        """A reading whose roundings are `unit` large, drawn from `seed`."""
         super().__init__()
         self.seed, self.unit, self.count, self.depth = seed, unit, itertools.count(), 0
 
@@ -309,6 +311,7 @@ class Tilted(Float64):
     """
 
     def __init__(self, seed, side, width):
+        """A reading whose ties are broken to `side`."""
         super().__init__()
         self.seed, self.side, self.width, self.count = seed, side, width, itertools.count()
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.interpret import Complex, Float64, UnreadableError, Reader, Tilted, is_float, toss
+from jaxnet.verify.interpret import Complex, Float64, Reader, Tilted, UnreadableError, is_float, toss
 from jaxnet.verify.strip import opaque_operations, operations
 from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
 
@@ -122,7 +122,7 @@ class Problem:
         return self._compiled[name]
 
     # ---- witness 1 -------------------------------------------------------------------------------------------------
-    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list[np.ndarray]]:
+    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
         """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
 
         def build():
