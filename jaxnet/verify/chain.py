@@ -151,7 +151,7 @@ def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
             if scale is None:
                 continue
             if name != "identity" and seen.equal(found, scale * (A - Y) * A * (1 - A)):
-                yield f"dZ[{L}] = A - Y is multiplied by g[{L}]' = A(1 - A), which the cost's derivative has already taken in."
+                yield f"dZ[{L}] = A - Y is multiplied by g[{L}]' = A(1 - A), which the cost has already taken in."
             is_one_hot = Y.size > 2 and set(np.unique(Y)) == {0.0, 1.0} and Y.sum() == 1
             for shift in (1, -1) if is_one_hot else ():
                 if seen.equal(found, scale * (A - np.roll(Y, shift))):

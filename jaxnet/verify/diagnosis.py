@@ -368,7 +368,8 @@ class Diagnosis:
             )
             if self._equal(f.g, factors * f.r, f):
                 plain = np.real(factors.ravel())
-                return f"a factor for each {word}: {', '.join(f'{x:.3g}' for x in plain[:6])}{', ...' if plain.size > 6 else ''}"
+                listed = ", ".join(f"{x:.3g}" for x in plain[:6])
+                return f"a factor for each {word}: {listed}{', ...' if plain.size > 6 else ''}"
         return None
 
     def wrong_axis(self, i, f) -> str | None:

@@ -232,7 +232,7 @@ class Rounded(Float64):
     bfloat16, gets no excuse from here.
     """
 
-    # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16) and no rounding of the formula.
+    # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16).
     EXACT = frozenset(
         [
             "reshape",
@@ -306,7 +306,7 @@ class Rounded(Float64):
 class Tilted(Float64):
     """Float64 with every tie broken to one side: `side` +1, -1, or 0 for a random side in each place.
 
-    Comparisons see their left operand moved by `width` of the array's largest entry, so that points at a kink, or within
+    Comparisons see their left operand moved by `width` of the array's largest entry: points at a kink, or within
     rounding of one, take the derivative of the chosen side. What passes through max, relu, abs and where is unchanged.
     """
 

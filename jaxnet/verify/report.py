@@ -43,7 +43,7 @@ class LeafReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on a gradient: true when passed. `leaves` by path; `cause` and `starts_at` name the bug when proved."""
+    """The verdict on a gradient: true when passed. `leaves` by path; `cause` and `starts_at` name a proved bug."""
 
     verdict: str
     leaves: dict[str, LeafReport]

@@ -225,7 +225,7 @@ class Problem:
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
     def complex_slope(self, direction, step: float = 1e-30) -> float:
-        """The derivative along a direction by a complex step. Raises UnreadableError naming the operation in the way."""
+        """The derivative along a direction by a complex step; UnreadableError names what is in its way."""
         if any(jnp.issubdtype(d, jnp.complexfloating) for d in self.own_dtypes):
             raise UnreadableError("a complex leaf")
         run = self.compiled("complex", lambda: lambda v, given: self.evaluate(Complex(), v, given))
