@@ -896,7 +896,7 @@ def _refuse_tracers(params, args):
     for leaf in jax.tree_util.tree_leaves((params, args)):
         if isinstance(leaf, jax.core.Tracer):
             raise TypeError(
-                "check_gradients needs values and was given a tracer: call it outside of jit and grad (a jitted loss or "
+                "check_gradients needs values and was given a tracer: call it outside of jit, grad (a jitted loss or "
                 "grad_fn is fine)."
             )
 

@@ -31,7 +31,7 @@ class _Branches(Reader):
             self.places.append(place)
             self.taken.append((jnp.min(which), jnp.max(which), count))
         if name in {"jit", "pjit"}:
-            # jnp.where is a jitted select: the line is the caller's. Selections in JAX's own softmax are nobody's branch.
+            # jnp.where is a jitted select: the line is the caller's. Selections in JAX's softmax are nobody's branch.
             self.place = place if equation.params.get("name") in WRITTEN_AS_CALLS else ""
         try:
             return super().step(equation, inputs)
