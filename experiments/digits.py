@@ -15,7 +15,7 @@ from tqdm import tqdm
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, ORANGE, Result
-from jaxnet import data, validation
+from jaxnet import data, parallel, validation
 
 CLASSES = 10
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}  # relative error of a leaf that counts as equal to autodiff
@@ -44,7 +44,7 @@ class Config(experiment.Config):
 def run(config: Config) -> Result:
     """Check the gradients leaf by leaf, train once per seed, and measure."""
     net = jaxnet.MLP((64, config.hidden, CLASSES), ("relu", "softmax"))
-    device = validation.device(config.device)
+    device = parallel.device(config.device)
     first = data.digits(config.seed)
     optimizer = adamw(config, first.X.shape[1])
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))

@@ -4,6 +4,7 @@ Pure functions on pytrees: `forward` and a hand-written `backward` that read lik
 autodiff, and the training loop around them.
 """
 
+from jaxnet import parallel as parallel
 from jaxnet.labels import accuracy as accuracy
 from jaxnet.labels import one_hot as one_hot
 from jaxnet.network import MLP as MLP
@@ -14,6 +15,9 @@ from jaxnet.network import forward as forward
 from jaxnet.network import init as init
 from jaxnet.network import predict as predict
 from jaxnet.network import value_and_grad as value_and_grad
+from jaxnet.per_example import clipped_grads as clipped_grads
+from jaxnet.per_example import per_example_grads as per_example_grads
+from jaxnet.per_example import per_example_norms as per_example_norms
 from jaxnet.training import FitResult as FitResult
 from jaxnet.training import NotFiniteError as NotFiniteError
 from jaxnet.training import TrainState as TrainState

@@ -22,10 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from jaxnet import parallel
 from jaxnet import validation as check
 from jaxnet.labels import accuracy
 from jaxnet.network import MLP, Params, cost_and_output, init, value_output_and_grad
@@ -141,6 +143,7 @@ class Plan:
     batch_size: int | None
     patience: int | None
     tol: float | None
+    mesh: Mesh | None = None
 
 
 def _select(condition, new, old):
@@ -155,23 +158,24 @@ def full_batch_epoch(plan: Plan, state: TrainState, data: Data):
 def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
     """One step on each mini-batch, in an order shuffled from state.key.
 
-    A last partial batch is filled up with examples of weight 0, so it counts for exactly the examples that it has.
+    A last partial batch, and on a mesh each batch that does not divide by its devices, is filled up with examples
+    of weight 0: a batch counts for exactly the examples that it has.
     After a step that is not finite the state stays what it was, to the end of the epoch.
     """
     step = train_step(plan.net, plan.optimizer, plan.gradient, plan.precision)
     m, batch_size = data.X.shape[0], plan.batch_size
     key, shuffle_key = jax.random.split(state.key)
-    filling = -m % batch_size
-    order = jnp.pad(jax.random.permutation(shuffle_key, m), (0, filling)).reshape(-1, batch_size)
-    counted = jnp.pad(jnp.ones(m, np.promote_types(data.X.dtype, np.float32)), (0, filling)).reshape(-1, batch_size)
-    weighted = data.weights is not None or filling > 0
+    order = _batches(jax.random.permutation(shuffle_key, m), batch_size, plan.mesh)
+    counted = _batches(jnp.ones(m, np.promote_types(data.X.dtype, np.float32)), batch_size, plan.mesh)
+    weighted = data.weights is not None or order.size > m
 
     def one_batch(carry, batch):
         state, finite = carry
         examples, weights = batch
         if data.weights is not None:
             weights = weights * data.weights[examples]
-        new, metrics = step(state, data.X[examples].T, data.Y[examples].T, weights if weighted else None)
+        X, Y = (parallel.split_columns(rows[examples].T, plan.mesh) for rows in (data.X, data.Y))
+        new, metrics = step(state, X, Y, weights if weighted else None)
         finite &= metrics.pop("finite")
         return (_select(finite, new, state), finite), (metrics, weights.sum())
 
@@ -179,6 +183,12 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
     (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
     epoch = {name: (v.astype(totals.dtype) * totals).sum() / totals.sum() for name, v in metrics.items()}
     return state, epoch | {"gradient_norm": metrics["gradient_norm"].max(), "finite": finite}
+
+
+def _batches(vector, batch_size, mesh):
+    """The vector cut into rows of batch_size, each filled up with zeros to what the mesh divides."""
+    rows = jnp.pad(vector, (0, -vector.size % batch_size)).reshape(-1, batch_size)
+    return jnp.pad(rows, ((0, 0), (0, parallel.filling(batch_size, mesh))))
 
 
 def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) -> tuple[Run, dict[str, Array]]:
@@ -246,6 +256,7 @@ def fit(
     progress: bool = True,
     callbacks: Sequence[Callable[[int, TrainState, dict[str, np.ndarray]], Any]] = (),
     device: str | None = None,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Train a network on arrays in memory; return its params, the history and the last state.
 
@@ -274,6 +285,7 @@ def fit(
         callbacks: functions (epoch, state, history), called after each epoch (the first is 1); one that returns
             True stops training.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
+        mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding.
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which, what came and what to do.
@@ -286,10 +298,12 @@ def fit(
     batch_size = check.batches(batch_size, X.shape[1])
     check.stopping(patience, tol, validation)
     check.key(key)
+    check.placement(device, mesh)
+    gradient = check.choice("gradient", gradient, GRADIENTS)
 
-    plan = Plan(net, optimizer, check.choice("gradient", gradient, GRADIENTS), precision, batch_size, patience, tol)
-    place = partial(jax.device_put, device=check.device(device))
-    data = place(Data(X, Y, weights) if batch_size is None else Data(X.T.copy(), Y.T.copy(), weights))
+    plan = Plan(net, optimizer, gradient, precision, batch_size, patience, tol, mesh)
+    place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
+    data = place(Data(X.T.copy(), Y.T.copy(), weights)) if batch_size else _full_batch(X, Y, weights, mesh, place)
     validation_data = None if validation is None else place(Data(*validation, weights=None))
     init_key, run_key = jax.random.split(place(key))
     if params is None:
@@ -298,7 +312,19 @@ def fit(
         check.params_of(net.sizes, params)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), place(params))
     state = TrainState(params, optimizer.init(params), jnp.int32(0), run_key)
-    return _train(plan, _start(plan, state, dtype), data, validation_data, epochs, progress, callbacks)
+    return _train(plan, place(_start(plan, state, dtype)), data, validation_data, epochs, progress, callbacks)
+
+
+def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
+    """All examples as columns; on a mesh split over its devices, filled up with examples of weight 0."""
+    if mesh is None:
+        return place(Data(X, Y, weights))
+    lacking = parallel.filling(X.shape[1], mesh)
+    if lacking:
+        weights = np.ones(X.shape[1], np.promote_types(X.dtype, np.float32)) if weights is None else weights
+        X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lacking)]) for array in (X, Y, weights))
+    X, Y = jax.device_put((X, Y), parallel.columns(mesh))
+    return Data(X, Y, place(weights))
 
 
 def _start(plan: Plan, state: TrainState, dtype) -> Run:

@@ -20,7 +20,6 @@ from jaxnet.losses import LOSSES
 from jaxnet.precision import PRECISIONS
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
-DEVICES = ("cpu", "gpu", "tpu")
 
 
 # Names and numbers
@@ -48,21 +47,6 @@ def count(argument: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{argument} is {value!r}; expected an integer of at least {least}")
     return int(value)
-
-
-def device(name: str | None) -> jax.Device | None:
-    """Return the first device of that kind, or None for JAX's default; an absent one is an error, never a CPU."""
-    if name is None:
-        return None
-    choice("device", name, DEVICES)
-    try:
-        return jax.devices(name)[0]
-    except RuntimeError as error:
-        present = sorted({d.platform for d in jax.devices()})
-        raise ValueError(
-            f"device is {name!r}, but JAX finds only {', '.join(present)}; install the matching extra"
-            ' (pip install "jaxnet[cuda13]" or "jaxnet[tpu]") or leave device=None'
-        ) from error
 
 
 def float_dtype(argument: str, dtype: Any) -> np.dtype:
@@ -371,6 +355,16 @@ def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
             raise ValueError("patience needs a validation cost to watch; give validation=(X, Y)")
     if tol is not None:
         positive("tol", tol)
+
+
+def placement(device: str | None, mesh: Any) -> None:
+    """Refuse a mesh that is none, or one beside a device: the mesh already says where to compute."""
+    if mesh is None:
+        return
+    if not isinstance(mesh, jax.sharding.Mesh) or mesh.axis_names != ("data",):
+        raise ValueError(f"mesh is {mesh!r}; expected one with the axis 'data', as jaxnet.parallel.mesh() makes")
+    if device is not None:
+        raise ValueError(f"device is {device!r} beside a mesh, which has its own devices; give one of the two")
 
 
 def key(key: Any) -> None:

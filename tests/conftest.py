@@ -1,12 +1,28 @@
 """Strict JAX for every test: nothing is promoted or broadcast in silence, and there are eight devices to share."""
 
 import jax
+import jax.monitoring
 import jaxtyping
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+COMPILED = []  # the names of all functions that XLA has compiled
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def _note_compilation(event, seconds, **details):
+    if event.endswith("backend_compile_duration"):
+        COMPILED.append(details.get("fun_name"))
+
+
+@pytest.fixture
+def compiled():
+    """The names of the functions that XLA compiles during the test, such as "jit(chunk)"."""
+    COMPILED.clear()
+    return COMPILED
 
 
 @pytest.fixture

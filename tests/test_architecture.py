@@ -17,6 +17,8 @@ ORDER = (  # a module may import only modules above it
     "precision",
     "validation",
     "network",
+    "per_example",
+    "parallel",
     "training",
     "data",
 )

@@ -20,7 +20,7 @@ __all__ = ["GradientMismatch", "LeafReport", "Report", "TreeMismatch", "check_gr
 
 
 def __getattr__(name: str):
-    """The public names, imported on first use: the pytest plugin lives here and must not load JAX into every session."""
+    """The public names, imported on first use: the pytest plugin lives here and must not load the verifier."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

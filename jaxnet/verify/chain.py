@@ -37,11 +37,11 @@ class Seen:
 
     Z: list
     A: list
-    dZ: list
-    dA: list
+    dZ: list  # noqa: N815 - the notes' names
+    dA: list  # noqa: N815
     W: list
-    manual_dZ: list
-    manual_dW: list
+    manual_dZ: list  # noqa: N815
+    manual_dW: list  # noqa: N815
     tolerance: float
 
     def equal(self, x, y) -> bool:
@@ -147,13 +147,14 @@ def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
     found, Z = seen.manual_dZ[L], seen.Z[L]
     for Y in _targets(evidence, k, Z.shape):
         for name, A in (("softmax", _softmax(Z)), ("sigmoid", _sigmoid(Z)), ("identity", Z)):
-            if not seen.equal(seen.dZ[L], A - Y):
+            scale = _factor(seen, seen.dZ[L], A - Y)
+            if scale is None:
                 continue
-            if name != "identity" and seen.equal(found, (A - Y) * A * (1 - A)):
-                yield f"dZ[{L}] = A - Y is multiplied by g[{L}]' = A(1 - A), which the cost's derivative has already taken in."
+            if name != "identity" and seen.equal(found, scale * (A - Y) * A * (1 - A)):
+                yield f"dZ[{L}] = A - Y is multiplied by g[{L}]' = A(1 - A), which the cost has already taken in."
             is_one_hot = Y.size > 2 and set(np.unique(Y)) == {0.0, 1.0} and Y.sum() == 1
             for shift in (1, -1) if is_one_hot else ():
-                if seen.equal(found, A - np.roll(Y, shift)):
+                if seen.equal(found, scale * (A - np.roll(Y, shift))):
                     yield f"The one-hot labels are off by one class ({shift:+d})."
 
 
@@ -193,9 +194,17 @@ def _output(seen: Seen, L: int, evidence, k: int) -> str | None:
     """softmax or sigmoid, if dZ[L] = A - Y with one of them and targets among the arguments."""
     for Y in _targets(evidence, k, seen.Z[L].shape):
         for name, A in (("softmax", _softmax(seen.Z[L])), ("sigmoid", _sigmoid(seen.Z[L]))):
-            if seen.equal(seen.dZ[L], A - Y):
+            if _factor(seen, seen.dZ[L], A - Y) is not None:
                 return name
     return None
+
+
+def _factor(seen: Seen, x, y) -> float | None:
+    """c with x = c y (the loss may carry a constant), if there is one."""
+    if x.shape != y.shape or x.size < 2 or norm(y) == 0.0:
+        return None
+    c = float(np.dot(x, y)) / norm(y) ** 2
+    return c if seen.equal(c * y, x) else None
 
 
 def _targets(evidence, k: int, shape):

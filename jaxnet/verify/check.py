@@ -12,9 +12,9 @@ from jaxnet.verify import differences
 from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
-from jaxnet.verify.interpret import NotReadable
+from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.kinks import Subgradients
-from jaxnet.verify.manual import DifferentTree, Manual, bits_differ
+from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.noise import FAIL, WARN, Noise, largest, noise_of, norm, ratio, resolution, score, ulps
 from jaxnet.verify.relations import relations
 from jaxnet.verify.report import GradientMismatch, LeafReport, Report, Statement, TreeMismatch
@@ -66,7 +66,7 @@ def check_gradients(
         TypeError for a loss that is no real scalar or parameters without a floating leaf
         ValueError for trees that differ (a TreeMismatch, which is a GradientMismatch too) or a loss that is not finite
 
-    Source: jaxnet's VERIFIER specification; Taylor test after dolfin-adjoint; error ratios after the FlashAttention tests.
+    Source: the Taylor test is dolfin-adjoint's; errors over errors, not values, are FlashAttention's.
     """
     _check_options(witnesses, variants, kinks, directions)
     begun = time.perf_counter()
@@ -240,7 +240,7 @@ class Check:
         begun = time.perf_counter()
         try:
             first, second = self.manual.eager(), self.manual.eager()
-        except DifferentTree as error:
+        except DifferentTreeError as error:
             text = f"params and gradient trees differ: {error}"
             raise TreeMismatch(Report("FAIL", {}, cause=text, seed=self.seed), text) from None
         for f, value, one, two in zip(
@@ -326,7 +326,7 @@ class Check:
         try:
             if own is None:
                 if size > FORWARD_LIMIT:
-                    raise NotReadable(f"no reverse mode, and {size} coordinates are too many for forward mode")
+                    raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
                 name = "2 forward mode in float64, each coordinate"
                 value, grads = self.problem.double_forward()
             else:
@@ -437,7 +437,7 @@ class Check:
         far = max(ratio(norm(gap), f.noise.norm), ratio(largest(gap), f.noise.entry))
         if far > FAIL:
             f.verdict = "FAIL"
-            f.cause = f"the second call differs from the first by {far:.2g} x noise: the function keeps state or is not deterministic"
+            f.cause = f"the second call differs from the first by {far:.2g} x noise: state is kept, or chance"
         else:
             f.note = f"the second call differs in its bits, by {far:.2g} x noise"
             f.noise = f.noise.widened(norm(gap), largest(gap))
@@ -472,8 +472,8 @@ class Check:
         if rounding >= max(gap, shaken):
             return " (rounding)"
         if shaken > gap:
-            return f" (one rounding of the inputs moves it by {ratio(shaken, norm(f.r)):.1g} of itself: chaotic or saturated)"
-        return f" (autodiff itself is off by {ratio(gap, norm(f.r)):.1g} of it in {f.dtype}: saturated, or the loss cancels)"
+            return f" (one rounding of the inputs moves it by {ratio(shaken, norm(f.r)):.1g}: chaotic or saturated)"
+        return f" (autodiff is off by {ratio(gap, norm(f.r)):.1g} of it in {f.dtype}: saturated, or the loss cancels)"
 
     # ---- second thoughts about a failure -----------------------------------------------------------------------------
     def reconsider(self):
@@ -528,7 +528,7 @@ class Check:
                 low, high = between.interval(i, at)
                 f.verdict = "PASS"
                 f.note = (
-                    f"a subgradient: at a kink the manual value {_short(f.g[at])} and autodiff's {_short(f.r[at])} both "
+                    f"a subgradient: at a kink the manual {_short(f.g[at])} and autodiff's {_short(f.r[at])} both "
                     f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
                 )
                 f.noise = noise
@@ -544,7 +544,7 @@ class Check:
         self.statements.append(Statement("kinks", said, time.perf_counter() - begun))
 
     def _moves_by_a_hair(self, leaves) -> bool:
-        """Whether the float64 gradient jumps, at parameters a hair away, by as much as the error: a kink may explain it."""
+        """Whether the float64 gradient jumps, a hair away, by as much as the error: a kink may explain it."""
         hair = 8.0 * max(self.problem.units)
         for _ in range(2):
             near = []
@@ -730,7 +730,8 @@ class Check:
         at, taken = differences.bisect(self.problem.value, x, i, f.g, v, level)
         if at is not None:
             f.worst = at
-            f.cause = f"one coordinate is wrong, {called(f.path)}[{','.join(map(str, at))}] (found by halving, {taken} slopes)"
+            place = ",".join(map(str, at))
+            f.cause = f"one coordinate is wrong, {called(f.path)}[{place}] (found by halving, {taken} slopes)"
         elif x[i].size > DIFFERENCES_LIMIT or np.iscomplexobj(x[i]):
             f.note = "several coordinates are wrong; the leaf is too large to difference each"
             return
@@ -803,7 +804,7 @@ class Check:
             said = f"a direction a leaf; agrees to {worst:.2g} float64 roundings of Σ|r v|"
             if worst > 1e6:
                 self.notes.append("the witnesses disagree: complex step and reverse mode differ on the loss")
-        except NotReadable as error:
+        except UnreadableError as error:
             said = f"not possible: {error} is not analytic here"
         except Exception as error:  # an operation that rejects complex numbers
             said = f"not possible: {_first_line(error)}"
@@ -895,13 +896,13 @@ def _refuse_tracers(params, args):
     for leaf in jax.tree_util.tree_leaves((params, args)):
         if isinstance(leaf, jax.core.Tracer):
             raise TypeError(
-                "check_gradients needs values and was given a tracer: call it outside of jit, grad and vmap (a jitted loss or "
+                "check_gradients needs values and was given a tracer: call it outside of jit, grad (a jitted loss or "
                 "grad_fn is fine)."
             )
 
 
 def _outside_of_any_trace():
-    """Lets the check run while a caller is being traced. (ensure_compile_time_eval would fold constants in our own traces.)"""
+    """Lets the check run while a caller is traced. (ensure_compile_time_eval would fold constants in our traces.)"""
     return getattr(jax.core, "eval_context", jax.ensure_compile_time_eval)()
 
 
@@ -980,7 +981,7 @@ def _cotangent(rng, shape):
 
 
 def _linear(report: Report, f, primals, chosen, shapes, floating, rng) -> Report:
-    """Relation: a rule is linear in its cotangent, so twice the cotangent gives twice the gradient and zero gives zero."""
+    """Relation: a rule is linear in its cotangent: twice of it gives twice the gradient, zero gives zero."""
     begun = time.perf_counter()
     positions = (chosen,) if isinstance(chosen, int) else chosen
 

@@ -11,28 +11,32 @@ import numpy as np
 from jaxnet.verify.interpret import Reader
 from jaxnet.verify.strip import place_of
 
+WRITTEN_AS_CALLS = frozenset({"_where", "where", "select"})
+
 
 class _Branches(Reader):
     def __init__(self):
         super().__init__()
-        self.places, self.taken = [], []
+        self.places, self.taken, self.place = [], [], ""
 
     def inner(self, parameter):
         return parameter
 
     def step(self, equation, inputs):
-        name = equation.primitive.name
-        if name in {"select_n", "cond"} and inputs[0].size and place_of(equation):
+        name, before = equation.primitive.name, self.place
+        place = place_of(equation) or before
+        if name in {"select_n", "cond"} and inputs[0].size and place:
             which = inputs[0].astype(np.int32)
-            self.places.append(place_of(equation))
-            self.taken.append(
-                (
-                    jnp.min(which),
-                    jnp.max(which),
-                    len(inputs) - 1 if name == "select_n" else len(equation.params["branches"]),
-                )
-            )
-        return super().step(equation, inputs)
+            count = len(inputs) - 1 if name == "select_n" else len(equation.params["branches"])
+            self.places.append(place)
+            self.taken.append((jnp.min(which), jnp.max(which), count))
+        if name in {"jit", "pjit"}:
+            # jnp.where is a jitted select: the line is the caller's. Selections in JAX's softmax are nobody's branch.
+            self.place = place if equation.params.get("name") in WRITTEN_AS_CALLS else ""
+        try:
+            return super().step(equation, inputs)
+        finally:
+            self.place = before
 
 
 def branches_not_taken(problem, manual) -> list[str]:

@@ -18,6 +18,7 @@ from jaxnet.verify.strip import operations
 from jaxnet.verify.tree import called, wide
 
 FEW = 8  # so many wrong entries can be listed
+COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
 SWEPT = 16  # single examples that are tried one by one
 
 
@@ -299,7 +300,12 @@ class Diagnosis:
 
     def few_entries(self, i, f) -> str | None:
         """Only a handful of entries differ."""
-        off = np.abs(f.g - f.r) > 16 * f.noise.entry
+        error = np.abs(f.g - f.r)
+        off = error > 16 * f.noise.entry
+        rest = float(np.max(error[~off], initial=0.0))
+        # The others have to be right for certain, not just below the noise.
+        if rest > 1e-2 * float(np.min(error[off], initial=np.inf)) or self.tolerance(f) > COARSE:
+            return None
         count = int(off.sum())
         if not 0 < count <= min(FEW, max(1, f.r.size // 8)):
             return None
@@ -311,7 +317,7 @@ class Diagnosis:
         """g = r ± λ θ with one λ, the same at other parameters."""
         theta = wide(self.problem.params.values[i])
         amount = self._alpha(f.g - f.r, theta, 0.05)
-        if amount is None or f.r.size < 3 or self.moved is None:
+        if amount is None or f.r.size < 3 or self.tolerance(f) > COARSE or self.moved is None:
             return None
         error = f.g - f.r
         if norm(error - amount * theta) > max(16 * f.noise.norm, 1e-3 * norm(error)):
@@ -328,7 +334,7 @@ class Diagnosis:
 
     def precision(self, i, f) -> str | None:
         """The formula is right in float64 and loses digits in its own dtypes."""
-        if self.exact is None or self.exact[i].shape != f.r.shape or not self._equal(self.exact[i], f.r, f):
+        if self.exact is None or not norm(self.exact[i] - f.r) <= 1e-3 * norm(f.g - f.r):
             return None
         size = norm(f.g - f.r) / norm(f.r)
         if not size < 0.3:
@@ -354,7 +360,7 @@ class Diagnosis:
 
     def row_or_column(self, i, f) -> str | None:
         """A factor for each row, or for each column."""
-        if f.r.ndim != 2 or min(f.r.shape) < 3:
+        if f.r.ndim != 2 or min(f.r.shape) < 3 or self.tolerance(f) > COARSE:
             return None
         for axis, word in ((1, "row"), (0, "column")):
             factors = np.sum(f.g * np.conj(f.r), axis=axis, keepdims=True) / np.maximum(
@@ -362,14 +368,17 @@ class Diagnosis:
             )
             if self._equal(f.g, factors * f.r, f):
                 plain = np.real(factors.ravel())
-                return f"a factor for each {word}: {', '.join(f'{x:.3g}' for x in plain[:6])}{', ...' if plain.size > 6 else ''}"
+                listed = ", ".join(f"{x:.3g}" for x in plain[:6])
+                return f"a factor for each {word}: {listed}{', ...' if plain.size > 6 else ''}"
         return None
 
     def wrong_axis(self, i, f) -> str | None:
         """A bias summed over the units in place of the examples: possible when m = n."""
         if self.batch is None or f.r.size != self.batch.m or self.batch.m > 64 or f.r.ndim > 2:
             return None
-        each = np.stack([self.example(k)[1][i].ravel() for k in range(self.batch.m)], axis=1)
+        each = np.stack(
+            [self.batch.single.double(given=self.batch.take([k]))[1][i].ravel() for k in range(self.batch.m)], axis=1
+        )
         total = each.sum(axis=0) / (self.batch.m if self.batch.total == "mean" else 1)
         if self._equal(f.g.ravel(), total, f):
             return "summed over axis 0, the units, in place of axis 1, the examples (silent because m = n)"
@@ -377,11 +386,13 @@ class Diagnosis:
 
     def example_left_out(self, i, f) -> str | None:
         """g = r without one example's share."""
-        if self.batch is None or self.batch.m < 2:
+        if self.batch is None or self.batch.m < 2 or self.tolerance(f) > COARSE:
             return None
         m = self.batch.m
         for k in dict.fromkeys([m - 1, 0, *range(min(m, SWEPT))]):
-            share = self.example(k)[1][i] / (m if self.batch.total == "mean" else 1)
+            share = self.batch.single.double(given=self.batch.take([k]))[1][i] / (
+                m if self.batch.total == "mean" else 1
+            )
             if norm(share) > 32 * f.noise.norm and self._equal(f.g, f.r - share, f):
                 return f"example {k} is left out"
             if norm(share) > 32 * f.noise.norm and self._equal(f.g, f.r + share, f):

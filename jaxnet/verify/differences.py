@@ -8,6 +8,7 @@ The step is not chosen but found: a ladder of steps, of which the one with the s
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Slope:
         floor = 64 * U * max(self.level, max(map(abs, self.ahead), default=0.0))
         best = None
         remainders = [abs(f - h * claimed) for h, f in zip(self.steps, self.ahead, strict=True)]
-        for large, small in zip(remainders, remainders[1:], strict=False):
+        for large, small in pairwise(remainders):
             if small > floor and large > floor:
                 best = float(np.log(large / small) / np.log(FACTOR))
         return best

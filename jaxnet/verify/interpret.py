@@ -40,7 +40,7 @@ def toss(shape, seed, place: int):
     return 1 - 2 * (n & np.uint32(1)).astype(np.float32)
 
 
-class NotReadable(Exception):
+class UnreadableError(Exception):
     """A program holds an operation that this way of reading cannot follow; the text names it."""
 
 
@@ -56,6 +56,7 @@ class Reader:
     """
 
     def __init__(self):
+        """A fresh reading."""
         self.stripped: list[str] = []
 
     def cast(self, value):
@@ -231,12 +232,46 @@ class Rounded(Float64):
     bfloat16, gets no excuse from here.
     """
 
-    # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16) and no rounding of the formula.
+    # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16).
     EXACT = frozenset(
-        ["reshape", "transpose", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad", "rev", "copy", "neg", "abs", "sign", "max", "min", "select_n", "reduce_max", "reduce_min", "convert_element_type", "stop_gradient", "iota", "clamp", "sort", "expand_dims", "floor", "ceil", "round", "copy_p", "optimization_barrier", "pvary"]
+        [
+            "reshape",
+            "transpose",
+            "broadcast_in_dim",
+            "squeeze",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "gather",
+            "concatenate",
+            "pad",
+            "rev",
+            "copy",
+            "neg",
+            "abs",
+            "sign",
+            "max",
+            "min",
+            "select_n",
+            "reduce_max",
+            "reduce_min",
+            "convert_element_type",
+            "stop_gradient",
+            "iota",
+            "clamp",
+            "sort",
+            "expand_dims",
+            "floor",
+            "ceil",
+            "round",
+            "copy_p",
+            "optimization_barrier",
+            "pvary",
+        ]
     )
 
     def __init__(self, seed, unit):
+        """A reading whose roundings are `unit` large, drawn from `seed`."""
         super().__init__()
         self.seed, self.unit, self.count, self.depth = seed, unit, itertools.count(), 0
 
@@ -248,6 +283,10 @@ class Rounded(Float64):
             return super().step(equation, inputs)
         finally:
             self.depth -= loop
+
+    def inner(self, parameter):
+        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
+        return Float64().inner(parameter)
 
     def apply(self, equation, inputs) -> list:
         """One equation, then one rounding."""
@@ -267,11 +306,12 @@ class Rounded(Float64):
 class Tilted(Float64):
     """Float64 with every tie broken to one side: `side` +1, -1, or 0 for a random side in each place.
 
-    Comparisons see their left operand moved by `width` of the array's largest entry, so that points at a kink, or within
+    Comparisons see their left operand moved by `width` of the array's largest entry: points at a kink, or within
     rounding of one, take the derivative of the chosen side. What passes through max, relu, abs and where is unchanged.
     """
 
     def __init__(self, seed, side, width):
+        """A reading whose ties are broken to `side`."""
         super().__init__()
         self.seed, self.side, self.width, self.count = seed, side, width, itertools.count()
 
@@ -284,6 +324,10 @@ class Tilted(Float64):
         )
         size = lax.stop_gradient(jnp.maximum(size * self.width, 1e-300))
         return size * jnp.where(self.side == 0.0, sign, self.side)
+
+    def inner(self, parameter):
+        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
+        return Float64().inner(parameter)
 
     def apply(self, equation, inputs) -> list:
         """One equation; at comparisons and at max, min, abs, clamp and reductions to a maximum the tie is broken."""
@@ -323,7 +367,50 @@ class Complex(Float64):
     """The same program on complex numbers, where each operation is analytic; branches follow the real part."""
 
     ANALYTIC = frozenset(
-        ["add", "add_any", "sub", "mul", "div", "neg", "dot_general", "reduce_sum", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "sinh", "cosh", "sqrt", "rsqrt", "logistic", "integer_pow", "square", "pow", "transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad", "rev", "copy", "cumsum", "expand_dims", "optimization_barrier", "copy_p", "real_part"]
+        [
+            "add",
+            "add_any",
+            "sub",
+            "mul",
+            "div",
+            "neg",
+            "dot_general",
+            "reduce_sum",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "tanh",
+            "sinh",
+            "cosh",
+            "sqrt",
+            "rsqrt",
+            "logistic",
+            "integer_pow",
+            "square",
+            "pow",
+            "transpose",
+            "reshape",
+            "broadcast_in_dim",
+            "squeeze",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "gather",
+            "concatenate",
+            "pad",
+            "rev",
+            "copy",
+            "cumsum",
+            "expand_dims",
+            "optimization_barrier",
+            "copy_p",
+            "real_part",
+        ]
     )
 
     def widen(self, dtype):
@@ -331,7 +418,7 @@ class Complex(Float64):
         return np.dtype(np.complex128) if is_float(dtype) else super().widen(dtype)
 
     def apply(self, equation, inputs) -> list:
-        """One equation on complex numbers, or NotReadable."""
+        """One equation on complex numbers, or UnreadableError."""
         name = equation.primitive.name
         if not any(jnp.issubdtype(x.dtype, jnp.complexfloating) for x in map(jnp.asarray, inputs)):
             return [self.cast(out) for out in super().apply(equation, inputs)]
@@ -353,7 +440,7 @@ class Complex(Float64):
             return [self.cast(lax.sign(lax.real(inputs[0])))]
         if name in {"reduce_max", "reduce_min"}:
             return [self.extreme(inputs[0], equation.params["axes"], 1.0 if name == "reduce_max" else -1.0)]
-        raise NotReadable(name)
+        raise UnreadableError(name)
 
     def extreme(self, x, axes, sign):
         """The entry whose real part is largest (smallest); equal ones share."""

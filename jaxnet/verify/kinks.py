@@ -1,6 +1,6 @@
 """Kinks: where the one-sided derivatives differ, any value between them is a gradient.
 
-relu at 0, |x| at 0, the maximum of equal numbers: autodiff takes one convention, a hand-written formula may take another,
+relu at 0, |x| at 0, the maximum of equal numbers: autodiff takes one convention, a formula by hand another,
 and both are right. The float64 gradient is taken again with every tie broken to one side, to the other, and at random;
 what lies between the smallest and the largest value of each coordinate, widened by noise, is a subgradient.
 """

@@ -37,11 +37,11 @@ class Manual:
         gradient = self.grad_fn(*self.problem.arguments(values, given))
         difference = first_difference(self.problem.params, gradient)
         if difference is not None:
-            raise DifferentTree(difference)
+            raise DifferentTreeError(difference)
         found = gradient_leaves(self.problem.params, gradient)
         for path, leaf in zip(self.problem.params.names, found, strict=True):
             if isinstance(leaf, str) or callable(leaf):
-                raise DifferentTree(f"the gradient's leaf {path} is {type(leaf).__name__}, not an array")
+                raise DifferentTreeError(f"the gradient's leaf {path} is {type(leaf).__name__}, not an array")
         return found
 
     def eager(self, values=None, given=None) -> Run:
@@ -79,7 +79,7 @@ class Manual:
         try:
             found = function(self.problem.own(_copies(values)), _copies(given))
             return Run(variant, [_host(leaf) for leaf in found])
-        except DifferentTree:
+        except DifferentTreeError:
             raise
         except Exception as error:  # whatever a function that cannot be traced raises
             return Run(variant, refused=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}")
@@ -95,7 +95,7 @@ class Manual:
         return self._trace[0]
 
 
-class DifferentTree(ValueError):
+class DifferentTreeError(ValueError):
     """The gradient's tree is not that of the parameters."""
 
 

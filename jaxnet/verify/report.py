@@ -43,7 +43,7 @@ class LeafReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on a gradient: true when passed. `leaves` by path; `cause` and `starts_at` name the bug when proved."""
+    """The verdict on a gradient: true when passed. `leaves` by path; `cause` and `starts_at` name a proved bug."""
 
     verdict: str
     leaves: dict[str, LeafReport]
@@ -98,7 +98,7 @@ class Report:
         )
 
 
-class GradientMismatch(AssertionError):
+class GradientMismatch(AssertionError):  # noqa: N818 - the name in the specification
     """A gradient is wrong. `report` says where and why; the message is its table."""
 
     def __init__(self, report: Report, message: str | None = None):
@@ -107,7 +107,7 @@ class GradientMismatch(AssertionError):
         self.report = report
 
 
-class TreeMismatch(GradientMismatch, ValueError):
+class TreeMismatch(GradientMismatch, ValueError):  # noqa: N818
     """The gradient's tree is not the parameters' tree; the message names the first path that differs."""
 
 

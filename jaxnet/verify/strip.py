@@ -100,6 +100,7 @@ def _is_var(atom) -> bool:
 
 
 def equations(jaxpr):
+    """Every equation of `jaxpr` at any depth."""
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in jaxpr.eqns:
         yield equation

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.interpret import Complex, Float64, NotReadable, Reader, Tilted, is_float, toss
+from jaxnet.verify.interpret import Complex, Float64, Reader, Tilted, UnreadableError, is_float, toss
 from jaxnet.verify.strip import opaque_operations, operations
 from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
 
@@ -103,9 +103,17 @@ class Problem:
         """The loss, read by `reader`, and the reader's notes kept."""
         consts = self.traced().consts
         closed = self.trace
-        out = reader.read(closed.jaxpr, consts, [reader.cast(x) for x in [*values, *given]])[0]
+        out = reader.read(closed.jaxpr, consts, [reader.cast(x) for x in [*values, *self.as_traced(given)]])[0]
         self.stripped = list(dict.fromkeys([*self.stripped, *reader.stripped]))
         return out
+
+    def as_traced(self, given) -> list:
+        """The fixed arrays with the integer widths of the trace: NumPy's int64 is int32 to JAX unless x64 is on."""
+        expected = [v.aval.dtype for v in self.trace.jaxpr.invars[len(self.own_dtypes) :]]
+        return [
+            x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
+            for x, d in zip(given, expected, strict=True)
+        ]
 
     def compiled(self, name, build):
         """The jitted function called `name`, made by `build()` on first use."""
@@ -114,7 +122,7 @@ class Problem:
         return self._compiled[name]
 
     # ---- witness 1 -------------------------------------------------------------------------------------------------
-    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list[np.ndarray]]:
+    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
         """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
 
         def build():
@@ -217,9 +225,9 @@ class Problem:
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
     def complex_slope(self, direction, step: float = 1e-30) -> float:
-        """The derivative along a direction by a complex step. Raises NotReadable naming the operation in the way."""
+        """The derivative along a direction by a complex step; UnreadableError names what is in its way."""
         if any(jnp.issubdtype(d, jnp.complexfloating) for d in self.own_dtypes):
-            raise NotReadable("a complex leaf")
+            raise UnreadableError("a complex leaf")
         run = self.compiled("complex", lambda: lambda v, given: self.evaluate(Complex(), v, given))
         with jax.enable_x64(True):
             values = [
@@ -230,7 +238,26 @@ class Problem:
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
     KINKED = frozenset(
-        ["max", "min", "abs", "sign", "gt", "ge", "lt", "le", "eq", "ne", "select_n", "clamp", "reduce_max", "reduce_min", "sort", "cond", "argmax", "argmin"]
+        [
+            "max",
+            "min",
+            "abs",
+            "sign",
+            "gt",
+            "ge",
+            "lt",
+            "le",
+            "eq",
+            "ne",
+            "select_n",
+            "clamp",
+            "reduce_max",
+            "reduce_min",
+            "sort",
+            "cond",
+            "argmax",
+            "argmin",
+        ]
     )
 
     def has_kinks(self) -> bool:

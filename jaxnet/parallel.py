@@ -1,0 +1,68 @@
+"""Where arrays live: devices by name, meshes, and the layout of data parallelism. The only module that names devices.
+
+Every device of the mesh holds all params and its own share of each batch's columns; `jax.jit` then computes the one
+gradient of the whole batch, with one all-reduce of the gradient's size. `forward` and `backward` know nothing of it.
+
+Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
+"""
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+from jaxnet import validation as check
+
+DEVICES = ("cpu", "gpu", "tpu")
+
+
+def device(name: str | None) -> jax.Device | None:
+    """Return the first device of that kind, or None for JAX's default; an absent one is an error, never a CPU.
+
+    Raises:
+        ValueError: an unknown kind, or one that JAX does not find here.
+    """
+    if name is None:
+        return None
+    check.choice("device", name, DEVICES)
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError as error:
+        present = sorted({d.platform for d in jax.devices()})
+        raise ValueError(
+            f"device is {name!r}, but JAX finds only {', '.join(present)}; install the matching extra"
+            ' (pip install "jaxnet[cuda13]" or "jaxnet[tpu]") or leave device=None'
+        ) from error
+
+
+def mesh(n_devices: int | None = None) -> Mesh:
+    """Return a mesh of n devices (None: all of them) along one axis, "data".
+
+    Raises:
+        ValueError: n is not from 1 to the number of devices there are.
+    """
+    devices = jax.devices()
+    n = len(devices) if n_devices is None else check.count("n_devices", n_devices)
+    if n > len(devices):
+        raise ValueError(f"n_devices is {n}, but JAX finds {len(devices)}")
+    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:n])
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The layout of params, and of anything that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def columns(mesh: Mesh) -> NamedSharding:
+    """The layout of X and Y: examples, the last axis, are split over the devices."""
+    return NamedSharding(mesh, P(None, "data"))
+
+
+def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n m"]:
+    """Inside jit: lay X out over the mesh; m divides by its devices. Without a mesh X stays as it is."""
+    return X if mesh is None else jax.lax.with_sharding_constraint(X, columns(mesh))
+
+
+def filling(m: int, mesh: Mesh | None) -> int:
+    """How many columns m lacks to be divided over the mesh."""
+    return 0 if mesh is None else -m % mesh.size

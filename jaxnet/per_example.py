@@ -1,0 +1,125 @@
+"""What each example contributes: its gradient, the gradient's norm without forming it, and clipped sums.
+
+For a dense layer the gradient of example i is an outer product, dW_i = dz_i a_iᵀ and db_i = dz_i, so that
+
+    ‖dW_i‖² + ‖db_i‖² = ‖dz_i‖² (‖a_i‖² + 1)        Σ_i c_i dW_i = (c * dZ) A_prevᵀ
+
+Norms cost no product that the batch gradient does not have, and a clipped sum is the ordinary product with the
+columns of dZ scaled. Nothing of size m x n x n_prev is ever held, except by `per_example_grads`, which returns it.
+
+Legend: ℓ_i is the loss of example i, without 1/m; dZ (n, m) holds ∂ℓ_i/∂z of each example in its column.
+
+Source: I. Goodfellow, Efficient Per-Example Gradient Computations, arXiv 1510.01799; Z. Bu et al., Differentially
+Private Optimization on Large Model at Small Cost, ICML 2023; M. Abadi et al., Deep Learning with Differential
+Privacy, arXiv 1607.00133 (the clipped, noisy sum).
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxnet import validation as check
+from jaxnet.network import MLP, Layer, Params, forward, value_and_grad
+from jaxnet.precision import PRECISIONS
+
+
+def one_example_grads(
+    net: MLP, params: Params, x: Float[Array, " n_x"], y: Float[Array, " n_y"], precision: str = "float32"
+) -> Params:
+    """Return ∂ℓ/∂params of one example, in params' own tree."""
+    return value_and_grad(net, params, x[:, None], y[:, None], precision=precision)[1]
+
+
+def per_example_grads(
+    net: MLP, params: Params, X: Float[Array, "n_x m"], Y: Float[Array, "n_y m"], precision: str = "float32"
+) -> Params:
+    """Return ∂ℓ_i/∂params of every example: `one_example_grads` lifted, each leaf with a leading axis of m.
+
+    Their mean is the gradient of the cost. Raises as `cost` does.
+    """
+    check.inputs(net.sizes, params, X)
+    check.targets(net.sizes, X, Y, None)
+    return jax.vmap(one_example_grads, in_axes=(None, None, 1, 1, None))(net, params, X, Y, precision)
+
+
+def per_example_norms(
+    net: MLP, params: Params, X: Float[Array, "n_x m"], Y: Float[Array, "n_y m"], precision: str = "float32"
+) -> Float[Array, " m"]:
+    """Return the norm of each example's gradient over all params, √Σ_l ‖dz[l]_i‖² (‖a[l-1]_i‖² + 1), forming none.
+
+    Raises as `cost` does.
+    """
+    return _norms(_deltas(net, params, X, Y, precision))[0]
+
+
+def clipped_grads(
+    net: MLP,
+    params: Params,
+    X: Float[Array, "n_x m"],
+    Y: Float[Array, "n_y m"],
+    max_norm: float,
+    key: PRNGKeyArray | Array | None = None,
+    noise_multiplier: float = 0.0,
+    precision: str = "float32",
+) -> Params:
+    """Return the DP-SGD sum Σ_i min(1, max_norm / ‖g_i‖) g_i + max_norm noise_multiplier N(0, 1), in params' own tree.
+
+    It is a sum: divide by m (or by the expected batch size) for a step of gradient descent.
+
+    Args:
+        net: the network.
+        params: its params.
+        X: (n_x, m).
+        Y: (n_y, m).
+        max_norm: the clipping norm C, above 0.
+        key: a JAX random key for the noise; needed where noise_multiplier is not 0.
+        noise_multiplier: σ, the noise's deviation in units of max_norm.
+        precision: a name of the table in precision.py.
+
+    Raises:
+        ValueError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
+    """
+    check.positive("max_norm", max_norm)
+    if noise_multiplier:
+        check.positive("noise_multiplier", noise_multiplier)
+        if key is None:
+            raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
+    product = PRECISIONS[check.precision(precision)]
+    layers = tuple(_deltas(net, params, X, Y, precision))
+    norms = _norms(layers)
+    clip = max_norm / jnp.maximum(norms, max_norm)
+    grads = tuple(
+        Layer(product.weights(dZ * clip, A_prev), (dZ * clip).sum(axis=1, keepdims=True)) for dZ, A_prev in layers
+    )[::-1]
+    return grads if not noise_multiplier else _noisy(grads, key, max_norm * noise_multiplier)
+
+
+def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
+    """dZ[l] of unshared losses beside A[l-1], from the last layer to the first: backward without its products."""
+    _, cache = forward(net, params, X, precision)
+    check.targets(net.sizes, X, Y, None)
+    product = PRECISIONS[precision]
+    dZ = net.loss_of_output.derivative(*cache[-1], Y)
+    yield dZ, cache[-2].A
+    for number in range(len(params) - 1, 0, -1):
+        dA = product.inputs(params[number].W, dZ)
+        dZ = dA * net.g[number].derivative(*cache[number])
+        yield dZ, cache[number - 1].A
+
+
+def _norms(layers):
+    squares = (_square(dZ) * (_square(A_prev) + 1) for dZ, A_prev in layers)
+    return jnp.sqrt(sum(squares))
+
+
+def _square(columns):
+    return (columns * columns).sum(axis=0, keepdims=True)
+
+
+def _noisy(grads, key, deviation):
+    leaves, tree = jax.tree.flatten(grads)
+    keys = jax.random.split(key, len(leaves))
+    noise = (deviation * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True))
+    return jax.tree.unflatten(tree, [leaf + n for leaf, n in zip(leaves, noise, strict=True)])

@@ -1,0 +1,83 @@
+"""Several devices give one device's numbers, with one all-reduce of the gradient's size."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+from jaxnet import parallel, training
+from tests import cases
+from tests.comparison import assert_trees_close
+
+NET = jaxnet.MLP((5, 8, 6, 3), ("tanh", "relu", "softmax"))
+OPTIMIZER = optax.sgd(0.3, momentum=0.9)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16, 20], ids=["full batch", "divides", "padded"])
+@pytest.mark.parametrize("m", [64, 61])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_eight_devices_train_as_one(batch_size, m, weighted, key, x64):
+    _, X, Y, weights = cases.point(NET, key, m=m)
+    settings = {"key": key, "optimizer": OPTIMIZER, "epochs": 3, "batch_size": batch_size}
+    settings |= {"weights": weights if weighted else None, "validation": (X[:, :9], Y[:, :9])}
+    one = jaxnet.fit(NET, X, Y, **settings)
+    eight = jaxnet.fit(NET, X, Y, **settings, mesh=parallel.mesh())
+    assert len(eight.params[0].W.sharding.device_set) == 8
+    assert_trees_close(jax.tree.map(np.asarray, eight.params), jax.tree.map(np.asarray, one.params), 1e-12)
+    assert_trees_close(eight.history, one.history, 1e-12)
+
+
+def collectives(compiled):
+    """(operation, bytes) of every collective in a compiled program."""
+    text = compiled.as_text()
+    found = re.findall(
+        r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", text
+    )
+    width = {"f32": 4, "f64": 8, "pred": 1, "s32": 4}
+    size = [
+        sum(
+            width[kind] * int(np.prod([int(n) for n in shape.split(",") if n]))
+            for kind, shape in re.findall(r"(f32|f64|pred|s32)\[([\d,]*)\]", shapes)
+        )
+        for shapes, _ in found
+    ]
+    return [(operation, n) for (_, operation), n in zip(found, size, strict=True)]
+
+
+@pytest.mark.parametrize("n_devices", [2, 8])
+def test_one_all_reduce_of_the_gradient_s_bytes(n_devices, key):
+    """The gradient and the metrics' two sums (cost, accuracy), whatever the number of devices: nothing else moves."""
+    mesh = parallel.mesh(n_devices)
+    params, X, Y, _ = cases.point(NET, key, m=64, dtype=jnp.float32)
+    state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(0), key)
+    state = jax.device_put(state, parallel.replicated(mesh))
+    X, Y = jax.device_put((X, Y), parallel.columns(mesh))
+    step = jax.jit(jaxnet.train_step(NET, OPTIMIZER)).lower(state, X, Y).compile()
+    gradient = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    assert collectives(step) == [("all-reduce", gradient + 2 * 4)]
+
+
+def test_one_compilation_for_all_chunks(key, monkeypatch, compiled):
+    monkeypatch.setattr(training, "CHUNK_STEPS", 4)
+    _, X, Y, _ = cases.point(NET, key, m=32, dtype=jnp.float32)
+    jaxnet.fit(NET, X, Y, key=key, optimizer=OPTIMIZER, epochs=9, batch_size=16, mesh=parallel.mesh(4))
+    assert compiled.count("jit(chunk)") == 1
+
+
+@pytest.mark.usefixtures("untyped")
+def test_bad_arguments(key):
+    _, X, Y, _ = cases.point(NET, key, m=32, dtype=jnp.float32)
+    with pytest.raises(ValueError, match="n_devices is 9, but JAX finds 8"):
+        parallel.mesh(9)
+    with pytest.raises(ValueError, match="n_devices is 0"):
+        parallel.mesh(0)
+    with pytest.raises(ValueError, match="mesh is 8; expected one with the axis 'data'"):
+        jaxnet.fit(NET, X, Y, key=key, mesh=8, batch_size=None)
+    with pytest.raises(ValueError, match="device is 'cpu' beside a mesh"):
+        jaxnet.fit(NET, X, Y, key=key, mesh=parallel.mesh(), device="cpu", batch_size=None)
+    with pytest.raises(ValueError, match="device is 'gpu', but JAX finds only cpu"):
+        parallel.device("gpu")
