@@ -392,21 +392,28 @@ def draw(asked, rows) -> Figure:
         title="Small nets, 78 to 126 parameters",
     )  # fmt: skip
     lines.legend(fontsize="small", loc="center right")
-    bars(large, asked, colours, [missed(rows, c, "large", 1.0) for c in asked])
+    was_asked = any(row.size == "large" for row in rows)
+    bars(
+        large,
+        asked,
+        colours,
+        [missed(rows, c, "large", 1.0) for c in asked],
+        "not feasible" if was_asked else "not asked",
+    )
     large.set(title="1.8 million parameters", xlabel="planted bugs accepted (%)")
-    bars(false_alarms, asked, colours, [rejected(rows, c) for c in asked])
-    false_alarms.set(title="Correct but tricky", xlabel="correct gradients refused (%)")
+    bars(false_alarms, asked, colours, [rejected(rows, c) for c in asked], "not asked")
+    false_alarms.set(title="Correct but tricky", xlabel="correct gradients refused or not taken (%)")
     false_alarms.set_yticklabels([])  # the same checkers as beside it
     return figure
 
 
-def bars(axes, asked, colours, shares) -> None:
-    """One bar a checker, in per cent, with the counts beside it."""
+def bars(axes, asked, colours, shares, otherwise: str) -> None:
+    """One bar a checker, in per cent, with the counts beside it, or the reason why there is none."""
     for place, (checker, pair) in enumerate(zip(asked, shares, strict=True)):
         known = pair is not None and pair[1] > 0
         height = 100 * pair[0] / pair[1] if known else 0
         axes.barh(place, height, color=colours[checker.name])
-        text = f"{pair[0]} of {pair[1]}" if known else "not feasible"
+        text = f"{pair[0]} of {pair[1]}" if known else otherwise
         axes.text(height + 1, place, text, va="center", fontsize="small")
     axes.set_yticks(range(len(asked)), [checker.name for checker in asked])
     axes.set(xlim=(0, 118), xticks=range(0, 101, 20))  # room for the counts
