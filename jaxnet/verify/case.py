@@ -1,0 +1,86 @@
+"""The inputs of a check, and the Python code that makes them again."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+WRITTEN_OUT = 1000  # arrays up to this size stand in the code
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a check was called with."""
+
+    loss: Any
+    grad_fn: Any
+    params: Any
+    args: tuple
+    options: dict
+    seed: int
+
+    def code(self, report) -> str:
+        """A script that repeats the check; what it cannot write out it asks for, by name and shape."""
+        lines = ["import jax", "import numpy as np", "from jaxnet.verify import check_gradients"]
+        lines += [_import(self.loss, "loss"), _import(self.grad_fn, "grad_fn"), ""]
+        lines += [f"# verdict {report.verdict}: {report.cause or 'no cause named'}"]
+        lines += _assign("params", self.params)
+        names = []
+        for i, arg in enumerate(self.args):
+            names.append(f"arg{i}")
+            lines += _assign(names[-1], arg)
+        options = ", ".join(f"{k}={v!r}" for k, v in {**self.options, "key": self.seed, "raise_": False}.items())
+        call = ", ".join(["loss", "grad_fn", "params", *names, options])
+        lines += [f"print(check_gradients({call}))"]
+        x64 = any(getattr(x, "dtype", None) == np.float64 for x in jax.tree_util.tree_leaves((self.params, self.args)))
+        return "\n".join([lines[0], *(['jax.config.update("jax_enable_x64", True)'] if x64 else []), *lines[1:]])
+
+
+def _import(function, name: str) -> str:
+    module, qualified = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if module and qualified and "<" not in qualified and "." not in qualified and module != "__main__":
+        return f"from {module} import {qualified} as {name}"
+    return f"{name} = ...  # {qualified or type(function).__name__} of {module}: not importable by name, paste it here"
+
+
+def _assign(name: str, tree) -> list[str]:
+    pairs, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    leaves = [_literal(leaf) for _, leaf in pairs]
+    try:
+        return [f"{name} = {_written(tree)}"]
+    except TypeError:
+        lines = [f"# {name}: {structure}"]
+        return [*lines, f"{name}_leaves = [{', '.join(leaves)}]", f"{name} = ...  # the leaves in the tree above"]
+
+
+def _written(tree) -> str:
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{k!r}: {_written(v)}" for k, v in tree.items()) + "}"
+    if type(tree) is tuple:
+        return "(" + "".join(_written(v) + ", " for v in tree) + ")"
+    if type(tree) is list:
+        return "[" + ", ".join(map(_written, tree)) + "]"
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):  # a plain tuple has the same leaves
+        kind = type(tree)
+        return f"__import__({kind.__module__!r}, fromlist=['x']).{kind.__qualname__}({', '.join(map(_written, tree))})"
+    if isinstance(tree, (jax.Array, np.ndarray, np.generic, int, float, complex, bool, str, type(None))):
+        return _literal(tree)
+    raise TypeError(type(tree).__name__)
+
+
+def _literal(leaf) -> str:
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return f"jax.random.wrap_key_data({_literal(np.asarray(jax.random.key_data(leaf)))})"
+    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
+        return repr(leaf)
+    array = np.asarray(leaf)
+    if array.size > WRITTEN_OUT:
+        return f"...  # {array.dtype}{list(array.shape)}, too large to write out".replace("...  #", "None  #")
+    numbers = array.astype(np.float64).tolist() if array.dtype.kind in "fV" else array.tolist()
+    text = f"np.array({numbers!r}).reshape({array.shape})".replace("nan", "np.nan").replace("inf", "np.inf")
+    return (
+        f"jax.numpy.asarray({text}, {str(array.dtype)!r})"
+        if isinstance(leaf, jax.Array)
+        else f"{text}.astype({str(array.dtype)!r})"
+    )

@@ -1,0 +1,222 @@
+"""Inside the backward pass of a chain of dense layers, seen from outside.
+
+For one example every dW[l] has rank one, dW[l] = dZ[l] A[l-1]ᵀ, and db[l] = dZ[l]. So the true gradient gives away
+dZ[l] and A[l-1], the parameters give Z[l] = W[l] A[l-1] + b[l] and dA[l] = W[l+1]ᵀ dZ[l+1], and the manual gradient
+gives the quantities it used. Each name below is an equation that has to hold on two examples.
+
+    the step in layer l        dZ[l] = dA[l] * g[l]'(Z[l])
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxnet.verify.noise import norm
+
+EXAMPLES = 2  # so many have to agree on a name
+TRIED = 8
+
+
+def _sigmoid(z):
+    return 0.5 * (1 + np.tanh(z / 2))
+
+
+# g and g', for recognising what a layer computes and what was used in its place
+ACTIVATIONS = {
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * (1 - _sigmoid(z))),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    "softplus": (lambda z: np.logaddexp(z, 0), _sigmoid),
+    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One example: lists by layer (0 is the input) of what is true, and dZ and A as the manual gradient has them."""
+
+    Z: list
+    A: list
+    dZ: list  # noqa: N815 - the notes' names
+    dA: list  # noqa: N815
+    W: list
+    manual_dZ: list  # noqa: N815
+    manual_dW: list  # noqa: N815
+    tolerance: float
+
+    def equal(self, x, y) -> bool:
+        """Whether two vectors agree to within what the manual gradient's dtype can tell."""
+        return x.shape == y.shape and norm(y) > 0 and norm(x - y) <= self.tolerance * norm(y)
+
+
+def explain(evidence, kind: str, number: int) -> str | None:
+    """The sentence that names what is wrong in dZ[number], dW[number] or db[number]; None if nothing is confirmed."""
+    names = {"dZ": _names_of_dZ, "dW": _names_of_activation}.get(kind)
+    if names is None:
+        return None
+    agreed, count = None, 0
+    for k in range(min(evidence.batch.m, TRIED)):
+        seen = look(evidence, k)
+        if seen is None or norm(seen.dZ[number]) == 0.0:
+            continue
+        fits = set(names(seen, number, evidence, k))
+        agreed = fits if agreed is None else agreed & fits
+        count += 1
+        if not agreed:
+            return None
+        if count >= EXAMPLES and len(agreed) == 1:
+            return next(iter(agreed))
+    return None
+
+
+def look(evidence, k: int) -> Seen | None:
+    """Example k taken apart; None where the layers turn out not to be dense."""
+    layers = evidence.layers
+    if any(layer.b is None for layer in layers):
+        return None
+    units = [evidence.findings[i].unit for layer in layers for i in layer.leaves]
+    tolerance = max(2e-4, 64 * max(units))
+    if tolerance > 1e-2:
+        return None
+    g, r = evidence.example(k)
+    values = [np.asarray(v, np.float64) for v in evidence.problem.params.values]
+    Z, A, dZ, W = [None], [], [None], [None]
+    manual_dZ, manual_dW = [None], [None]
+    for layer in layers:
+        turn = (lambda x: x) if layer.columns else (lambda x: x.T)
+        delta, true = r[layer.b].ravel(), turn(r[layer.W])
+        if norm(delta) == 0.0:
+            return None
+        A_prev = true.T @ delta / norm(delta) ** 2
+        if norm(true - np.outer(delta, A_prev)) > 1e-6 * norm(true):
+            return None
+        W.append(turn(values[layer.W]))
+        A.append(A_prev)
+        dZ.append(delta)
+        Z.append(W[-1] @ A_prev + values[layer.b].ravel())
+        manual_dZ.append(None if g[layer.b].shape != r[layer.b].shape else g[layer.b].ravel())
+        manual_dW.append(None if g[layer.W].shape != r[layer.W].shape else turn(g[layer.W]))
+    dA = [None, *(W[n + 1].T @ dZ[n + 1] for n in range(1, len(layers))), None]
+    return Seen(Z, [*A, None], dZ, dA, W, manual_dZ, manual_dW, tolerance)
+
+
+def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the notes' name of a layer
+    found = seen.manual_dZ[l]
+    if found is None:
+        return
+    L = len(evidence.layers)
+    if l == L:
+        yield from _names_of_output_delta(seen, l, evidence, k)
+        return
+    slope = seen.dZ[l] / np.where(seen.dA[l] == 0, np.inf, seen.dA[l])
+    candidates = {}
+    if not np.allclose(slope, 1.0, rtol=1e-2):
+        candidates[f"g[{l}]'(Z[{l}]) is omitted: dZ[{l}] equals dA[{l}]."] = seen.dA[l]
+        candidates[f"g[{l}]'(Z[{l}]) is applied twice."] = seen.dA[l] * slope**2
+    W_above = seen.W[l + 1]
+    if W_above.shape[0] == W_above.shape[1]:
+        text = f"W[{l + 1}] dZ[{l + 1}] in place of W[{l + 1}]ᵀ dZ[{l + 1}]: not transposed."
+        candidates[text] = (W_above @ seen.dZ[l + 1]) * slope
+    candidates.update(_other_derivatives(seen, l, L, evidence, k))
+    for text, value in candidates.items():
+        if seen.equal(found, value) and not seen.equal(seen.dZ[l], value):
+            yield text
+
+
+def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E741
+    own = _activation(seen, l)
+    if own is None:
+        return {}
+    derivative = ACTIVATIONS[own][1]
+    places = {f"A[{l}]": seen.A[l], **{f"Z[{j}]": seen.Z[j] for j in range(1, L + 1) if j != l}}
+    found = {}
+    for place, at in places.items():
+        if at is not None and at.shape == seen.dA[l].shape:
+            found[f"The ratio matches g[{l}]'({place}) / g[{l}]'(Z[{l}]): {place} in place of Z[{l}]."] = seen.dA[
+                l
+            ] * derivative(at)
+    above = _output(seen, L, evidence, k) if l + 1 == L else _activation(seen, l + 1)
+    if above is not None and above != own:
+        other = "sigmoid" if above == "softmax" else above
+        text = f"The ratio matches g[{l + 1}]'(Z[{l}]) / g[{l}]'(Z[{l}]): {other}' in place of {own}'."
+        found[text] = seen.dA[l] * ACTIVATIONS[other][1](seen.Z[l])
+    return found
+
+
+def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
+    found, Z = seen.manual_dZ[L], seen.Z[L]
+    for Y in _targets(evidence, k, Z.shape):
+        for name, A in (("softmax", _softmax(Z)), ("sigmoid", _sigmoid(Z)), ("identity", Z)):
+            scale = _factor(seen, seen.dZ[L], A - Y)
+            if scale is None:
+                continue
+            if name != "identity" and seen.equal(found, scale * (A - Y) * A * (1 - A)):
+                yield f"dZ[{L}] = A - Y is multiplied by g[{L}]' = A(1 - A), which the cost has already taken in."
+            is_one_hot = Y.size > 2 and set(np.unique(Y)) == {0.0, 1.0} and Y.sum() == 1
+            for shift in (1, -1) if is_one_hot else ():
+                if seen.equal(found, scale * (A - np.roll(Y, shift))):
+                    yield f"The one-hot labels are off by one class ({shift:+d})."
+
+
+def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
+    product, delta = seen.manual_dW[l], seen.dZ[l]
+    if product is None:
+        return
+    used = product.T @ delta / norm(delta) ** 2
+    if norm(product - np.outer(delta, used)) > seen.tolerance * norm(product):
+        return
+    right = f"A[{l - 1}]" if l > 1 else "X"
+    others = {"X, the input A[0],": seen.A[0]} if l > 1 else {}
+    others.update({f"Z[{j}]": seen.Z[j] for j in range(1, len(seen.Z))})
+    others.update({f"A[{j}]": seen.A[j] for j in range(1, len(seen.A) - 1) if j != l - 1})
+    output = _output(seen, len(seen.Z) - 1, evidence, k)
+    if output is not None:
+        top = len(seen.Z) - 1
+        others[f"A[{top}]"] = _softmax(seen.Z[top]) if output == "softmax" else _sigmoid(seen.Z[top])
+    named = False
+    for name, value in others.items():
+        if value is not None and seen.equal(used, value) and not seen.equal(seen.A[l - 1], value):
+            named = True
+            yield f"dW[{l}] uses {name} in place of {right}."
+    if not named and not seen.equal(used, seen.A[l - 1]):
+        yield f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
+
+
+def _activation(seen: Seen, l: int) -> str | None:  # noqa: E741
+    """Which function layer l computes: the one for which A[l] = g(Z[l])."""
+    if seen.A[l] is None:
+        return None
+    fits = [name for name, (g, _) in ACTIVATIONS.items() if norm(seen.A[l] - g(seen.Z[l])) <= 1e-6 * norm(seen.A[l])]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _output(seen: Seen, L: int, evidence, k: int) -> str | None:
+    """softmax or sigmoid, if dZ[L] = A - Y with one of them and targets among the arguments."""
+    for Y in _targets(evidence, k, seen.Z[L].shape):
+        for name, A in (("softmax", _softmax(seen.Z[L])), ("sigmoid", _sigmoid(seen.Z[L]))):
+            if _factor(seen, seen.dZ[L], A - Y) is not None:
+                return name
+    return None
+
+
+def _factor(seen: Seen, x, y) -> float | None:
+    """c with x = c y (the loss may carry a constant), if there is one."""
+    if x.shape != y.shape or x.size < 2 or norm(y) == 0.0:
+        return None
+    c = float(np.dot(x, y)) / norm(y) ** 2
+    return c if seen.equal(c * y, x) else None
+
+
+def _targets(evidence, k: int, shape):
+    """What may be the labels of example k: arguments with the output's shape, or one integer, as one-hot."""
+    for x in evidence.batch.take([k]):
+        x = np.asarray(x)
+        if x.dtype.kind in "iub" and x.size == 1 and 0 <= int(x.ravel()[0]) < shape[0]:
+            yield np.eye(shape[0])[int(x.ravel()[0])]
+        elif x.dtype.kind not in "OUS" and x.size == shape[0]:
+            yield x.astype(np.float64).ravel()
+
+
+def _softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()

@@ -1,0 +1,114 @@
+"""Finite differences in float64: the witness that needs nothing but values of the loss.
+
+    central     D(h) = (J(x + hv) − J(x − hv)) / 2h,    Richardson (16 D(h/4) − D(h)) / 15
+    one-sided   D⁺ and D⁻, from J(x + hv) − J(x) alone: they differ at a kink
+    Taylor      |J(x + hv) − J(x) − h <g, v>| falls as h² when g is right and as h when it is wrong
+
+The step is not chosen but found: a ladder of steps, of which the one with the smallest estimated error is believed.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from jaxnet.verify.witnesses import inner_product
+
+START, FACTOR, RUNGS = 2.0**-6, 4.0, 9
+U = 2.0**-53
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A directional derivative with its estimated error; `left` and `right` are the one-sided ones."""
+
+    central: float
+    error: float
+    left: float
+    right: float
+    steps: tuple[float, ...] = ()
+    ahead: tuple[float, ...] = ()  # J(x + hv) − J(x) at the steps
+    behind: tuple[float, ...] = ()  # J(x − hv) − J(x)
+    level: float = 0.0  # |J|, which sets the floor of rounding
+
+    @property
+    def kinked(self) -> bool:
+        """Whether the one-sided derivatives differ by more than their errors."""
+        gap = abs(self.right - self.left)
+        return gap > 1e-4 * max(abs(self.right), abs(self.left)) and gap > 64 * self.error
+
+    def rate(self, claimed: float) -> float | None:
+        """The Taylor rate of the remainder for a claimed derivative: 2 right, 1 wrong; None if below the noise."""
+        floor = 64 * U * max(self.level, max(map(abs, self.ahead), default=0.0))
+        best = None
+        remainders = [abs(f - h * claimed) for h, f in zip(self.steps, self.ahead, strict=True)]
+        for large, small in pairwise(remainders):
+            if small > floor and large > floor:
+                best = float(np.log(large / small) / np.log(FACTOR))
+        return best
+
+
+def slope(value, x: list[np.ndarray], leaf: int, v: np.ndarray, level: float) -> Slope | None:
+    """The derivative of `value` at x along v in one leaf; None where no step stays inside the domain.
+
+    At most 18 evaluations; stops climbing down as soon as the estimated error grows.
+    """
+    steps, ahead, behind, central = [], [], [], []
+    best, error, at = None, np.inf, 0
+    h, worse = START, 0
+    for _ in range(RUNGS):
+        plus, minus = (_at(value, x, leaf, v, s) - level for s in (h, -h))
+        if np.isfinite(plus) and np.isfinite(minus):
+            steps.append(h), ahead.append(plus), behind.append(minus)
+            central.append((plus - minus) / (2 * h))
+            if len(central) >= 3:
+                finer = (16 * central[-1] - central[-2]) / 15
+                coarser = (16 * central[-2] - central[-3]) / 15
+                estimate = abs(finer - coarser) + 4 * U * abs(level) / h
+                if estimate < error:
+                    best, error, at, worse = finer, estimate, len(central) - 1, 0
+                else:
+                    worse += 1
+                if worse >= 2:
+                    break
+        h /= FACTOR
+    if best is None:
+        return None
+    # One-sided quotients lose more to rounding: use the rung above the best one, extrapolated once.
+    k = max(at - 1, 0)
+    right, left = (
+        (FACTOR * f[k + 1] / steps[k + 1] - f[k] / steps[k]) / (FACTOR - 1) for f in (ahead, [-b for b in behind])
+    )
+    return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level))
+
+
+def _at(value, x, leaf, v, step) -> float:
+    moved = list(x)
+    moved[leaf] = x[leaf] + step * v
+    return value(moved)
+
+
+def bisect(value, x, leaf: int, g: np.ndarray, v: np.ndarray, level: float) -> tuple[tuple[int, ...] | None, int]:
+    """The coordinate at which g departs from the derivative, or None if there are several; and the slopes taken.
+
+    Halves the leaf's coordinates, same signs, and follows the half that disagrees: 2 log₂(n) slopes.
+    """
+    low, high, taken = 0, v.size, 0
+    flat = v.ravel()
+
+    def gap(a, b):
+        part = np.zeros_like(flat)
+        part[a:b] = flat[a:b]
+        part = part.reshape(v.shape)
+        found = slope(value, x, leaf, part, level)
+        return (0.0, 0.0) if found is None else (abs(inner_product(g, part) - found.central), found.error)
+
+    while high - low > 1:
+        middle = (low + high) // 2
+        (first, e1), (second, e2) = gap(low, middle), gap(middle, high)
+        taken += 2
+        wrong = (first > 16 * e1 + 1e-3 * second, second > 16 * e2 + 1e-3 * first)
+        if all(wrong) or not any(wrong):
+            return None, taken
+        low, high = (low, middle) if wrong[0] else (middle, high)
+    return tuple(int(i) for i in np.unravel_index(low, v.shape)), taken

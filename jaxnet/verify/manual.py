@@ -1,0 +1,116 @@
+"""Running the gradient under test: eagerly and twice, jitted, batched by vmap, on copies of the inputs.
+
+The caller's arrays are never handed over: a function that writes into its inputs, or donates them, works on copies and
+what it did to them is seen.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.verify.tree import first_difference, gradient_leaves
+from jaxnet.verify.witnesses import Problem
+
+
+@dataclass
+class Run:
+    """One variant's result: the leaves as host arrays, or why it did not run."""
+
+    variant: str
+    leaves: list | None = None
+    refused: str | None = None
+    mutated: list[str] = field(default_factory=list)
+
+
+class Manual:
+    """The gradient under test, at the problem's point."""
+
+    def __init__(self, problem: Problem, grad_fn):
+        """Nothing is run yet."""
+        self.problem, self.grad_fn = problem, grad_fn
+        self._trace = None
+
+    def leaves(self, values, given) -> list:
+        """The gradient's leaves in the order of the problem's; raises ValueError where the trees differ."""
+        gradient = self.grad_fn(*self.problem.arguments(values, given))
+        difference = first_difference(self.problem.params, gradient)
+        if difference is not None:
+            raise DifferentTreeError(difference)
+        found = gradient_leaves(self.problem.params, gradient)
+        for path, leaf in zip(self.problem.params.names, found, strict=True):
+            if isinstance(leaf, str) or callable(leaf):
+                raise DifferentTreeError(f"the gradient's leaf {path} is {type(leaf).__name__}, not an array")
+        return found
+
+    def eager(self, values=None, given=None) -> Run:
+        """Called as it is."""
+        values = _copies(self.problem.params.values if values is None else values)
+        given = _copies(self.problem.given.values if given is None else given)
+        before = [np.copy(x) if isinstance(x, np.ndarray) else None for x in [*values, *given]]
+        found = [_host(leaf) for leaf in self.leaves(values, given)]
+        names = [*self.problem.params.names, *self.problem.given.names]
+        changed = [
+            name
+            for name, x, kept in zip(names, [*values, *given], before, strict=True)
+            if kept is not None and not _same(x, kept)
+        ]
+        return Run("eager", found, mutated=changed)
+
+    def jitted(self) -> Run:
+        """Called under jit; refused when it cannot be traced."""
+        return self._traced("jit", jax.jit(self.leaves), self.problem.params.values, self.problem.given.values)
+
+    def vmapped(self) -> Run:
+        """Called under vmap over two copies of the leaves, of which the second is reported."""
+
+        def twice(values, given):
+            return jax.vmap(self.leaves, in_axes=(0, None))(
+                [jnp.stack([v, v]) for v in map(jnp.asarray, values)], given
+            )
+
+        run = self._traced("vmap", twice, self.problem.params.values, self.problem.given.values)
+        if run.leaves is not None:
+            run.leaves = [None if leaf is None else leaf[1] for leaf in run.leaves]
+        return run
+
+    def _traced(self, variant, function, values, given) -> Run:
+        try:
+            found = function(self.problem.own(_copies(values)), _copies(given))
+            return Run(variant, [_host(leaf) for leaf in found])
+        except DifferentTreeError:
+            raise
+        except Exception as error:  # whatever a function that cannot be traced raises
+            return Run(variant, refused=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}")
+
+    def trace(self):
+        """The gradient as a closed jaxpr, or None where it cannot be traced."""
+        if self._trace is None:
+            try:
+                own = self.problem.own(self.problem.params.values)
+                self._trace = (jax.make_jaxpr(self.leaves)(own, self.problem.given.values),)
+            except Exception:  # as in _traced
+                self._trace = (None,)
+        return self._trace[0]
+
+
+class DifferentTreeError(ValueError):
+    """The gradient's tree is not that of the parameters."""
+
+
+def bits_differ(first, second) -> bool:
+    """Whether two leaves differ in any bit; NaNs of equal place are equal."""
+    return not _same(np.asarray(first), np.asarray(second))
+
+
+def _same(x: np.ndarray, y: np.ndarray) -> bool:
+    return x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes()
+
+
+def _copies(leaves) -> list:
+    return [jnp.copy(x) if isinstance(x, jax.Array) else np.copy(x) if isinstance(x, np.ndarray) else x for x in leaves]
+
+
+def _host(leaf):
+    return None if leaf is None else np.asarray(leaf)

@@ -1,0 +1,86 @@
+"""What a correct formula loses by the way it is written.
+
+`A - Y` is exact mathematics and cancels in float32 when A is nearly Y: the hand-written gradient is then off by one
+rounding of A, far above what autodiff of a stable loss loses. So a leaf that scores too high is read again with every
+operation rounded once more at random; and it is excused only when its formula, in float64, is right.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.verify.interpret import Float64, Rounded, is_float
+from jaxnet.verify.noise import largest, norm
+from jaxnet.verify.strip import place_of
+from jaxnet.verify.tree import wide
+
+DRAWS = 3
+
+
+class _Watching(Rounded):
+    """Rounded, and for each subtraction how much smaller the result is than what went in."""
+
+    def __init__(self, seed, unit):
+        super().__init__(seed, unit)
+        self.places, self.loss = [], []
+
+    def apply(self, equation, inputs):
+        outs = super().apply(equation, inputs)
+        if not self.depth and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
+            before = jnp.maximum(jnp.max(jnp.abs(inputs[0])), jnp.max(jnp.abs(inputs[1])))
+            after = jnp.max(jnp.abs(outs[0]))
+            self.places.append(place_of(equation))
+            self.loss.append((after / before).astype(np.float32))
+        return outs
+
+
+class OwnRounding:
+    """The rounding of the gradient as written, leaf by leaf, and the same formula in float64."""
+
+    def __init__(self, problem, manual, seed: int):
+        """Traces the gradient; `traceable` is false where that fails. Nothing is run yet."""
+        self.trace = manual.trace()
+        self.traceable = self.trace is not None
+        if not self.traceable:
+            return
+        self.inputs = [*problem.own(problem.params.values), *problem.given.values]
+        self.unit, self.seed = min(problem.units), seed
+        self.places: list[str] = []
+        self.loss: list[float] = []
+
+    def noise(self) -> list[tuple[float, float]]:
+        """Norm and largest entry of the rounding of each leaf."""
+
+        def shaken(inputs, seed, unit):
+            reader = _Watching(seed, unit)
+            outs = reader.function(self.trace)(*[reader.cast(x) for x in inputs])
+            self.places = reader.places
+            return outs, reader.loss
+
+        run = jax.jit(shaken)
+        with jax.enable_x64(True):
+            base, loss = run(self.inputs, np.uint32(self.seed), np.float64(0.0))
+            self.loss = [float(x) for x in loss]
+            base = [wide(x) for x in base]
+            found = [(0.0, 0.0)] * len(base)
+            for draw in range(DRAWS):
+                moved, _ = run(self.inputs, np.uint32(self.seed + 1 + draw), np.float64(self.unit))
+                gaps = [wide(m) - b for m, b in zip(moved, base, strict=True)]
+                found = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(found, gaps, strict=True)]
+        return found
+
+    def exact(self) -> list[np.ndarray] | None:
+        """The user's own gradient evaluated in float64."""
+        with jax.enable_x64(True):
+            reader = Float64()
+            run = jax.jit(lambda inputs: reader.function(self.trace)(*[reader.cast(x) for x in inputs]))
+            try:
+                return [wide(x) for x in run(self.inputs)]
+            except Exception:  # an operation that has no float64 form
+                return None
+
+    def where(self) -> str | None:
+        """The subtraction that loses most, as "file.py:12"."""
+        if not self.loss or min(self.loss) > 1e-2:
+            return None
+        return self.places[int(np.argmin(self.loss))] or None

@@ -1,0 +1,298 @@
+"""The witnesses: independent ways of knowing the derivative of a loss.
+
+    1 reverse       autodiff in the leaf's own dtype, the user's custom rules stripped
+    2 float64       the same program in double precision
+    3 forward       jvp along random directions, against <g, v>
+    4 differences   float64 finite differences (in differences.py)
+    5 complex step  Im J(x + ihv) / h, where every operation is analytic
+    6 relations     what holds without any reference (in relations.py)
+
+A `Problem` traces the loss once; every witness reads that trace. Each is compiled at most once for all leaves.
+For a complex leaf the gradient is JAX's: dJ = Re(Σ g v) for a step v.
+"""
+
+import contextlib
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.verify.interpret import Complex, Float64, Reader, Tilted, UnreadableError, is_float, toss
+from jaxnet.verify.strip import opaque_operations, operations
+from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
+
+
+@contextlib.contextmanager
+def quiet():
+    """Whatever the caller has switched on (disable_jit, debug_nans, strict promotion), off for the block."""
+    with (
+        jax.disable_jit(False),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        np.errstate(all="ignore"),  # NaN and Inf are findings here, not accidents
+    ):
+        yield
+
+
+class Problem:
+    """A loss at a point: `point` holds the differentiable leaves, `given` the arrays that stay fixed."""
+
+    def __init__(self, loss, params, args, argnums, has_aux):
+        """Takes the arguments apart; nothing is run yet."""
+        self.everything = (params, *args)
+        self.argnums = argnums
+        self.params: Tree = take_apart(self._varying(), is_inexact)
+        others = tuple(None if i in self._positions() else a for i, a in enumerate(self.everything))
+        self.given: Tree = take_apart(others, is_array)
+        self.loss, self.has_aux = loss, has_aux
+        self.own_dtypes = [np.dtype(jax.dtypes.canonicalize_dtype(jnp.result_type(v))) for v in self.params.values]
+        self.units = [unit_roundoff(d) for d in self.own_dtypes]
+        self.trace = None
+        self.stripped: list[str] = []
+        self.opaque: list[str] = []
+        self._compiled = {}
+
+    def _positions(self):
+        return (self.argnums,) if isinstance(self.argnums, int) else tuple(self.argnums)
+
+    def _varying(self):
+        if isinstance(self.argnums, int):
+            return self.everything[self.argnums]
+        return tuple(self.everything[i] for i in self.argnums)
+
+    def arguments(self, values, given) -> tuple:
+        """The positional arguments of loss and gradient, from differentiable leaves and fixed arrays."""
+        varying = self.params.rebuilt(values)
+        parts = dict(zip(self._positions(), (varying,) if isinstance(self.argnums, int) else varying, strict=True))
+        others = self.given.rebuilt(given)
+        return tuple(parts[i] if i in parts else others[i] for i in range(len(others)))
+
+    def scalar(self, values, given):
+        """The loss as a function of lists of leaves, its auxiliary output dropped."""
+        out = self.loss(*self.arguments(values, given))
+        value = out[0] if self.has_aux else out
+        shape = getattr(value, "shape", None)
+        if shape is None and not isinstance(value, (int, float, complex)):
+            what = f"a {type(value).__name__}" + (" (has_aux=True is missing?)" if isinstance(value, tuple) else "")
+            raise TypeError(f"loss must return a scalar, it returned {what}.")
+        if shape not in (None, ()):
+            raise TypeError(
+                f"loss must return a scalar, it returned shape {tuple(shape)}; reduce it, e.g. with jnp.mean."
+            )
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise TypeError(f"loss must return a real floating scalar, it returned {jnp.result_type(value)}.")
+        return value
+
+    def own(self, values) -> list:
+        """The leaves in their own dtypes, as arrays."""
+        return [
+            v if isinstance(v, jax.Array) else np.asarray(v, d) for v, d in zip(values, self.own_dtypes, strict=True)
+        ]
+
+    def traced(self):
+        """The loss as a closed jaxpr; traced once. Raises what the loss raises."""
+        if self.trace is None:
+            self.trace = jax.make_jaxpr(self.scalar)(self.own(self.params.values), self.given.values)
+            self.opaque = opaque_operations(self.trace)
+        return self.trace
+
+    def evaluate(self, reader: Reader, values, given):
+        """The loss, read by `reader`, and the reader's notes kept."""
+        consts = self.traced().consts
+        closed = self.trace
+        out = reader.read(closed.jaxpr, consts, [reader.cast(x) for x in [*values, *self.as_traced(given)]])[0]
+        self.stripped = list(dict.fromkeys([*self.stripped, *reader.stripped]))
+        return out
+
+    def as_traced(self, given) -> list:
+        """The fixed arrays with the integer widths of the trace: NumPy's int64 is int32 to JAX unless x64 is on."""
+        expected = [v.aval.dtype for v in self.trace.jaxpr.invars[len(self.own_dtypes) :]]
+        return [
+            x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
+            for x, d in zip(given, expected, strict=True)
+        ]
+
+    def compiled(self, name, build):
+        """The jitted function called `name`, made by `build()` on first use."""
+        if name not in self._compiled:
+            self._compiled[name] = jax.jit(build())
+        return self._compiled[name]
+
+    # ---- witness 1 -------------------------------------------------------------------------------------------------
+    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
+        """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
+
+        def build():
+            def gradient(values, given, seed, shake):
+                values, given, consts = self._shaken((values, given, self.traced().consts), seed, shake)
+                reader = Reader()
+
+                def loss(values):
+                    return reader.read(self.trace.jaxpr, consts, [*values, *given])[0]
+
+                out = jax.value_and_grad(loss)(values)
+                self.stripped = list(dict.fromkeys([*self.stripped, *reader.stripped]))
+                return out
+
+            return gradient
+
+        value, grads = self.compiled("reverse", build)(
+            self.own(self.params.values), self.given.values, np.uint32(seed % 2**32), np.float32(shake)
+        )
+        return float(value), grads
+
+    @staticmethod
+    def _shaken(tree, seed, shake):
+        count = itertools.count()
+
+        def one(x):
+            dtype = jnp.result_type(x)
+            if not (is_float(dtype) or jnp.issubdtype(dtype, jnp.complexfloating)):
+                return x
+            x = jnp.asarray(x)
+            sign = toss(x.shape, seed, next(count)).astype(jnp.finfo(dtype).dtype)
+            # 2u: the smallest factor that always changes a number.
+            step = shake.astype(sign.dtype) * np.asarray(2 * unit_roundoff(dtype), sign.dtype)
+            return x * (1 + step * sign).astype(x.dtype)
+
+        return jax.tree_util.tree_map(one, tree)
+
+    # ---- witness 2 -------------------------------------------------------------------------------------------------
+    def double(self, values=None, given=None) -> tuple[float, list[np.ndarray]]:
+        """Value and gradient in float64; at other values or fixed arrays of the same shapes if given."""
+
+        def build():
+            def gradient(values, given):
+                reader = Float64()
+                values = [reader.cast(v) for v in values]
+                return jax.value_and_grad(lambda v: self.evaluate(reader, v, given))(values)
+
+            return gradient
+
+        with jax.enable_x64(True):
+            values = [Float64().cast(jnp.asarray(v)) for v in (self.params.values if values is None else values)]
+            value, grads = self.compiled("double", build)(values, self.given.values if given is None else given)
+            return float(value), [np.asarray(g) for g in grads]
+
+    def double_forward(self) -> tuple[float, list[np.ndarray]]:
+        """The same by forward mode, a coordinate at a time: for programs that cannot be reversed (while loops)."""
+        with jax.enable_x64(True):
+            values = [jnp.asarray(wide(v)) for v in self.params.values]
+            grads = []
+            for i, v in enumerate(values):
+                entries = []
+                for j in range(v.size):
+                    units = (1.0, 1.0j) if jnp.iscomplexobj(v) else (1.0,)
+                    along = []
+                    for step in units:
+                        e = np.zeros(v.size, v.dtype)
+                        e[j] = step
+                        along.append(self.slope([e.reshape(v.shape) if k == i else None for k in range(len(values))]))
+                    entries.append(along[0] - 1j * along[1] if len(along) == 2 else along[0])
+                grads.append(np.asarray(entries, v.dtype).reshape(v.shape))
+            return self.value([wide(v) for v in self.params.values]), grads
+
+    # ---- the loss itself -------------------------------------------------------------------------------------------
+    def value(self, values) -> float:
+        """The loss in float64 at other values of the leaves."""
+        if self.trace is None:  # not a JAX function: call it
+            out = self.loss(*self.arguments(values, self.given.values))
+            return float(out[0] if self.has_aux else out)
+        with jax.enable_x64(True):
+            run = self.compiled("value", lambda: lambda v, given: self.evaluate(Float64(), v, given))
+            return float(run(values, self.given.values))
+
+    # ---- witness 3 -------------------------------------------------------------------------------------------------
+    def slope(self, direction) -> float:
+        """The derivative along a direction (one array or None a leaf) by forward mode in float64."""
+
+        def build():
+            def slope(values, given, v):
+                reader = Float64()
+                return jax.jvp(lambda x: self.evaluate(reader, x, given), ([reader.cast(x) for x in values],), (v,))[1]
+
+            return slope
+
+        with jax.enable_x64(True):
+            v = [
+                np.zeros(np.shape(x), wide(x).dtype) if d is None else d
+                for x, d in zip(self.params.values, direction, strict=True)
+            ]
+            return float(self.compiled("slope", build)(self.params.values, self.given.values, v))
+
+    # ---- witness 5 -------------------------------------------------------------------------------------------------
+    def complex_slope(self, direction, step: float = 1e-30) -> float:
+        """The derivative along a direction by a complex step; UnreadableError names what is in its way."""
+        if any(jnp.issubdtype(d, jnp.complexfloating) for d in self.own_dtypes):
+            raise UnreadableError("a complex leaf")
+        run = self.compiled("complex", lambda: lambda v, given: self.evaluate(Complex(), v, given))
+        with jax.enable_x64(True):
+            values = [
+                wide(x) + (0.0j if d is None else 1j * step * d)
+                for x, d in zip(self.params.values, direction, strict=True)
+            ]
+            return float(jnp.imag(run(values, self.given.values))) / step
+
+    # ---- kinks -----------------------------------------------------------------------------------------------------
+    KINKED = frozenset(
+        [
+            "max",
+            "min",
+            "abs",
+            "sign",
+            "gt",
+            "ge",
+            "lt",
+            "le",
+            "eq",
+            "ne",
+            "select_n",
+            "clamp",
+            "reduce_max",
+            "reduce_min",
+            "sort",
+            "cond",
+            "argmax",
+            "argmin",
+        ]
+    )
+
+    def has_kinks(self) -> bool:
+        """Whether the loss holds any operation that is not smooth everywhere."""
+        return self.trace is not None and bool(operations(self.trace) & self.KINKED)
+
+    def tilted(self, side: float, seed: int, width: float) -> list[np.ndarray]:
+        """The float64 gradient with each tie (within `width` of the largest entry) broken to `side`, 0 at random."""
+
+        def build():
+            def gradient(values, given, side, seed, width):
+                reader = Tilted(seed, side, width)
+                values = [reader.cast(v) for v in values]
+                return jax.grad(lambda v: self.evaluate(reader, v, given))(values)
+
+            return gradient
+
+        with jax.enable_x64(True):
+            run = self.compiled("tilted", build)
+            grads = run(self.params.values, self.given.values, np.float64(side), np.uint32(seed), np.float64(width))
+            return [np.asarray(g) for g in grads]
+
+
+def inner_product(g, v) -> float:
+    """Re Σ g v, in float64."""
+    return float(np.real(np.sum(g * v)))
+
+
+def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """±U[0.5, 1.5] in each coordinate, scaled to the leaf.
+
+    Plain ±1 misses an opposite pair of errors half the time, a Gaussian a single coordinate 8 % of the time.
+    """
+    v = rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+    if np.iscomplexobj(x):
+        v = v + 1j * rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+    scale = float(np.sqrt(np.mean(np.abs(x) ** 2))) if x.size else 1.0
+    return v * (scale if np.isfinite(scale) and scale > 0 else 1.0)

@@ -1,0 +1,52 @@
+"""Hand-written rules beyond dense layers: right ones pass, planted bugs are refused by the leaf's name."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxnet.verify import check_gradients, check_vjp
+from tests.verify.operations import OPERATIONS, with_rule
+
+BUGS = [(name, bug) for name, operation in OPERATIONS.items() for bug in operation.bugs]
+CASES = [("check_vjp", name, bug) for name, bug in BUGS]
+CASES += [("check_gradients", name, next(iter(operation.bugs))) for name, operation in OPERATIONS.items()]
+
+
+def report_of_vjp(operation, backward, primals):
+    """check_vjp on the operation that carries this backward as its rule."""
+    return check_vjp(with_rule(operation.forward, backward), *primals, raise_=False)
+
+
+def report_of_gradients(operation, backward, primals):
+    """check_gradients on J = Σ c * output with fixed random c, whose gradient is the backward of c."""
+    c = jax.random.normal(jax.random.key(9), jax.eval_shape(operation.forward, *primals).shape)
+
+    def loss(primals, c):
+        return jnp.sum(operation.forward(*primals) * c)
+
+    return check_gradients(loss, backward, primals, c, raise_=False)
+
+
+CHECKS = {"check_vjp": report_of_vjp, "check_gradients": report_of_gradients}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_right_backward_passes(name, check):
+    operation = OPERATIONS[name]
+    report = CHECKS[check](operation, operation.backward, operation.primals(jax.random.key(0)))
+    assert report.verdict == "PASS", str(report)
+
+
+@pytest.mark.parametrize(("check", "name", "bug"), CASES)
+def test_a_planted_bug_is_refused_and_its_leaf_named(check, name, bug):
+    operation = OPERATIONS[name]
+    primals = operation.primals(jax.random.key(0))
+    report = CHECKS[check](operation, operation.spoiled(bug), primals)
+    failed = {path for path, leaf in report.leaves.items() if leaf.verdict == "FAIL"}
+    assert report.verdict == "FAIL", str(report)
+    assert failed == operation.wrong_leaves(bug, primals), str(report)
+
+
+def test_every_operation_has_at_least_four_bugs():
+    assert all(len(operation.bugs) >= 4 for operation in OPERATIONS.values())

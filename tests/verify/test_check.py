@@ -1,0 +1,172 @@
+"""check_gradients as its users meet it: options, odd trees, odd callers, and errors that say what to mend."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import GradientMismatch, check_gradients, check_vjp
+
+W = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+X = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+
+
+def loss(W, X):
+    return jnp.sum(jnp.tanh(W @ X))
+
+
+def gradient(W, X):
+    return (1 - jnp.tanh(W @ X) ** 2) @ X.T
+
+
+def test_a_right_gradient_passes_and_is_true():
+    report = check_gradients(loss, gradient, W, X)
+    assert report and report.passed and report.verdict == "PASS"
+    leaf = report.leaves[""]
+    assert leaf.score < 8 and leaf.relative_error < 1e-5 and 0 < leaf.resolution < 1e-3
+    assert leaf.ulps[0] <= leaf.ulps[1] <= leaf.ulps[2]
+
+
+def test_a_wrong_gradient_raises_with_the_table():
+    with pytest.raises(GradientMismatch, match="FAIL") as caught:
+        check_gradients(loss, lambda W, X: 1.01 * gradient(W, X), W, X)
+    assert not caught.value.report
+    assert str(caught.value) == str(caught.value.report)
+
+
+def test_the_worst_entry_is_shown_with_both_values():
+    report = check_gradients(loss, lambda W, X: gradient(W, X).at[2, 1].add(0.5), W, X, raise_=False)
+    leaf = report.leaves[""]
+    assert leaf.worst_index == (2, 1)
+    assert leaf.manual == pytest.approx(leaf.reference + 0.5, rel=1e-5)
+    assert "[2,1]" in leaf.cause
+
+
+def test_argnums_choose_the_argument():
+    assert check_gradients(lambda X, W: loss(W, X), lambda X, W: gradient(W, X), X, W, argnums=1)
+    both = check_gradients(
+        lambda X, W: jnp.sum(W @ X),
+        lambda X, W: (jnp.broadcast_to(W.sum(0)[:, None], X.shape), jnp.broadcast_to(X.sum(1)[None, :], W.shape)),
+        X,
+        W,
+        argnums=(0, 1),
+    )
+    assert list(both.leaves) == ["[0]", "[1]"]
+
+
+def test_leaves_without_a_gradient_are_skipped_and_listed():
+    params = {"W": W, "f": jnp.tanh, "name": "net", "steps": 3, "none": None, "key": jax.random.key(0), "flag": True}
+    report = check_gradients(
+        lambda p, X: jnp.sum(p["f"](p["W"] @ X)), lambda p, X: {**dict.fromkeys(p), "W": gradient(p["W"], X)}, params, X
+    )
+    assert list(report.leaves) == ["['W']"]
+    assert set(report.skipped) == {f"['{name}']" for name in params if name != "W"}
+
+
+def test_a_python_float_is_a_leaf():
+    assert check_gradients(lambda p: jnp.sin(p["a"]), lambda p: {"a": jnp.cos(p["a"])}, {"a": 0.5})
+
+
+@pytest.mark.parametrize("trainable", [{"W": True, "b": False}, ["['W']"], lambda path: "W" in path])
+def test_frozen_leaves_are_not_judged(trainable):
+    params = {"W": W, "b": np.ones((4, 1), np.float32)}
+    report = check_gradients(
+        lambda p, X: jnp.sum(jnp.tanh(p["W"] @ X)) + jnp.sum(p["b"]),
+        lambda p, X: {"W": gradient(p["W"], X), "b": 0 * p["b"]},
+        params,
+        X,
+        trainable=trainable,
+    )
+    assert report and report.leaves["['b']"].verdict == "FROZEN"
+
+
+def test_complex_leaves_follow_jaxs_convention():
+    z = jnp.array([1 + 2j, 0.5 - 0.3j], jnp.complex64)
+
+    def quartic(z):
+        return jnp.sum(jnp.abs(z) ** 4)
+
+    assert check_gradients(quartic, lambda z: (4 * jnp.abs(z) ** 2).astype(z.dtype) * jnp.conj(z), z)
+    report = check_gradients(quartic, lambda z: (4 * jnp.abs(z) ** 2).astype(z.dtype) * z, z, raise_=False)
+    assert "conjugate" in report.cause
+
+
+def test_a_function_that_writes_into_its_inputs_is_named_and_the_inputs_are_safe():
+    def writes(W, X):
+        if isinstance(W, np.ndarray):
+            W *= 2
+            return gradient(W / 2, X)
+        return gradient(W, X)
+
+    mine = W.copy()
+    report = check_gradients(loss, writes, mine, X, raise_=False)
+    assert report.verdict == "FAIL" and "in place" in report.cause
+    np.testing.assert_array_equal(mine, W)
+
+
+def test_donated_inputs_survive():
+    here = jnp.asarray(W)
+    assert check_gradients(loss, jax.jit(gradient, donate_argnums=0), here, X)
+    assert not here.is_deleted()
+
+
+def test_small_differences_between_calls_are_noise_and_are_reported():
+    calls = iter(range(100))
+    report = check_gradients(loss, lambda W, X: gradient(W, X) * np.float32(1 + 1e-7 * next(calls)), W, X)
+    assert "second call" in report.leaves[""].note
+
+
+def test_global_configuration_is_left_alone():
+    names = (
+        "jax_enable_x64",
+        "jax_disable_jit",
+        "jax_debug_nans",
+        "jax_numpy_dtype_promotion",
+        "jax_numpy_rank_promotion",
+    )
+    before = [getattr(jax.config, name) for name in names]
+    check_gradients(loss, gradient, W, X, witnesses="full")
+    check_gradients(loss, lambda W, X: -gradient(W, X), W, X, raise_=False)
+    assert [getattr(jax.config, name) for name in names] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ((lambda x: x, lambda x: x, X), TypeError, r"shape \(3, 5\)"),
+        ((lambda x: (jnp.sum(x), x), lambda x: x, X), TypeError, "has_aux"),
+        ((lambda x: 1.0, lambda x: x, {"a": np.arange(3), "b": None}), TypeError, r"no floating .*\['a'\] \(int64\)"),
+        ((lambda p: jnp.sum(p["a"]), lambda p: {}, {"a": X}), ValueError, r"no leaf \['a'\]"),
+        ((lambda p: jnp.sum(p["a"]), lambda p: {"a": X, "c": X}, {"a": X}), ValueError, r"a leaf \['c'\]"),
+        ((lambda x: jnp.sum(jnp.log(x)), lambda x: 1 / x, -abs(X)), ValueError, "nan.*witness 1 .* and 2"),
+        ((lambda x: jnp.sum(jnp.exp(x)), jnp.exp, X + 100), ValueError, "witness 1 .*overflows"),
+    ],
+)
+def test_bad_use_gets_a_clear_error(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        check_gradients(*arguments)
+
+
+def test_a_tracer_is_refused_with_the_mend():
+    with pytest.raises(TypeError, match="outside of jit"):
+        jax.jit(lambda W: check_gradients(loss, gradient, W, X).passed)(W)
+
+
+@pytest.mark.parametrize("option", [{"witnesses": "some"}, {"variants": ("pmap",)}, {"kinks": "no"}, {"directions": 0}])
+def test_unknown_options_are_refused(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        check_gradients(loss, gradient, W, X, **option)
+
+
+def test_check_vjp_checks_several_primals_and_skips_integers():
+    @jax.custom_vjp
+    def rows(table, tokens, scale):
+        return table[tokens] * scale
+
+    def backward(saved, g):
+        table, tokens, scale = saved
+        return jnp.zeros_like(table).at[tokens].add(g * scale), None, jnp.sum(g * table[tokens])
+
+    rows.defvjp(lambda *a: (rows(*a), a), backward)
+    report = check_vjp(rows, W, np.array([0, 2, 0]), jnp.float32(1.5))
+    assert report and list(report.leaves) == ["[0]", "[1]"]

@@ -1,0 +1,84 @@
+"""The command line's exit statuses and messages."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify.__main__ import main
+
+HERE = __name__
+make_params = np.ones((3, 2), np.float32)
+
+
+def loss(x, y):
+    return jnp.sum(jnp.sin(x) * y)
+
+
+def right(x, y):
+    return jnp.cos(x) * y
+
+
+def wrong(x, y):
+    return 2 * jnp.cos(x) * y
+
+
+def make_args(key):
+    return (np.full((3, 2), 2.0, np.float32),)
+
+
+def dead_loss(x, y):
+    return 0 * jnp.sum(x * y)
+
+
+def dead_gradient(x, y):
+    return 0 * x
+
+
+def two_arguments(a, b):
+    return a
+
+
+def run(*arguments):
+    return main([a.replace("@", f"{HERE}:") for a in arguments])
+
+
+POINT = ("--params", "@make_params", "--args", "@make_args")
+
+
+@pytest.mark.parametrize(
+    ("loss", "grad", "status"), [("@loss", "@right", 0), ("@loss", "@wrong", 1), ("@dead_loss", "@dead_gradient", 3)]
+)
+def test_the_exit_status_is_the_verdict(loss, grad, status, capsys):
+    assert run(loss, grad, *POINT) == status
+    assert "witness" in capsys.readouterr().out
+
+
+def test_json_is_written(tmp_path):
+    assert run("@loss", "@wrong", *POINT, "--json", str(tmp_path / "out.json")) == 1
+    assert json.loads((tmp_path / "out.json").read_text())["verdict"] == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("@loss", "@right", "--params", "no.such:thing"), "--params is 'no.such:thing': cannot import 'no.such'"),
+        (("@loss", "@right", "--params", "@nothing"), "has no 'nothing'"),
+        (("@loss", "@right", "--params", "json"), "expected pkg.mod:name"),
+        (("@loss", "@right", "--params", "@two_arguments"), "takes 2 arguments"),
+        (("@loss",), "expected LOSS GRADIENT --params"),
+        (("@loss", "--vjp"), "--vjp needs --args"),
+    ],
+)
+def test_bad_use_exits_2_and_says_what(arguments, message, capsys):
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_vjp_checks_a_rule():
+    assert run("@loss", "--vjp", "--args", "@make_pair") == 0
+
+
+def make_pair():
+    return make_params, make_params

@@ -1,0 +1,124 @@
+"""Causes beyond the catalogue, layers in any nesting, and silence where nothing is proved."""
+# ruff: noqa: E741 - l counts layers, as in the notes
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import check_gradients
+from jaxnet.verify.layers import find_layers, start_of_error
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(5, 9)).astype(np.float32)
+Y = np.eye(3, dtype=np.float32)[:, RNG.integers(0, 3, 9)]
+SIZES = [(4, 5), (6, 4), (3, 6)]
+WEIGHTS = [(RNG.normal(size=s).astype(np.float32), RNG.normal(size=(s[0], 1)).astype(np.float32)) for s in SIZES]
+
+NESTINGS = {
+    "tuples": lambda layers: tuple(layers),
+    "numbered": lambda layers: {
+        f"{k}{l}": p for l, layer in enumerate(layers, 1) for k, p in zip("Wb", layer, strict=True)
+    },
+    "flax": lambda layers: {
+        "params": {f"Dense_{l}": {"kernel": W.T, "bias": b[:, 0]} for l, (W, b) in enumerate(layers)}
+    },
+}
+
+
+def backward(layers, X, Y, slip):
+    """dW and db of tanh layers with a softmax; slip(l, dA, A) is the derivative step."""
+    A = [X]
+    for W, b in layers[:-1]:
+        A.append(jnp.tanh(W @ A[-1] + b))
+    Z = layers[-1][0] @ A[-1] + layers[-1][1]
+    dZ = (jax.nn.softmax(Z, axis=0) - Y) / X.shape[1]
+    grads = []
+    for l in range(len(layers), 0, -1):
+        grads.insert(0, (dZ @ A[l - 1].T, jnp.sum(dZ, axis=1, keepdims=True)))
+        if l > 1:
+            dZ = slip(l - 1, layers[l - 1][0].T @ dZ, A[l - 1])
+    return jnp.mean(jax.nn.logsumexp(Z, axis=0) - jnp.sum(Y * Z, axis=0)), grads
+
+
+def undo(nesting, params):
+    if nesting == "tuples":
+        return params
+    if nesting == "numbered":
+        return [(params[f"W{l}"], params[f"b{l}"]) for l in (1, 2, 3)]
+    return [(p["kernel"].T, p["bias"][:, None]) for p in params["params"].values()]
+
+
+@pytest.mark.parametrize("nesting", NESTINGS)
+def test_the_layer_is_found_in_any_nesting(nesting):
+    nest = NESTINGS[nesting]
+    right = lambda l, dA, A: dA * (1 - A * A)  # noqa: E731
+    omitted = lambda l, dA, A: dA * (1 if l == 2 else 1 - A * A)  # noqa: E731
+    loss = lambda p, X, Y: backward(undo(nesting, p), X, Y, right)[0]  # noqa: E731
+    params = nest(WEIGHTS)
+    assert check_gradients(loss, lambda p, X, Y: nest(backward(undo(nesting, p), X, Y, right)[1]), params, X, Y)
+    report = check_gradients(
+        loss, lambda p, X, Y: nest(backward(undo(nesting, p), X, Y, omitted)[1]), params, X, Y, raise_=False
+    )
+    assert report.starts_at == "dZ[2]", str(report)
+    assert "g[2]'(Z[2]) is omitted" in report.cause and "dZ[3] is right" in report.cause
+
+
+def test_layers_are_sorted_by_number_and_told_rows_from_columns():
+    paths = [f"['Dense_{i}']['{k}']" for i in (10, 2) for k in ("bias", "kernel")]
+    layers = find_layers(paths, [(3,), (4, 3), (4,), (5, 4)])
+    assert [layer.W for layer in layers] == [3, 1] and not layers[0].columns
+    assert find_layers(["['a']", "['b']"], [(3,), (4, 3)]) is None
+
+
+def test_errors_start_at_the_top_and_are_inherited_below():
+    layers = find_layers(
+        [f"[{i}][{j}]" for i in range(3) for j in range(2)], [(4, 5), (4, 1), (6, 4), (6, 1), (3, 6), (3, 1)]
+    )
+    assert start_of_error(layers, {0, 1, 2, 3}) == [("dZ", 2, (2, 3))]
+    assert start_of_error(layers, {0, 4}) == [("dW", 3, (4,)), ("dW", 1, (0,))]
+    assert start_of_error(layers, {3}) == [("db", 2, (3,))]
+
+
+M = RNG.normal(size=(6, 6)).astype(np.float32)
+LEAF_CAUSES = {
+    "transposed": (lambda x: jnp.cos(x).T, "transpos"),
+    "zero": (jnp.zeros_like, "zero"),
+    "sign": (lambda x: -jnp.cos(x), "sign"),
+    "double": (lambda x: 2 * jnp.cos(x), r"factor 2\b"),
+    "clipped": (lambda x: jnp.clip(jnp.cos(x), -0.7, 0.7), "clipped.*0.7"),
+    "rows": (lambda x: jnp.cos(x) * jnp.arange(1.0, 7.0)[:, None], "factor for each row"),
+    "columns": (lambda x: jnp.cos(x) * jnp.arange(1.0, 7.0)[None, :], "factor for each column"),
+    "one entry": (lambda x: jnp.cos(x).at[1, 2].multiply(3.0), r"\[1,2\] x 3"),
+    "nan": (lambda x: jnp.cos(x).at[0, 1].set(jnp.nan), r"NaN.*\[0,1\]"),
+    "bfloat16": (lambda x: jnp.cos(x).astype(jnp.bfloat16).astype(x.dtype), "bfloat16"),
+    "decay": (lambda x: jnp.cos(x) + 0.01 * x, "0.01 times the parameter"),
+    "flat": (lambda x: jnp.cos(x).ravel(), "keepdims|shape"),
+}
+
+
+@pytest.mark.parametrize("name", LEAF_CAUSES)
+def test_a_leafs_own_cause_is_named(name):
+    wrong, cause = LEAF_CAUSES[name]
+    report = check_gradients(lambda x: jnp.sum(jnp.sin(x)), wrong, M, raise_=False)
+    assert report.verdict == "FAIL"
+    assert re.search(cause, report.cause or ""), str(report)
+
+
+def test_an_error_without_a_name_gets_none():
+    noise = np.random.default_rng(5).normal(size=M.shape).astype(np.float32)
+    report = check_gradients(lambda x: jnp.sum(jnp.sin(x)), lambda x: jnp.cos(x) + 0.1 * noise, M, raise_=False)
+    assert report.verdict == "FAIL" and report.cause is None
+
+
+def test_swapped_leaves_are_named():
+    params = {"p": M, "q": M + 1}
+    report = check_gradients(
+        lambda p: jnp.sum(jnp.sin(p["p"])) + jnp.sum(jnp.cos(p["q"])),
+        lambda p: {"p": -jnp.sin(p["q"]), "q": jnp.cos(p["p"])},
+        params,
+        raise_=False,
+    )
+    assert "swapped" in report.cause

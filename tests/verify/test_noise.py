@@ -1,0 +1,101 @@
+"""The tolerance follows the problem: no absolute floor, no dtype table, and nothing green that was not seen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import check_gradients
+from jaxnet.verify.noise import Noise, largest, noise_of, norm, ratio, resolution, score, ulps
+
+X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+
+
+def test_the_three_terms_and_the_score():
+    r, a = np.array([3.0, 4.0]), np.array([3.0, 4.1])
+    noise = noise_of(r, a, [(0.3, 0.2)], 2.0**-24)
+    assert noise.norm == 0.3 and noise.entry == 0.2
+    assert score(r + np.array([0.6, 0.0]), r, noise) == pytest.approx(3.0)
+    assert resolution(r, noise) == pytest.approx(16 * 0.3 / 5)
+
+
+def test_zero_over_zero_is_agreement_and_anything_over_zero_is_not():
+    assert ratio(0.0, 0.0) == 0.0
+    assert ratio(1e-30, 0.0) == np.inf
+    assert ratio(np.nan, 1.0) == np.inf
+
+
+def test_norms_neither_overflow_nor_vanish():
+    assert norm(np.full(4, 1e300)) == pytest.approx(2e300)
+    assert norm(np.full(4, 1e-300)) == pytest.approx(2e-300)
+    assert norm(np.zeros(0)) == 0.0
+    assert np.isnan(largest(np.array([1.0, np.nan])))
+
+
+def test_ulps_count_units_in_the_last_place():
+    r = np.array([1.0, 1.5, 3.0])
+    g = r + np.array([1, 0, 4]) * 2.0**-23
+    assert ulps(g, r, np.float32) == pytest.approx((1.0, 2.0, 2.0), rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6, 1e12])
+@pytest.mark.parametrize("wrong", [1.0, 1.001])
+def test_the_verdict_does_not_depend_on_the_losss_scale(scale, wrong):
+    report = check_gradients(
+        lambda x: scale * jnp.sum(jnp.sin(x)), lambda x: wrong * scale * jnp.cos(x), X, raise_=False
+    )
+    assert report.verdict == ("PASS" if wrong == 1.0 else "FAIL"), str(report)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_correct_gradients_of_every_width_score_low(dtype):
+    report = check_gradients(
+        lambda x: jnp.mean(jnp.tanh(x) ** 2),
+        lambda x: 2 * jnp.tanh(x) * (1 - jnp.tanh(x) ** 2) / x.size,
+        jnp.asarray(X, dtype),
+    )
+    assert report.leaves[""].score < 8
+
+
+def test_an_error_just_above_the_resolution_fails_and_one_well_below_passes():
+    report = check_gradients(lambda x: jnp.sum(jnp.sin(x)), jnp.cos, X)
+    limit = report.leaves[""].resolution
+    for factor, verdict in ((4.0, "FAIL"), (0.1, "PASS")):
+        slip = np.float32(1 + factor * limit)
+        again = check_gradients(lambda x: jnp.sum(jnp.sin(x)), lambda x, s=slip: jnp.cos(x) * s, X, raise_=False)
+        assert again.verdict == verdict
+
+
+def test_a_leaf_below_the_noise_is_inconclusive_even_if_the_gradient_is_zero():
+    x = np.full((3,), 30.0, np.float32)
+    for g in (jnp.zeros_like, lambda x: jax.nn.sigmoid(x) * (1 - jax.nn.sigmoid(x))):
+        report = check_gradients(lambda x: jnp.sum(jax.nn.sigmoid(x)), g, x, raise_=False)
+        assert report.verdict == "INCONCLUSIVE" and not report
+        assert report.leaves[""].note
+
+
+def test_a_leaf_the_loss_does_not_use_is_proved_zero():
+    params = {"x": X, "spare": X}
+    loss = lambda p: jnp.sum(jnp.sin(p["x"]))  # noqa: E731
+    assert check_gradients(loss, lambda p: {"x": jnp.cos(p["x"]), "spare": 0 * p["spare"]}, params)
+    report = check_gradients(
+        loss, lambda p: {"x": jnp.cos(p["x"]), "spare": 1e-30 + 0 * p["spare"]}, params, raise_=False
+    )
+    assert report.leaves["['spare']"].verdict == "FAIL"
+
+
+def test_a_formula_that_cancels_is_excused_and_named():
+    z = np.linspace(-9, 9, 6).astype(np.float32)
+    y = (z > 0).astype(np.float32)
+
+    def stable(z, y):
+        return jnp.sum(jnp.log1p(jnp.exp(-jnp.abs(z))) + jnp.maximum(z, 0) - y * z)
+
+    hard = check_gradients(stable, lambda z, y: jnp.exp(z) / (1 + jnp.exp(z)) - y, z, y, raise_=False)
+    assert hard.verdict != "FAIL", str(hard)
+    wrong = check_gradients(stable, lambda z, y: 1.001 * (jnp.exp(z) / (1 + jnp.exp(z)) - y), z, y, raise_=False)
+    assert wrong.verdict == "FAIL"
+
+
+def test_widening_keeps_the_terms():
+    assert Noise(1.0, 1.0, (1.0,)).widened(2.0, 0.5) == Noise(2.0, 1.0, (1.0, 2.0))

@@ -1,0 +1,75 @@
+"""The report: narrow, complete, readable by people and by programs, and able to repeat its case."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import GradientMismatch, check_gradients
+
+PARAMS = {"a very long name of a leaf that does not fit": np.ones((3, 2), np.float32), "b": np.ones(2, np.float32)}
+
+
+def loss(p):
+    return sum(jnp.sum(jnp.sin(x)) for x in p.values())
+
+
+def wrong(p):
+    return {k: jnp.cos(x) * (1.01 if k == "b" else 1.0) for k, x in p.items()}
+
+
+@pytest.fixture
+def report():
+    return check_gradients(loss, wrong, PARAMS, raise_=False)
+
+
+def test_no_line_is_wider_than_80_columns(report):
+    assert max(map(len, str(report).splitlines())) <= 80
+
+
+def test_the_text_has_a_row_for_each_leaf_the_resolution_and_the_witnesses(report):
+    text = str(report)
+    assert all(path in text for path in report.leaves)
+    assert "resolution: an error above" in text and "would have been seen" in text
+    assert "witness 1 reverse autodiff" in text and "witness 2" in text
+    assert "seed 0" in text
+
+
+def test_json_holds_every_field(report):
+    content = json.loads(report.to_json())
+    assert content["verdict"] == "FAIL" and content["passed"] is False
+    leaf = content["leaves"]["['b']"]
+    assert {
+        "verdict",
+        "relative_error",
+        "score",
+        "ulps",
+        "worst_index",
+        "manual",
+        "reference",
+        "cause",
+        "resolution",
+    } <= set(leaf)
+    assert leaf["relative_error"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_markdown_is_a_table(report):
+    lines = report.to_markdown().splitlines()
+    assert lines[0].startswith("**FAIL**")
+    assert sum(line.startswith("| `") for line in lines) == len(report.leaves)
+
+
+def test_reproduce_runs_and_finds_the_same(report):
+    code = report.reproduce()
+    assert "from tests.verify.test_report import loss as loss" in code
+    scope: dict = {}
+    exec(code.replace("print(", "again = ("), scope)
+    assert scope["again"].verdict == "FAIL"
+    assert scope["again"].leaves["['b']"].score == pytest.approx(report.leaves["['b']"].score, rel=1e-6)
+
+
+def test_the_error_carries_the_report():
+    with pytest.raises(AssertionError) as caught:
+        check_gradients(loss, wrong, PARAMS)
+    assert isinstance(caught.value, GradientMismatch) and caught.value.report.cause

@@ -1,0 +1,142 @@
+"""The six witnesses: each agrees with the truth by itself, is named in the report, and says when it cannot speak."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import check_gradients, differences
+from jaxnet.verify.witnesses import Problem, direction, quiet
+
+W = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+X = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
+
+
+def loss(W, X):
+    Z = W @ X
+    return jnp.mean(jax.nn.logsumexp(Z, axis=0) - Z[0] * jax.nn.sigmoid(Z[1]))
+
+
+def gradient(W, X):
+    return jax.jacfwd(loss)(W, X)
+
+
+@pytest.fixture
+def problem():
+    with quiet():
+        made = Problem(loss, W, (X,), 0, False)
+        made.traced()
+        yield made
+
+
+def exact():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        return np.asarray(jax.grad(loss)(W.astype(np.float64), X.astype(np.float64)))
+
+
+def test_float64_reads_the_float32_trace_to_full_precision(problem):
+    np.testing.assert_allclose(problem.double()[1][0], exact(), rtol=1e-13)
+
+
+def test_reverse_is_jaxs_own_gradient(problem):
+    np.testing.assert_allclose(problem.reverse()[1][0], jax.grad(loss)(W, X), rtol=2e-6)
+
+
+def test_forward_complex_step_and_differences_agree_along_a_direction(problem):
+    v = direction(np.random.default_rng(2), W.astype(np.float64))
+    expected = np.sum(exact() * v)
+    assert problem.slope([v]) == pytest.approx(expected, rel=1e-12)
+    assert problem.complex_slope([v]) == pytest.approx(expected, rel=1e-12)
+    x = [W.astype(np.float64)]
+    found = differences.slope(problem.value, x, 0, v, problem.value(x))
+    assert found.central == pytest.approx(expected, rel=1e-9)
+    assert not found.kinked
+
+
+def test_the_taylor_rate_is_two_when_right_and_one_when_wrong(problem):
+    x, v = [W.astype(np.float64)], direction(np.random.default_rng(2), W.astype(np.float64))
+    found = differences.slope(problem.value, x, 0, v, problem.value(x))
+    right = np.sum(exact() * v)
+    assert found.rate(right) == pytest.approx(2, abs=0.1)
+    assert found.rate(1.01 * right) == pytest.approx(1, abs=0.1)
+
+
+def test_directions_see_single_coordinates_and_opposite_pairs():
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(500):
+        v = direction(rng, np.ones(8))
+        assert 0.5 <= abs(v[0]) <= 1.5
+        missed += abs(v[0] - v[1]) < 0.1 * np.sqrt(2)
+    assert missed < 0.2 * 500
+
+
+def test_the_full_check_names_six_witnesses_with_their_cost():
+    report = check_gradients(loss, gradient, W, X, witnesses="full")
+    assert {w.name[0] for w in report.witnesses} >= set("123456")
+    assert all(w.seconds >= 0 and w.said for w in report.witnesses)
+    assert "permuted examples" in next(w.said for w in report.witnesses if w.name.startswith("6"))
+
+
+def test_complex_step_says_what_is_in_its_way():
+    report = check_gradients(
+        lambda x: jnp.sum(jax.lax.erf(x)), lambda x: 2 / np.pi**0.5 * jnp.exp(-x * x), X, witnesses="full"
+    )
+    assert "erf" in next(w.said for w in report.witnesses if w.name.startswith("5"))
+
+
+def host_loss(w, x):
+    return float(np.sum(np.tanh(np.asarray(w) @ np.asarray(x))))
+
+
+def host_gradient(w, x):
+    return ((1 - np.tanh(w @ x) ** 2) @ x.T).astype(np.float32)
+
+
+def test_a_loss_in_numpy_is_checked_by_differences():
+    report = check_gradients(host_loss, host_gradient, W, X)
+    assert any(w.name.startswith("4") and "Taylor rate 2.0" in w.said for w in report.witnesses)
+
+
+def test_a_wrong_coordinate_of_a_black_box_is_found_by_halving():
+    def wrong(w, x):
+        g = host_gradient(w, x)
+        g[2, 1] *= 1.01
+        return g
+
+    report = check_gradients(host_loss, wrong, W, X, raise_=False)
+    assert report.verdict == "FAIL" and report.leaves[""].worst_index == (2, 1)
+    assert "[2,1]" in report.cause
+
+
+def test_a_black_box_that_is_wrong_everywhere_is_refused():
+    report = check_gradients(host_loss, lambda w, x: 1.01 * host_gradient(w, x), W, X, raise_=False)
+    assert report.verdict == "FAIL" and report.leaves[""].relative_error == pytest.approx(0.01, rel=1e-2)
+
+
+def test_a_wrong_autodiff_is_blamed_and_not_the_gradient():
+    """A loss whose own JAX rule lies: linear_call-like, by a custom rule that is hidden in the jax package's name."""
+
+    def cliff(x):  # autodiff of a difference of nearly equal branches loses the slope of the rounding, not of the maths
+        return jnp.sum(jnp.sqrt(jnp.where(x > 0, x, 0.0)))
+
+    x = np.array([0.0, 1.0, 4.0], np.float32)
+    report = check_gradients(
+        cliff, lambda x: jnp.where(x > 0, 0.5 / jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0), x, raise_=False
+    )
+    assert report.verdict != "FAIL", str(report)
+
+
+def test_random_draws_in_the_loss_stay_the_same_in_float64():
+    key = jax.random.key(3)
+
+    def noisy(x, key):
+        return jnp.sum(jax.random.bernoulli(key, 0.5, x.shape).astype(x.dtype) * x**2)
+
+    assert check_gradients(noisy, lambda x, k: 2 * x * jax.random.bernoulli(k, 0.5, x.shape).astype(x.dtype), X, key)
+
+
+def test_closed_over_float32_constants_are_widened_too():
+    constant = jnp.asarray(X) + np.float32(1 / 3)
+    assert check_gradients(
+        lambda W: jnp.sum(jnp.tanh(W @ constant)), lambda W: (1 - jnp.tanh(W @ constant) ** 2) @ constant.T, W
+    )
