@@ -25,5 +25,9 @@ from jaxnet.sweep import SweepResult as SweepResult
 from jaxnet.sweep import sweep as sweep
 from jaxnet.training import TrainState as TrainState
 from jaxnet.training import train_step as train_step
+from jaxnet.verify import GradientMismatch as GradientMismatch
+from jaxnet.verify import Report as Report
+from jaxnet.verify import check_gradients as check_gradients
+from jaxnet.verify import check_vjp as check_vjp
 
 __version__ = "0.1.0"

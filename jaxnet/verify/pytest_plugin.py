@@ -5,7 +5,7 @@
 
     pytest --gradients=full --gradients-seed=7
 
-An entry-point plugin: importing it loads neither JAX nor the verifier.
+An entry point: every pytest session where jaxnet is installed has it, so it imports the verifier on first use.
 """
 
 import pytest

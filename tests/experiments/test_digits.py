@@ -31,12 +31,13 @@ def test_it_reads_digits_as_promised(finished):
 
 @pytest.mark.slow
 def test_it_says_what_it_does(finished):
-    process, _ = finished
+    process, directory = finished
     lines = process.stdout.splitlines()
-    assert lines[0].startswith("Gradient check")  # first of all
-    for leaf in ("dW[1]", "db[1]", "dW[2]", "db[2]"):
-        float64, float32 = next(line for line in lines if line.startswith(leaf)).split()[1:]
-        assert float(float64) <= 1e-12 and float(float32) <= 1e-5
+    assert lines[0] == "The hand-written gradient in float64"  # first of all
+    for leaf in ("[0].W", "[0].b", "[1].W", "[1].b"):
+        assert len([line for line in lines if line.startswith(leaf) and line.endswith("PASS")]) == 2  # and in float32
+    checks = json.loads((directory / "metrics.json").read_text())["metrics"]["gradient_check"]
+    assert checks["float64"]["verdict"] == checks["float32"]["verdict"] == "PASS"
     assert any("test accuracy" in line for line in lines) and lines[-2].startswith("HELD")
     assert process.stderr == ""  # no bar in a pipe
 
@@ -54,7 +55,7 @@ def test_bad_settings_end_it_before_training(arguments, message, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["digits", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
         experiment.main("digits", digits.run, digits.Config)
-    assert "Gradient check" not in capsys.readouterr().out
+    assert "gradient" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("implicit_promotion")
@@ -79,4 +80,6 @@ def test_a_wrong_gradient_fails(monkeypatch, tmp_path):
 
     monkeypatch.setattr(digits.jaxnet, "value_and_grad", wrong)
     result = digits.run(digits.Config(epochs=1, seeds=1, target=0.0, results=tmp_path))
-    assert not result.held and result.metrics["gradient_relative_error"]["float64"]["dW[1]"] > 1e-7
+    checks = result.metrics["gradient_check"]
+    assert not result.held and checks["float64"]["leaves"]["[0].W"]["verdict"] == "FAIL"
+    assert checks["float64"]["leaves"]["[1].W"]["verdict"] == "PASS"

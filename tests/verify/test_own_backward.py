@@ -1,0 +1,73 @@
+"""Our own backward pass before our own judge: every activation, loss and depth; jit, vmap and eight devices."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxnet
+from jaxnet import parallel
+from tests import cases
+
+NETS = {
+    name: net
+    for name, net in cases.NETS.items()
+    if net.activations[-1] in ("sigmoid", "softmax", "identity") or name.startswith(("tanh", "relu-relu", "depth"))
+}
+
+
+def check(net, point, **options):
+    """check_gradients of value_and_grad against cost, with example weights."""
+
+    def by_hand(params, *batch):
+        return jaxnet.value_and_grad(net, params, *batch)[1]
+
+    def loss(params, *batch):
+        return jaxnet.cost(net, params, *batch)
+
+    return jaxnet.check_gradients(loss, by_hand, *point, **options)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_every_network(net, key):
+    report = check(net, cases.point(net, key, dtype=jnp.float32), variants=("jit",))
+    assert report.passed and all(leaf.score < 8 for leaf in report.leaves.values()), report
+
+
+@pytest.mark.parametrize("name", ["square", "binary", "depth1-softmax", "depth4-sigmoid", "price"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_other_dtypes(name, dtype, key):
+    with jax.enable_x64(dtype == "float64"):
+        report = check(cases.NETS[name], cases.point(cases.NETS[name], key, m=12, dtype=jnp.dtype(dtype)))
+        assert report.verdict != "FAIL" and (dtype == "bfloat16" or report.passed), report
+
+
+def test_all_witnesses_and_variants(key):
+    net = cases.NETS["square"]
+    report = check(net, cases.point(net, key, dtype=jnp.float32), witnesses="full", variants=("eager", "jit", "vmap"))
+    assert report.passed and len(report.witnesses) >= 6, report
+
+
+@pytest.mark.parametrize("name", ["square", "binary"])
+def test_eight_devices(name, key):
+    mesh, net = parallel.mesh(), cases.NETS[name]
+    params, X, Y, _ = cases.point(net, key, m=16, dtype=jnp.float32)
+    X, Y = jax.device_put((X, Y), parallel.columns(mesh))
+    report = check(net, (jax.device_put(params, parallel.replicated(mesh)), X, Y))
+    assert report.passed, report
+
+
+def test_a_bug_planted_in_it_is_found_where_it_is(key):
+    """The misprint of the notes, g[2]' for g[1]', in our own code."""
+    from tests import test_mutants
+
+    with jax.enable_x64(True):
+        point = cases.point(test_mutants.NET, key, m=4)
+        old, new, leaves = test_mutants.MUTANTS["g[l+1]' for g[l]'"]
+        with pytest.raises(jaxnet.GradientMismatch) as caught:
+            jaxnet.check_gradients(
+                lambda params, *batch: jaxnet.cost(test_mutants.NET, params, *batch),
+                test_mutants.mutated(old, new), *point,
+            )  # fmt: skip
+    report = caught.value.report
+    assert {path for path, leaf in report.leaves.items() if leaf.verdict == "FAIL"} == leaves
+    assert report.starts_at == "dZ[2]"
