@@ -30,6 +30,7 @@ def check(net, point, **options):
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_every_network(net, key):
     report = check(net, cases.point(net, key, dtype=jnp.float32), variants=("jit",))
+    assert isinstance(report, jaxnet.Report)
     assert report.passed and all(leaf.score < 8 for leaf in report.leaves.values()), report
 
 
