@@ -2,8 +2,16 @@
 
     Z = W A_prev      dW = dZ A_prevᵀ      dA_prev = Wᵀ dZ
 
-Legend: W (n, n_prev), A_prev (n_prev, m), Z and dZ (n, m). A policy is a triple of functions behind these plain
-forms; "float32" and "float64" multiply in the operands' own dtype and never in a lower one.
+Legend: W (n, n_prev), A_prev (n_prev, m), Z and dZ (n, m). A policy is a triple of functions behind these plain forms:
+
+    "float32", "float64"   in the operands' own dtype, never a lower one
+    "tf32"                 float32, with operands that a GPU's tensor cores may round to TF32 (elsewhere: float32)
+    "bfloat16"             operands rounded to bfloat16, sums in float32; params, biases and updates stay float32
+
+What "bfloat16" buys: matrix units (tensor cores, AMX, AVX-512 BF16); on two cores with AVX-512 BF16 a product of
+1024 x 1024 by 1024 x 512 took 3.6 ms instead of 9.5. jax.grad leaves them again, for it multiplies bfloat16 by float32 cotangents; a backward pass by hand casts dZ too. On a CPU, XLA takes its
+fast path only for products A B and A Bᵀ laid out as A B, and folds a plain transpose back into the product;
+`_turned` lays the transposed operand out in a way that it cannot fold.
 """
 
 from collections.abc import Callable
@@ -11,9 +19,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, BFloat16, Float
 
 EXACT = jax.lax.Precision.HIGHEST  # without it a GPU rounds float32 operands to TF32, a TPU to bfloat16
+BLOCK = 16  # rows that a turned operand is cut into; any number that divides would keep XLA from folding it
 
 
 class Products(NamedTuple):
@@ -24,10 +33,44 @@ class Products(NamedTuple):
     inputs: Callable[[Array, Array], Array]
 
 
-PLAIN = Products(
-    forward=lambda W, A_prev: jnp.matmul(W, A_prev, precision=EXACT),
-    weights=lambda dZ, A_prev: jnp.matmul(dZ, A_prev.T, precision=EXACT),
-    inputs=lambda W, dZ: jnp.matmul(W.T, dZ, precision=EXACT),
+def plain(precision: jax.lax.Precision) -> Products:
+    """The products as they stand in the notes, in the operands' own dtype."""
+    return Products(
+        forward=lambda W, A_prev: jnp.matmul(W, A_prev, precision=precision),
+        weights=lambda dZ, A_prev: jnp.matmul(dZ, A_prev.T, precision=precision),
+        inputs=lambda W, dZ: jnp.matmul(W.T, dZ, precision=precision),
+    )
+
+
+def _narrow(A: Float[Array, "n k"]) -> BFloat16[Array, "n k"]:
+    return A.astype(jnp.bfloat16)
+
+
+def _product(A: BFloat16[Array, "n k"], B: BFloat16[Array, "k m"], dtype) -> Float[Array, "n m"]:
+    return jnp.matmul(A, B, preferred_element_type=dtype)
+
+
+def _turned(A: BFloat16[Array, "n k"]) -> BFloat16[Array, "k n"]:
+    """Aᵀ; on a CPU in an order of its own, block by block, that the product cannot undo."""
+    return jax.lax.platform_dependent(A, cpu=_turned_by_blocks, default=jnp.transpose)
+
+
+def _turned_by_blocks(A):
+    n, k = A.shape
+    filled = jnp.pad(A, ((0, -n % BLOCK), (0, 0)))
+    blocks = filled.reshape(-1, BLOCK, k).transpose(2, 0, 1)  # (k, blocks, BLOCK)
+    return blocks.reshape(k, -1)[:, :n]
+
+
+NARROW = Products(
+    forward=lambda W, A_prev: _product(_narrow(W), _narrow(A_prev), W.dtype),
+    weights=lambda dZ, A_prev: _product(_narrow(dZ), _turned(_narrow(A_prev)), dZ.dtype),
+    inputs=lambda W, dZ: _product(_turned(_narrow(W)), _narrow(dZ), W.dtype),
 )
 
-PRECISIONS = {"float32": PLAIN, "float64": PLAIN}
+PRECISIONS = {
+    "float32": plain(EXACT),
+    "float64": plain(EXACT),
+    "tf32": plain(jax.lax.Precision.HIGH),
+    "bfloat16": NARROW,
+}

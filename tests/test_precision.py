@@ -1,8 +1,11 @@
 """The three products, and what the policies promise."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnet
@@ -10,7 +13,7 @@ from jaxnet.precision import PRECISIONS
 from tests import cases
 
 
-@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("name", ["float32", "float64", "tf32"])
 def test_products_are_the_plain_ones(name, key, x64):
     k = jax.random.split(key, 3)
     W, A_prev, dZ = (jax.random.normal(k, s, jnp.float64) for k, s in zip(k, ((3, 5), (5, 7), (3, 7)), strict=True))
@@ -42,3 +45,72 @@ def test_unknown_precision_names_the_nearest(untyped):
     params, X, Y, _ = cases.point(net, jax.random.key(0), dtype=jnp.float32)
     with pytest.raises(ValueError, match=r"precision is 'float23'; .*did you mean 'float32'"):
         jaxnet.cost(net, params, X, Y, precision="float23")
+
+
+SHAPES = [(3, 5, 7), (16, 16, 16), (33, 48, 20), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_products_round_the_operands_and_nothing_else(shape, key):
+    """Each product against float64 on operands rounded to bfloat16: the sums are float32's."""
+    n, n_prev, m = shape
+    k = jax.random.split(key, 3)
+    W, A_prev, dZ = (jax.random.normal(k, s) for k, s in zip(k, ((n, n_prev), (n_prev, m), (n, m)), strict=True))
+    product = PRECISIONS["bfloat16"]
+    W64, A64, dZ64 = (np.asarray(x.astype(jnp.bfloat16), np.float64) for x in (W, A_prev, dZ))
+    for got, want in (
+        (product.forward(W, A_prev), W64 @ A64),
+        (product.weights(dZ, A_prev), dZ64 @ A64.T),
+        (product.inputs(W, dZ), W64.T @ dZ64),
+    ):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
+def test_bfloat16_gradients_are_within_their_bound(name, key):
+    """Off the float64 gradient by no more than autodiff of the same policy is, twice over, and by less than 1/16."""
+    net = cases.NETS[name]
+    with jax.enable_x64(True):
+        point = cases.point(net, key, m=64)
+        want = jaxnet.value_and_grad(net, *point)[1]
+    narrow = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), point)
+    by_hand = jaxnet.value_and_grad(net, *narrow, precision="bfloat16")[1]
+    autodiff = jax.grad(jaxnet.cost, 1)(net, *narrow, precision="bfloat16")
+
+    def errors(grads):
+        pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(want), strict=True)
+        return np.array([np.linalg.norm(np.asarray(g) - np.asarray(r)) / np.linalg.norm(r) for g, r in pairs])
+
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(by_hand)} == {"float32"}
+    assert (errors(by_hand) < np.minimum(2 * errors(autodiff), 1 / 16)).all(), (errors(by_hand), errors(autodiff))
+    assert errors(by_hand)[0] > 1e-5  # and it is not float32 in disguise
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("gradient", ["manual", "autodiff"])
+def test_every_policy_trains_inside_a_compiled_epoch(precision, gradient, key):
+    """The master weights stay float32 (float64), and the cost falls."""
+    net = jaxnet.MLP((20, 32, 16, 3), ("relu", "tanh", "softmax"))
+    with jax.enable_x64(precision == "float64"):
+        _, X, Y, _ = cases.point(net, key, m=96, dtype=jnp.float32)
+        result = jaxnet.fit(
+            net, X, Y, key=key, optimizer=optax.sgd(0.3, momentum=0.9), epochs=40, batch_size=32,
+            precision=precision, gradient=gradient,
+        )  # fmt: skip
+    assert result.params[0].W.dtype == jnp.dtype("float64" if precision == "float64" else "float32")
+    assert result.history["cost"][-1] < 0.3 * result.history["cost"][0]
+
+
+def test_bfloat16_products_reach_the_matrix_units_on_a_cpu():
+    """In the compiled step every product multiplies bfloat16 by bfloat16, and none is transposed inside."""
+    net = jaxnet.MLP((128, 256, 128, 64), ("relu", "relu", "softmax"))
+    params, X, Y, _ = cases.point(net, jax.random.key(0), m=64, dtype=jnp.float32)
+    step = jax.jit(jaxnet.value_and_grad, static_argnums=(0, 5))
+    text = step.lower(net, params, X, Y, None, "bfloat16").compile().as_text()
+    products = [line for line in text.splitlines() if re.search(r"= f32\[[\d,]*\]\S* dot\(", line)]
+    assert len(products) == 8
+    assert all("lhs_contracting_dims={1}, rhs_contracting_dims={0}" in line for line in products)
+    operands = {name for line in products for name in re.findall(r"dot\(%?([\w.-]+), %?([\w.-]+)\)", line)[0]}
+    kinds = {re.search(rf"%?{re.escape(name)} = (\w+)\[|{re.escape(name)}: (\w+)\[", text) for name in operands}
+    assert {kind.group(1) or kind.group(2) for kind in kinds} == {"bf16"}

@@ -91,7 +91,7 @@ SETTINGS = {
     "tol 0": ({"tol": 0}, "tol is 0; expected a finite number above 0"),
     "tol NaN": ({"tol": float("nan")}, "tol is nan"),
     "gradient": ({"gradient": "autodif"}, "gradient is 'autodif'; .*'manual', .*did you mean 'autodiff'"),
-    "precision": ({"precision": "float16"}, "precision is 'float16'; expected one of"),
+    "precision": ({"precision": "float16"}, "precision is 'float16'; .*did you mean 'bfloat16'"),
     "x64 off": ({"precision": "float64"}, "precision is float64, but 64-bit is off"),
     "optimizer by name": ({"optimizer": "adam"}, r"optimizer is 'adam'; expected an optax.GradientTransformation"),
     "device unknown": ({"device": "cuda"}, "device is 'cuda'; expected one of 'cpu', 'gpu', 'tpu'"),
