@@ -8,10 +8,10 @@ Legend: W (n, n_prev), A_prev (n_prev, m), Z and dZ (n, m). A policy is a triple
     "tf32"                 float32, with operands that a GPU's tensor cores may round to TF32 (elsewhere: float32)
     "bfloat16"             operands rounded to bfloat16, sums in float32; params, biases and updates stay float32
 
-What "bfloat16" buys: matrix units (tensor cores, AMX, AVX-512 BF16); on two cores with AVX-512 BF16 a product of
-1024 x 1024 by 1024 x 512 took 3.6 ms instead of 9.5. jax.grad leaves them again, for it multiplies bfloat16 by float32 cotangents; a backward pass by hand casts dZ too. On a CPU, XLA takes its
-fast path only for products A B and A Bᵀ laid out as A B, and folds a plain transpose back into the product;
-`_turned` lays the transposed operand out in a way that it cannot fold.
+What "bfloat16" buys: matrix units (tensor cores, AMX, AVX-512 BF16). On two cores with AVX-512 BF16 a product of
+1024 x 1024 by 1024 x 512 took 3.6 ms instead of 9.5. jax.grad leaves them again, for it multiplies bfloat16 by float32
+cotangents; a backward pass by hand rounds dZ too. On a CPU, XLA takes its fast path only for operands laid out as A B,
+and folds a plain transpose back into the product; `_turned` lays the operand out in a way that it cannot fold.
 """
 
 from collections.abc import Callable
