@@ -105,9 +105,10 @@ def print_gradient_check(errors: dict[str, dict[str, float]]) -> None:
 
 def adamw(config: Config, m: int) -> optax.GradientTransformation:
     """Return AdamW whose rate falls to 0 along a cosine over the whole training."""
-    steps = config.epochs * -(-m // validation.batches(config.batch_size, m))
+    steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
     rate = optax.cosine_decay_schedule(validation.positive("learning_rate", config.learning_rate), steps)
-    return optax.adamw(rate, weight_decay=config.weight_decay)
+    decay = config.weight_decay and validation.positive("weight_decay", config.weight_decay)
+    return optax.adamw(rate, weight_decay=decay)
 
 
 def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformation, seed: int) -> dict:

@@ -83,7 +83,10 @@ def main(name: str, run: Callable[[Any], Result], config_type: type[Config]) -> 
     began = time.perf_counter()
     try:
         result = run(config)
-    except ValueError as error:  # a bad setting: the message says what to do, a traceback would hide it
+    except (
+        ValueError,
+        FloatingPointError,
+    ) as error:  # the message says what to do
         sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

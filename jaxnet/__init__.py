@@ -5,6 +5,9 @@ autodiff, and the training loop around them.
 """
 
 from jaxnet import parallel as parallel
+from jaxnet.fitting import FitResult as FitResult
+from jaxnet.fitting import NotFiniteError as NotFiniteError
+from jaxnet.fitting import fit as fit
 from jaxnet.labels import accuracy as accuracy
 from jaxnet.labels import one_hot as one_hot
 from jaxnet.network import MLP as MLP
@@ -18,10 +21,9 @@ from jaxnet.network import value_and_grad as value_and_grad
 from jaxnet.per_example import clipped_grads as clipped_grads
 from jaxnet.per_example import per_example_grads as per_example_grads
 from jaxnet.per_example import per_example_norms as per_example_norms
-from jaxnet.training import FitResult as FitResult
-from jaxnet.training import NotFiniteError as NotFiniteError
+from jaxnet.sweep import SweepResult as SweepResult
+from jaxnet.sweep import sweep as sweep
 from jaxnet.training import TrainState as TrainState
-from jaxnet.training import fit as fit
 from jaxnet.training import train_step as train_step
 
 __version__ = "0.1.0"

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 from numpy.typing import ArrayLike
 
-from jaxnet.losses import share
+from jaxnet import validation as check
 
 
 def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "n_classes m"]:
@@ -18,9 +18,10 @@ def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -
 
     Raises:
         ValueError: a label is out of range (JAX's own indexing would wrap or drop it in silence), or labels is
-            not one-dimensional.
+            not one-dimensional; or n_classes is no positive integer.
         TypeError: the labels are not integers.
     """
+    check.count("n_classes", n_classes)
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {labels.shape}; expected (m,), one integer an example")
@@ -41,9 +42,18 @@ def accuracy(
 ) -> Float[Array, ""]:
     """Return the (weighted) share of examples whose predicted class is the true one, from 0 to 1.
 
-    With one row a class is A > 1/2; with several rows it is the row of the largest entry.
+    With one row a class is A > 1/2; with several rows it is the row of the largest entry. A NaN is never right.
+
+    Raises:
+        ValueError: A and Y differ in shape, or weights are not (m,).
     """
     if A.shape != Y.shape:
         raise ValueError(f"A has shape {A.shape} but Y has {Y.shape}; expected the same (n_y, m)")
-    right = (A > 0.5) == (Y > 0.5) if A.shape[0] == 1 else (A.argmax(axis=0) == Y.argmax(axis=0))[None, :]
-    return share(right.astype(A.dtype), weights).sum()
+    if weights is None:
+        weights = jnp.ones(A.shape[1], np.promote_types(A.dtype, np.float32))
+    elif weights.shape != A.shape[1:]:
+        raise ValueError(f"weights has shape {weights.shape}; expected {A.shape[1:]}, one number an example")
+    right = ((A > 0.5) == (Y > 0.5))[0] if A.shape[0] == 1 else A.argmax(axis=0) == Y.argmax(axis=0)
+    right &= ~jnp.isnan(A).any(axis=0)
+    total = weights.sum()
+    return jnp.where(right, weights, 0).sum() / jnp.where(total > 0, total, 1)

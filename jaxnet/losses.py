@@ -89,6 +89,6 @@ def share(values: Float[Array, "n m"], weights: Float[Array, " m"] | None = None
     The cost is the sum of the shares of ℓ; its derivative with respect to Z[L] is the share of ∂ℓ/∂Z.
     """
     if weights is None:
-        return values / values.shape[1]
+        return values * (1 / values.shape[1])
     total = weights.sum()
     return values * (weights / jnp.where(total > 0, total, 1)).astype(values.dtype)[None, :]

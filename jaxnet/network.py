@@ -106,6 +106,7 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     Raises:
         ValueError: an unknown scheme, a scale that is not positive, or float64 while JAX's 64-bit is off.
     """
+    check.mlp(net)
     scheme = check.init_scheme(scheme, SCHEMES)
     dtype = check.float_dtype("dtype", dtype)
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
@@ -123,9 +124,9 @@ def forward(
 
     Raises:
         ValueError: params or X do not have the shapes of net.sizes.
-        TypeError: X and params differ in dtype.
+        TypeError: X and params differ in dtype, or net is no MLP.
     """
-    check.inputs(net.sizes, params, X)
+    check.inputs(net, params, X)
     product = PRECISIONS[check.precision(precision)]
     A = X
     cache = [Activity(X, X)]
@@ -147,7 +148,7 @@ def backward(
     Raises:
         ValueError: params, cache or dZ do not have the shapes of net.sizes.
     """
-    check.output_derivative(net.sizes, params, cache, dZ)
+    check.output_derivative(net, params, cache, dZ)
     product = PRECISIONS[check.precision(precision)]
     grads = []
     for (W, _), (Z_prev, A_prev), g_prev in reversed(tuple(zip(params, cache[:-1], net.g[:-1], strict=True))):
@@ -168,8 +169,7 @@ def cost(
 ) -> Float[Array, ""]:
     """Return J = 1/m Σ_i ℓ(ŷ_i, y_i), or Σ_i w_i ℓ_i / Σ_i w_i with example weights.
 
-    For softmax each column of Y sums to one. Raises as `forward` does, and ValueError where Y or weights do not
-    fit X.
+    For softmax each column of Y sums to one. Raises as `forward` does, and where Y or weights do not fit X.
     """
     return cost_and_output(net, params, X, Y, weights, precision)[0]
 
@@ -201,7 +201,7 @@ def predict(
 def cost_and_output(net, params, X, Y, weights=None, precision="float32"):
     """Return (J, A[L]) of one forward pass."""
     A, cache = forward(net, params, X, precision)
-    check.targets(net.sizes, X, Y, weights)
+    check.targets(net, X, Y, weights)
     example_losses = net.loss_of_output.apply(*cache[-1], Y)
     return losses.share(example_losses, weights).sum(), A
 
@@ -209,7 +209,7 @@ def cost_and_output(net, params, X, Y, weights=None, precision="float32"):
 def value_output_and_grad(net, params, X, Y, weights=None, precision="float32"):
     """Return ((J, A[L]), ∂J/∂params): by hand what `jax.value_and_grad(cost_and_output, 1, has_aux=True)` gives."""
     A, cache = forward(net, params, X, precision)
-    check.targets(net.sizes, X, Y, weights)
+    check.targets(net, X, Y, weights)
     loss = net.loss_of_output
     J = losses.share(loss.apply(*cache[-1], Y), weights).sum()
     dZ = losses.share(loss.derivative(*cache[-1], Y), weights)

@@ -39,8 +39,8 @@ def per_example_grads(
 
     Their mean is the gradient of the cost. Raises as `cost` does.
     """
-    check.inputs(net.sizes, params, X)
-    check.targets(net.sizes, X, Y, None)
+    check.inputs(net, params, X)
+    check.targets(net, X, Y, None)
     return jax.vmap(one_example_grads, in_axes=(None, None, 1, 1, None))(net, params, X, Y, precision)
 
 
@@ -99,7 +99,7 @@ def clipped_grads(
 def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
     """dZ[l] of unshared losses beside A[l-1], from the last layer to the first: backward without its products."""
     _, cache = forward(net, params, X, precision)
-    check.targets(net.sizes, X, Y, None)
+    check.targets(net, X, Y, None)
     product = PRECISIONS[precision]
     dZ = net.loss_of_output.derivative(*cache[-1], Y)
     yield dZ, cache[-2].A

@@ -115,15 +115,24 @@ def init_scheme(scheme: Any, choices: Iterable[str]) -> str | float:
     return choice("scheme", scheme, choices)
 
 
-def params_of(sizes: tuple[int, ...], params: Any) -> None:
-    """Refuse params that are not one (W, b) per layer, W (n, n_prev) and b (n, 1), of one dtype."""
+def mlp(net: Any) -> tuple[int, ...]:
+    """Return the sizes of a network; anything else than an MLP is refused."""
+    if not (hasattr(net, "sizes") and hasattr(net, "activations")):
+        raise TypeError(f"net is {net!r}; expected an MLP, such as MLP((2, 4, 1), ('tanh', 'sigmoid'))")
+    return net.sizes
+
+
+def params_of(net: Any, params: Any) -> None:
+    """Refuse params that are not one Layer(W, b) per layer, W (n, n_prev) and b (n, 1), of one dtype."""
+    sizes = mlp(net)
+    wanted = f"a tuple of {len(sizes) - 1} Layer(W, b) for sizes {sizes}, as init returns"
     if not isinstance(params, tuple) or len(params) != len(sizes) - 1:
-        came = f"{len(params)} layers" if isinstance(params, tuple) else type(params).__name__
-        raise ValueError(
-            f"params is {came}; expected a tuple of {len(sizes) - 1} Layer(W, b) for sizes {sizes}, as init returns"
-        )
+        came = f"{len(params)} layers" if isinstance(params, tuple) else f"a {type(params).__name__}"
+        raise ValueError(f"params is {came}; expected {wanted}")
     dtypes = {}
     for position, (layer, n_prev, n) in enumerate(zip(params, sizes[:-1], sizes[1:], strict=True)):
+        if getattr(layer, "_fields", None) != ("W", "b"):
+            raise ValueError(f"params[{position}] is a {type(layer).__name__}; expected {wanted}")
         for name, leaf, expected in zip(("W", "b"), layer, ((n, n_prev), (n, 1)), strict=True):
             if jnp.shape(leaf) != expected:
                 raise ValueError(
@@ -136,35 +145,42 @@ def params_of(sizes: tuple[int, ...], params: Any) -> None:
             raise TypeError(f"{other} is {dtypes[other]} but {first} is {dtypes[first]}; cast the params to one dtype")
 
 
-def inputs(sizes: tuple[int, ...], params: Any, X: Any) -> None:
+def inputs(net: Any, params: Any, X: Any) -> None:
     """Refuse an X that is not (n_x, m), or whose dtype is not that of the params."""
-    params_of(sizes, params)
-    _columns("X", X, sizes[0], "n_x")
-    if jnp.result_type(X) != jnp.result_type(params[0][0]):
-        raise TypeError(
-            f"X is {jnp.result_type(X)} but params are {jnp.result_type(params[0][0])}; cast one to the other's"
-            " dtype (nothing is promoted in silence)"
-        )
+    params_of(net, params)
+    _columns("X", X, net.sizes[0], "n_x")
+    _same_dtype("X", X, "params", params[0].W)
 
 
-def targets(sizes: tuple[int, ...], X: Any, Y: Any, weights: Any) -> None:
-    """Refuse a Y that is not (n_y, m) or weights that are not (m,), for the m examples of X."""
+def targets(net: Any, X: Any, Y: Any, weights: Any) -> None:
+    """Refuse a Y that is not (n_y, m) of X's dtype, or weights that are not (m,), for the m examples of X."""
     m = jnp.shape(X)[1]
-    _columns("Y", Y, sizes[-1], "n_y")
+    _columns("Y", Y, net.sizes[-1], "n_y")
     if jnp.shape(Y)[1] != m:
         raise ValueError(f"Y has {jnp.shape(Y)[1]} examples but X has {m}; X and Y need as many columns")
+    _same_dtype("Y", Y, "X", X)
     if weights is not None and jnp.shape(weights) != (m,):
         raise ValueError(f"weights has shape {jnp.shape(weights)}; expected ({m},), one number an example")
 
 
-def output_derivative(sizes: tuple[int, ...], params: Any, cache: Any, dZ: Any) -> None:
-    """Refuse a dZ that has not the shape of Z[L] in the cache, or a cache of another network."""
-    params_of(sizes, params)
-    widths = tuple(jnp.shape(activity.A)[0] for activity in cache)
-    if widths != sizes:
-        raise ValueError(f"cache holds layers of widths {widths}; expected {sizes}: pass forward's cache of this net")
-    if jnp.shape(dZ) != jnp.shape(cache[-1].Z):
-        raise ValueError(f"dZ has shape {jnp.shape(dZ)}; expected {jnp.shape(cache[-1].Z)}, the shape of Z[L]")
+def output_derivative(net: Any, params: Any, cache: Any, dZ: Any) -> None:
+    """Refuse a cache of another network, or a dZ that has not the shape of its Z[L]."""
+    params_of(net, params)
+    shapes = [jnp.shape(array) for activity in cache for array in activity]
+    m = shapes[0][-1]
+    if shapes != [(n, m) for n in net.sizes for _ in ("Z", "A")]:
+        raise ValueError(f"cache holds shapes {shapes}, not those of sizes {net.sizes}; pass forward's cache")
+    if jnp.shape(dZ) != shapes[-1]:
+        raise ValueError(f"dZ has shape {jnp.shape(dZ)}; expected {shapes[-1]}, the shape of Z[L]")
+
+
+def _same_dtype(argument: str, array: Any, other: str, reference: Any) -> None:
+    came, expected = jnp.result_type(array), jnp.result_type(reference)
+    if came != expected:
+        raise TypeError(
+            f"{argument} is {came} but {other} are {expected}; cast one to the other's dtype (nothing is promoted in"
+            " silence)"
+        )
 
 
 def _columns(argument: str, array: Any, rows: int, symbol: str) -> None:
@@ -191,6 +207,8 @@ def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
     """Return the values as a finite NumPy array of that dtype, or raise naming what stands in the way and where."""
     if hasattr(values, "toarray"):
         raise TypeError(f"{argument} is sparse ({type(values).__name__}); expected a dense array: {argument}.toarray()")
+    if np.ma.is_masked(values):
+        raise TypeError(f"{argument} is masked at some places; expected plain numbers: fill or drop them first")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -223,7 +241,6 @@ def class_targets(output: str, Y: np.ndarray, argument: str = "Y") -> None:
     """Refuse targets that are no probabilities: outside [0, 1], or for softmax not summing to one per example."""
     bad = (Y < 0) | (Y > 1)
     _first_bad(argument, Y, bad, "expected targets from 0 to 1: number two classes 0 and 1, or use one_hot")
-    one_hot = Y.shape[0] > 1 and ((Y == 0) | (Y == 1)).all() and (Y.sum(axis=0) == 1).all()
     if output == "softmax":
         sums = Y.sum(axis=0, dtype=np.float64)
         off = np.flatnonzero(np.abs(sums - 1) > 1e-2 if Y.dtype.itemsize < 4 else np.abs(sums - 1) > 1e-5)
@@ -232,10 +249,14 @@ def class_targets(output: str, Y: np.ndarray, argument: str = "Y") -> None:
                 f"{argument}[:, {off[0]}] sums to {sums[off[0]]:g}; expected class probabilities that sum to 1 in"
                 " every column, such as one_hot(labels, n_classes)"
             )
-    elif one_hot and Y.shape[1] > 1:
+
+
+def not_one_hot(Y: np.ndarray) -> None:
+    """Refuse one-hot targets of several classes, which sigmoids would take for independent."""
+    if Y.shape[0] > 1 and Y.shape[1] > 1 and ((Y == 0) | (Y == 1)).all() and (Y.sum(axis=0) == 1).all():
         raise ValueError(
-            f"{argument} is one-hot over {Y.shape[0]} classes but the output is 'sigmoid', which treats them as"
-            " independent; end the network with 'softmax'"
+            f"Y is one-hot over {Y.shape[0]} classes but the output is 'sigmoid', which treats them as independent;"
+            " end the network with 'softmax'"
         )
 
 
@@ -260,11 +281,13 @@ def _classes(output: str, Y: np.ndarray) -> np.ndarray:
 
 def example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
     """Return the weights as a NumPy vector that is finite, nowhere negative and somewhere positive."""
-    weights = host_array("weights", weights, dtype)
+    weights = host_array("weights", weights, np.dtype(np.float64))
     _first_bad("weights", weights, weights < 0, "expected weights of at least 0")
     if not weights.any():
         raise ValueError("weights are all 0; expected at least one example that counts")
-    return weights
+    return (weights / weights.max()).astype(
+        dtype
+    )  # only their ratios count; sums of 1e38 or 1e-40 would not be told from inf or 0
 
 
 def dataset(net: Any, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> tuple:
@@ -272,13 +295,17 @@ def dataset(net: Any, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
 
     The net is an MLP: its sizes, activations and loss are read.
     """
+    mlp(net)
     X, Y, weights = _examples(net, X, Y, weights, dtype)
     if validation is not None:
         if not isinstance(validation, tuple) or len(validation) != 2:
-            raise ValueError(f"validation is a {type(validation).__name__}; expected a tuple (X, Y)")
+            length = f" of {len(validation)}" if isinstance(validation, tuple) else ""
+            raise ValueError(f"validation is a {type(validation).__name__}{length}; expected a tuple (X, Y)")
         *validation, _ = _examples(net, *validation, None, dtype, "validation ")
         validation = tuple(validation)
     if net.loss == "cross_entropy":
+        if net.activations[-1] == "sigmoid":
+            not_one_hot(Y)
         several_classes(net.activations[-1], Y, validation[1] if validation else None)
     return X, Y, weights, validation
 
@@ -286,10 +313,10 @@ def dataset(net: Any, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
 def _examples(net: Any, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
     X, Y = host_array(of + "X", X, dtype), host_array(of + "Y", Y, dtype)
     _columns(of + "X", X, net.sizes[0], "n_x")
-    targets(net.sizes, X, Y, None)
+    targets(net, X, Y, None)
     if weights is not None:
         weights = example_weights(weights, np.promote_types(dtype, np.float32))  # counts in bfloat16 end at 256
-        targets(net.sizes, X, Y, weights)
+        targets(net, X, Y, weights)
     if net.loss == "cross_entropy":
         class_targets(net.activations[-1], Y, of + "Y")
     return X, Y, weights
@@ -298,11 +325,13 @@ def _examples(net: Any, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str =
 def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
     """Return the dtype to train in: float64 if asked for, else the params', else X's if floating, else float32.
 
-    JAX with 64-bit off knows no float64, so float64 data is then trained in float32.
+    JAX with 64-bit off knows no float64; float64 data is then trained in float32.
     """
     if precision == "float64":
         return jnp.dtype("float64")
-    came = jax.tree.leaves(params)[0].dtype if jax.tree.leaves(params) else getattr(X, "dtype", np.dtype("float32"))
+    came = params[0].W.dtype if params is not None else getattr(X, "dtype", None)
+    if not isinstance(came, np.dtype):  # a list, or an array of another library
+        return jnp.dtype("float32")
     came = jnp.dtype(jax.dtypes.canonicalize_dtype(came))
     return came if jnp.issubdtype(came, jnp.floating) else jnp.dtype("float32")
 
@@ -355,6 +384,15 @@ def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
             raise ValueError("patience needs a validation cost to watch; give validation=(X, Y)")
     if tol is not None:
         positive("tol", tol)
+
+
+def callbacks(callbacks: Any) -> tuple:
+    """Return the callbacks as a tuple of functions; a single function is taken as one."""
+    callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
+    for position, callback in enumerate(callbacks):
+        if not callable(callback):
+            raise TypeError(f"callbacks[{position}] is {callback!r}; expected a function (epoch, state, history)")
+    return callbacks
 
 
 def placement(device: str | None, mesh: Any) -> None:

@@ -11,15 +11,19 @@ import jaxnet
 
 ROOT = Path(__file__).parent.parent
 ORDER = (  # a module may import only modules above it
+    "interrupts",
+    "shuffle",
     "activations",
     "losses",
-    "labels",
     "precision",
     "validation",
+    "labels",
     "network",
     "per_example",
     "parallel",
     "training",
+    "fitting",
+    "sweep",
     "data",
 )
 ALONE = ("verify",)  # knows pytrees and functions, imports nothing else of jaxnet

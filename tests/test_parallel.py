@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import parallel, training
+from jaxnet import fitting, parallel
 from tests import cases
 from tests.comparison import assert_trees_close
 
@@ -62,7 +62,7 @@ def test_one_all_reduce_of_the_gradient_s_bytes(n_devices, key):
 
 
 def test_one_compilation_for_all_chunks(key, monkeypatch, compiled):
-    monkeypatch.setattr(training, "CHUNK_STEPS", 4)
+    monkeypatch.setattr(fitting, "CHUNK_STEPS", 4)
     _, X, Y, _ = cases.point(NET, key, m=32, dtype=jnp.float32)
     jaxnet.fit(NET, X, Y, key=key, optimizer=OPTIMIZER, epochs=9, batch_size=16, mesh=parallel.mesh(4))
     assert compiled.count("jit(chunk)") == 1

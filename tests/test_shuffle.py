@@ -1,0 +1,53 @@
+"""The cheap shuffle is a permutation, a function of its key, and as random as a fair one can be told from."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnet.shuffle import FEW, shuffled
+
+
+@pytest.mark.parametrize("m", [1, 2, FEW, FEW + 1, 289, 1437, 1444, 65_537])
+def test_it_is_a_permutation(m, key):
+    np.testing.assert_array_equal(np.sort(shuffled(key, m)), np.arange(m))
+    np.testing.assert_array_equal(shuffled(key, m), shuffled(key, m))
+
+
+@pytest.fixture(scope="module")
+def orders():
+    """4,000 orders of 300 examples."""
+    keys = jax.random.split(jax.random.key(7), 4000)
+    return np.asarray(jax.vmap(lambda key: shuffled(key, 300))(keys))
+
+
+def standard_score(counts, n, p):
+    """How many deviations of a binomial each count is off."""
+    return (counts - n * p) / np.sqrt(n * p * (1 - p))
+
+
+def test_every_example_comes_to_every_place_equally_often(orders):
+    n, m = orders.shape
+    counts = np.zeros((m, m))
+    np.add.at(counts, (np.arange(m)[None, :].repeat(n, axis=0), orders), 1)
+    z = standard_score(counts, n, 1 / m)
+    assert abs(z).max() < 6 and abs((z**2).mean() - 1) < 0.03
+
+
+def test_neighbours_are_strangers(orders):
+    """Who follows whom, and by how much: every difference modulo m is equally likely."""
+    m = orders.shape[1]
+    steps = (orders[:, 1:] - orders[:, :-1]) % m
+    z = standard_score(np.bincount(steps.ravel(), minlength=m)[1:], steps.size, 1 / (m - 1))
+    assert abs(z).max() < 5
+
+
+def test_orders_have_as_many_fixed_points_rises_and_inversions_as_they_should(orders):
+    n, m = orders.shape
+    fixed = (orders == np.arange(m)).sum(axis=1)
+    np.testing.assert_allclose([fixed.mean(), fixed.var()], 1, atol=0.1)
+    rises = (np.diff(orders, axis=1) > 0).sum(axis=1)
+    np.testing.assert_allclose(rises.mean(), (m - 1) / 2, atol=5 * np.sqrt((m + 1) / 12 / n))
+    np.testing.assert_allclose(rises.var(), (m + 1) / 12, rtol=0.1)
+    inversions = np.array([(order[:, None] > order[None, :])[np.triu_indices(m, 1)].sum() for order in orders[:500]])
+    np.testing.assert_allclose(inversions.mean(), m * (m - 1) / 4, rtol=0.01)
+    np.testing.assert_allclose(inversions.var(), m * (m - 1) * (2 * m + 5) / 72, rtol=0.2)

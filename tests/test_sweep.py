@@ -1,0 +1,81 @@
+"""A sweep's member is `fit` with its settings; one that diverges harms nobody."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+from jaxnet import training
+from jaxnet.data import flower
+from jaxnet.sweep import _train_members
+from tests.comparison import assert_trees_close
+
+NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
+X, Y = (array.astype(np.float32) for array in flower(60))
+KEYS = jax.random.split(jax.random.key(0), 5)
+RATES = [0.1, 0.3, 1e9, 0.5, 0.7]  # the third one explodes: squared error on a linear output
+
+
+def sweep(net=NET, **changes):
+    settings = {"keys": KEYS, "learning_rate": RATES, "epochs": 6, "batch_size": 16}
+    return jaxnet.sweep(net, X, Y, **settings | changes)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("scale", [None, 0.2])
+def test_a_member_is_fit_with_its_settings(batch_size, scale):
+    many = sweep(batch_size=batch_size, init_scale=scale, validation=(X[:, :20], Y[:, :20]))
+    for i in (0, 3):
+        init_key, _ = jax.random.split(KEYS[i])
+        one = jaxnet.fit(
+            NET, X, Y, key=KEYS[i], params=jaxnet.init(NET, init_key, "he" if scale is None else scale), epochs=6,
+            optimizer=optax.sgd(RATES[i]), batch_size=batch_size, validation=(X[:, :20], Y[:, :20]),
+        )  # fmt: skip
+        assert_trees_close(jax.tree.map(lambda leaf, i=i: leaf[i], many.params), one.params, 1e-5)
+        assert_trees_close({name: values[i] for name, values in many.history.items()}, one.history, 1e-5)
+
+
+def test_a_member_that_diverges_harms_nobody():
+    net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+    rates = [0.01, 0.02, 1e9, 0.03, 0.04]
+    result = sweep(net, learning_rate=rates)
+    assert result.failed.tolist() == [False, False, True, False, False]
+    assert np.isnan(result.history["cost"][2, -1]) and np.isfinite(np.delete(result.history["cost"], 2, axis=0)).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+    alone = sweep(net, keys=KEYS[3:4], learning_rate=[0.03])
+    assert_trees_close(
+        jax.tree.map(lambda leaf: leaf[3], result.params), jax.tree.map(lambda leaf: leaf[0], alone.params), 1e-5
+    )
+    assert isinstance(result, jaxnet.SweepResult) and result.best != 2 and result.score[2] == np.inf
+    rows = result.table().splitlines()
+    assert len(rows) == 6 and rows[-1].split() == ["1e+09", "he", "1", "inf", "inf", "1"]
+
+
+def test_one_setting_for_all():
+    result = sweep(learning_rate=0.5, init_scale=[0.01, 0.01, 0.1, 0.1, 0.1])
+    rows = [row.split() for row in result.table().splitlines()[1:]]
+    assert [row[:3] for row in rows] == [["0.5", "0.01", "2"], ["0.5", "0.1", "3"]]
+    np.testing.assert_allclose(float(rows[1][3]), result.score[2:].min(), rtol=1e-3)
+    np.testing.assert_allclose(float(rows[1][4]), np.median(result.score[2:]), rtol=1e-3)
+
+
+def test_a_batch_of_members_is_each_of_them():
+    """What a GPU runs (vmap) against what a CPU runs (one after the other)."""
+    plan = training.Plan(NET, optax.identity(), "manual", "float32", 16, None, None)
+    data = training.Data(X.T, Y.T, None)
+    settings = KEYS, np.float32([0.1, 0.3, 0.2, 0.4, 0.6]), np.full(5, np.nan, np.float32)
+    batch, loop = (
+        _train_members(plan, optax.sgd, 3, *settings, data=data, validation_data=None, batched=batched)
+        for batched in (True, False)
+    )
+    assert_trees_close(batch[0], loop[0], 1e-5)
+    assert_trees_close(batch[1], loop[1], 1e-5)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_lengths_that_do_not_go_together():
+    with pytest.raises(ValueError, match="learning_rate has 3 members but there are 5; give 5 or one for all"):
+        sweep(learning_rate=[0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="epochs is 0"):
+        sweep(epochs=0)
