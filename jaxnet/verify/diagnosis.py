@@ -498,7 +498,7 @@ class Diagnosis:
         return None
 
     def _equal(self, g, other, f) -> bool:
-        return g.shape == other.shape and norm(g - other) <= self.tolerance(f) * max(norm(other), 1e-300)
+        return g.shape == other.shape and bool(norm(g - other) <= self.tolerance(f) * max(norm(other), 1e-300))
 
     @staticmethod
     def _alpha(g, r, tolerance) -> float | None:
