@@ -1,8 +1,8 @@
 """Compiled readings of a program, shared between checks whose programs are equal.
 
 A check compiles the loss four or more times and runs each reading once or twice, so compilation is most of its cost.
-Two checks of one loss at two points (another seed, another cotangent, another wrong gradient) have equal jaxprs and need
-one compilation. Equal means equal in everything that a reading looks at: operations, parameters, literals, avals.
+Two checks of one loss at two points (another seed, another cotangent, another wrong gradient) have equal jaxprs, and
+need one compilation. Equal means equal in everything that a reading looks at: operations, parameters, literals, avals.
 """
 
 import threading

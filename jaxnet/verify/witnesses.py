@@ -193,14 +193,15 @@ class Problem:
             return self.value([wide(v) for v in self.params.values]), grads
 
     # ---- the loss itself -------------------------------------------------------------------------------------------
-    def value(self, values) -> float:
-        """The loss in float64 at other values of the leaves."""
+    def value(self, values, given=None) -> float:
+        """The loss in float64 at other values of the leaves, or with other fixed arrays of the same shapes."""
+        given = self.given.values if given is None else given
         if self.trace is None:  # not a JAX function: call it
-            out = self.loss(*self.arguments(values, self.given.values))
+            out = self.loss(*self.arguments(values, given))
             return float(out[0] if self.has_aux else out)
         with jax.enable_x64(True):
             build = lambda program: lambda consts, v, given: evaluate(program, Float64(), consts, v, given)  # noqa: E731
-            return float(self.call("value", build, values, self.given.values, quickly=self.small))
+            return float(self.call("value", build, values, given, quickly=self.small))
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction) -> float:
