@@ -7,6 +7,7 @@ from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.relations import relations
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import direction, inner_product
 
 
@@ -28,6 +29,7 @@ def all_witnesses(check):
         if worst > 1e6:
             check.notes.append("the witnesses disagree: forward and reverse mode differ on the loss")
     except Exception as error:  # custom_vjp of JAX's own has no forward mode
+        note(check.problem, error, "forward mode")
         said = f"cannot: {first_line(error)}"
     check.statements.append(Statement("3 forward mode", said, time.perf_counter() - begun))
     if not any(s.name.startswith("4") for s in check.statements):
@@ -57,5 +59,6 @@ def complex_step(check, x):
     except UnreadableError as error:
         said = f"not possible: {error} is not analytic here"
     except Exception as error:  # an operation that rejects complex numbers
+        note(check.problem, error, "complex step")
         said = f"not possible: {first_line(error)}"
     check.statements.append(Statement("5 complex step", said, time.perf_counter() - begun))

@@ -9,6 +9,7 @@ from jaxnet.verify.judgement import numbers
 from jaxnet.verify.noise import FAIL, Noise, norm, ratio
 from jaxnet.verify.report import Statement
 from jaxnet.verify.tree import called, wide
+from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import direction, inner_product
 
 DRAWS = 3
@@ -116,7 +117,8 @@ def _shaken_manual(check, x):
     moved = [m.astype(d) for m, d in zip(moved, check.problem.own_dtypes, strict=True)]
     try:
         there = check.manual.eager(moved).leaves
-    except Exception:  # a gradient that only takes its own array type
+    except Exception as error:  # a gradient that only takes its own array type
+        note(check.problem, error, "the shaken gradient")
         return None
     gaps = [numbers(t, f.shape) for t, f in zip(there, check.findings, strict=True)]
     return [

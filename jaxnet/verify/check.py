@@ -1,6 +1,5 @@
 """check_gradients: the story of one check, from the question to the report."""
 
-import contextlib
 import time
 
 import jax
@@ -17,6 +16,7 @@ from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
 from jaxnet.verify.second_thoughts import reconsider
 from jaxnet.verify.tree import called, is_frozen
+from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.truth import empty_batch, true_gradient
 from jaxnet.verify.witnesses import Problem, quiet
 
@@ -185,7 +185,7 @@ class Check:
     def hint_at_coverage(self, witnesses):
         """Names branches of the manual gradient that were not taken."""
         if witnesses == "full" or (self.manual._trace is None and not any(f.wrong for f in self.findings)):
-            with contextlib.suppress(Exception):  # a hint; a gradient that cannot be read again gets none
+            with tolerated(self.problem, "the coverage hint"):  # a hint; a gradient that cannot be read again gets none
                 self.notes += branches_not_taken(self.problem, self.manual)
 
     def report(self) -> Report:
@@ -205,7 +205,7 @@ class Check:
             tuple(self.statements),
             {p: k for p, k in self.problem.params.skipped.items()},
             tuple(self.problem.stripped),
-            tuple(dict.fromkeys(self.notes)),
+            tuple(dict.fromkeys([*self.problem.troubles, *self.notes])),
             self.seed,
         )
 

@@ -4,7 +4,6 @@ First what a leaf shows by itself (shape, NaN, zero, a factor, transposed, swapp
 precision), then, for layered parameters, where in the backward pass the error starts (chain.py).
 """
 
-import contextlib
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.strip import operations
 from jaxnet.verify.tree import called, wide
+from jaxnet.verify.trouble import tolerated
 
 FEW = 8  # so many wrong entries can be listed
 COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
@@ -52,14 +52,14 @@ class Diagnosis:
         if self.batch is None:
             return None
         m = self.batch.half_m
-        with contextlib.suppress(Exception):  # a gradient that insists on its batch size
+        with tolerated(self.problem, "the diagnosis"):  # a gradient that insists on its batch size
             return m, self._manual_at(self.batch.take(np.arange(m))), self.batch.half.double()[1]
         return None
 
     @cached_property
     def moved(self) -> tuple[list, list] | None:
         """The manual and the true gradient at other parameters."""
-        with contextlib.suppress(Exception):
+        with tolerated(self.problem, "the diagnosis"):
             values = [wide(v) * (1 + 0.1 * self.rng.uniform(-1, 1, np.shape(v))) for v in self.problem.params.values]
             values = [np.asarray(v, d) for v, d in zip(values, self.problem.own_dtypes, strict=True)]
             return [_wide(x) for x in self.manual.eager(values).leaves], self.problem.double(values)[1]
@@ -76,7 +76,7 @@ class Diagnosis:
     @cached_property
     def exact(self) -> list | None:
         """The manual gradient as written, in float64."""
-        with contextlib.suppress(Exception):
+        with tolerated(self.problem, "the diagnosis"):
             own = OwnRounding(self.problem, self.manual, 0)
             return own.exact() if own.traceable else None
         return None
@@ -174,7 +174,7 @@ class Diagnosis:
     def _explained(self, kind, number) -> str | None:
         if self.batch is None:
             return None
-        with contextlib.suppress(Exception):  # evidence that could not be had names nothing
+        with tolerated(self.problem, "the diagnosis"):  # evidence that could not be had names nothing
             return explain(self, kind, number)
         return None
 
@@ -227,7 +227,7 @@ class Diagnosis:
         first = ",".join(str(int(k)) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
         text = f"NaN or Inf in {int(bad.sum())} of {bad.size} entries, first at [{first}]"
         if self.batch is not None and self.batch.m <= 64:
-            with contextlib.suppress(Exception):
+            with tolerated(self.problem, "the diagnosis"):
                 guilty = [
                     k
                     for k in range(self.batch.m)

@@ -14,6 +14,7 @@ from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.strip import place_of
 from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
 
 DRAWS = 3
 
@@ -40,7 +41,7 @@ class OwnRounding:
 
     def __init__(self, problem, manual, seed: int):
         """Traces the gradient; `traceable` is false where that fails. Nothing is run yet."""
-        self.trace = manual.trace()
+        self.problem, self.trace = problem, manual.trace()
         self.traceable = self.trace is not None
         if not self.traceable:
             return
@@ -83,7 +84,8 @@ class OwnRounding:
             try:
                 run = self.program.compiled("exact", _exact, self.quickly)
                 return [wide(x) for x in run(self.trace.consts, self.inputs)]
-            except Exception:  # an operation that has no float64 form
+            except Exception as error:  # an operation that has no float64 form
+                note(self.problem, error, "the formula in float64")
                 return None
 
     def where(self) -> str | None:

@@ -11,6 +11,7 @@ from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import direction, inner_product
 
 
@@ -49,6 +50,7 @@ def between_one_sided_derivatives(check):
     try:
         between = Subgradients(check.problem, [f.r for f in check.findings])
     except Exception as error:  # no float64 form
+        note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
         return
     accepted = []
@@ -100,6 +102,7 @@ def excused_by_rounding(check, suspects):
     try:
         own = OwnRounding(check.problem, check.manual, check.seed)
     except Exception as error:  # an operation that cannot be read again
+        note(check.problem, error, "own rounding")
         check.notes.append(f"the formula's own rounding was not examined: {first_line(error)}")
         return
     if not own.traceable:
@@ -179,6 +182,7 @@ def autodiff_in_doubt(check):
                 f.note = "the witnesses disagree: finite differences confirm the manual gradient and refute autodiff"
                 check.notes.append(f"blame the witness, not the gradient: autodiff of the loss is wrong on {f.path}")
     except Exception as error:  # a host function that fails away from the point
+        note(check.problem, error, "finite differences")
         check.notes.append(f"finite differences could not be asked: {first_line(error)}")
     said = f"along the errors themselves: autodiff confirmed on {agree} leaves, refuted on {against}"
     check.statements.append(Statement("4 finite differences", said, time.perf_counter() - begun))

@@ -9,6 +9,7 @@ from jaxnet.verify.noise import largest, noise_of, norm, ratio
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.strip import used_inputs
 from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
 
 DRAWS = 3
 FORWARD_LIMIT = 512  # coordinates that forward mode may be asked for one at a time
@@ -49,6 +50,7 @@ def own_precision(check):
     try:
         value, grads = check.problem.reverse()
     except Exception as error:  # e.g. reverse mode through a while loop
+        note(check.problem, error, "reverse autodiff")
         said = f"cannot: {first_line(error)}"
         check.statements.append(Statement(name, said, time.perf_counter() - begun))
         return float("nan"), None, None
@@ -84,6 +86,7 @@ def double_precision(check, own, draws):
         if gaps:
             said += f"; witness 1 is within {max(gaps):.1e} of it on every leaf"
     except Exception as error:  # an operation with no float64 form, a program that cannot be differentiated
+        note(check.problem, error, "float64")
         said = f"cannot: {first_line(error)}"
     check.statements.append(Statement(name, said, time.perf_counter() - begun))
     return value

@@ -56,6 +56,7 @@ class Problem:
         self.trace = None
         self.stripped: list[str] = []
         self.opaque: list[str] = []
+        self.troubles: list[str] = []  # mistakes of the verifier itself, told first in the report
         self._program: Program | None = None
 
     def _positions(self):

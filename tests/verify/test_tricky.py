@@ -13,6 +13,7 @@ def test_a_correct_gradient_is_not_refused(name):
     case = TRICKY[name]
     report = case.run(check_gradients, 0, raise_=False)
     assert report.verdict in case.expected, str(report)
+    assert not any("crashed:" in note for note in report.notes), report.notes
     if report.verdict == "INCONCLUSIVE" and case.reason:
         assert re.search(case.reason, str(report), re.IGNORECASE), str(report)
 
