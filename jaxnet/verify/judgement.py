@@ -30,6 +30,7 @@ class Finding:
     worst: tuple[int, ...] | None = None
     frozen: bool = False
     unused: bool = False
+    overflows: bool = False  # autodiff is not finite in the leaf's own dtype, here or one rounding away
     variants: dict = field(default_factory=dict)
 
     @property
@@ -116,6 +117,9 @@ def grade(f: Finding):
     size = norm(f.r)
     if not np.isfinite(f.r).all():
         f.verdict, f.note = "INCONCLUSIVE", "autodiff is not finite here"
+    elif f.score > FAIL and f.overflows:
+        f.verdict = "INCONCLUSIVE"
+        f.note = f"autodiff overflows in {f.dtype}, here or one rounding away: the noise has no bound"
     elif f.score > FAIL:
         f.verdict = "FAIL"
     elif f.r.size == 0:

@@ -80,6 +80,8 @@ def double_precision(check, own, draws):
             value, grads = check.problem.double()
         for i, (f, r) in enumerate(zip(check.findings, grads, strict=True)):
             f.r, f.autodiff = r, True
+            sizes = [] if own is None else [norm(wide(own[i])), *(size for size, _ in draws[i])]
+            f.overflows = not np.isfinite(sizes).all()
             f.noise = noise_of(r, None if own is None else wide(own[i]), draws[i] if draws else [], f.unit)
         gaps = [ratio(f.noise.terms[0], norm(f.r)) for f in check.findings if own is not None and norm(f.r) > 0]
         said = f"loss {value:.6g}"

@@ -23,3 +23,9 @@ def test_a_correct_gradient_is_not_refused(name):
 @pytest.mark.parametrize("name", TRICKY)
 def test_a_correct_gradient_is_not_refused_at_other_seeds(name, seed):
     assert TRICKY[name].run(check_gradients, seed, raise_=False).verdict in TRICKY[name].expected
+
+
+@pytest.mark.parametrize("seed", [15, 82, 105])
+def test_an_orbit_that_overflows_one_rounding_away_is_inconclusive(seed):
+    report = TRICKY["chaotic_map"].run(check_gradients, seed, raise_=False)
+    assert report.verdict == "INCONCLUSIVE" and "overflows" in str(report), str(report)
