@@ -10,7 +10,7 @@ import importlib
 
 _HOMES = {
     "check_gradients": "check",
-    "check_vjp": "check",
+    "check_vjp": "vjp",
     "GradientMismatch": "report",
     "LeafReport": "report",
     "Report": "report",

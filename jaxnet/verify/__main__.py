@@ -64,7 +64,8 @@ def parser() -> argparse.ArgumentParser:
 
 def check(options):
     """The report for parsed options."""
-    from jaxnet.verify.check import check_gradients, check_vjp
+    from jaxnet.verify.check import check_gradients
+    from jaxnet.verify.vjp import check_vjp
 
     function = load(options.loss, "the loss")
     args = made(options.args, "--args", options.seed) if options.args else ()

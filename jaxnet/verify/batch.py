@@ -11,6 +11,7 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
 CLOSE = 1e-9  # float64 values
@@ -71,7 +72,8 @@ def find_batch(problem: Problem) -> Batch | None:
         batch = Batch(problem, tuple(axis if np.ndim(x) else None for x in problem.given.values), m)
         try:
             total = _total(batch)
-        except Exception:  # a loss that insists on its shapes has no examples to leave out
+        except Exception as error:  # a loss that insists on its shapes has no examples to leave out
+            note(problem, error, "examples")
             continue
         if total is not None:
             batch.total = total

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.interpret import Reader
+from jaxnet.verify.programs import program_of
 from jaxnet.verify.tree import first_difference, gradient_leaves
 from jaxnet.verify.witnesses import Problem
 
@@ -60,7 +62,16 @@ class Manual:
 
     def jitted(self) -> Run:
         """Called under jit; refused when it cannot be traced."""
-        return self._traced("jit", jax.jit(self.leaves), self.problem.params.values, self.problem.given.values)
+        return self._traced("jit", self._jit, self.problem.params.values, self.problem.given.values)
+
+    def _jit(self, values, given) -> list:
+        """The trace compiled, by an earlier check of an equal gradient perhaps; failing that, what jit raises."""
+        closed = self.trace()
+        if closed is None:
+            return jax.jit(self.leaves)(values, given)
+        run = program_of(closed).compiled("jit", _as_it_is)
+        found = iter(run(closed.consts, [*values, *given]))
+        return [next(found) if there else None for there in self._there]
 
     def vmapped(self) -> Run:
         """Called under vmap over two copies of the leaves, of which the second is reported."""
@@ -89,7 +100,9 @@ class Manual:
         if self._trace is None:
             try:
                 own = self.problem.own(self.problem.params.values)
-                self._trace = (jax.make_jaxpr(self.leaves)(own, self.problem.given.values),)
+                closed, shapes = jax.make_jaxpr(self.leaves, return_shape=True)(own, self.problem.given.values)
+                self._there = [leaf is not None for leaf in shapes]
+                self._trace = (closed,)
             except Exception:  # as in _traced
                 self._trace = (None,)
         return self._trace[0]
@@ -97,6 +110,10 @@ class Manual:
 
 class DifferentTreeError(ValueError):
     """The gradient's tree is not that of the parameters."""
+
+
+def _as_it_is(program):
+    return lambda consts, inputs: Reader().read(program.jaxpr, consts, inputs)
 
 
 def bits_differ(first, second) -> bool:

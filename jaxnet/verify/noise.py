@@ -36,6 +36,9 @@ def norm(x) -> float:
     top = largest(x)
     if not 0 < top < np.inf:
         return top
+    if 1e-100 < top < 1e100 and np.asarray(x).dtype in (np.float64, np.complex128):  # no temporary of the leaf's size
+        flat = np.ravel(x)
+        return float(np.sqrt(np.vdot(flat, flat).real))
     scaled = (x / top).ravel()
     return top * float(np.sqrt(np.vdot(scaled, scaled).real))
 

@@ -205,3 +205,14 @@ def _plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def first_line(error) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120] if lines else ''}"
+
+
+def fields(report: Report) -> dict:
+    """A report's fields, to make a changed copy."""
+    return {name: getattr(report, name) for name in report.__dataclass_fields__}

@@ -11,8 +11,10 @@ import numpy as np
 
 from jaxnet.verify.interpret import Float64, Rounded, is_float
 from jaxnet.verify.noise import largest, norm
+from jaxnet.verify.programs import program_of
 from jaxnet.verify.strip import place_of
 from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
 
 DRAWS = 3
 
@@ -39,11 +41,12 @@ class OwnRounding:
 
     def __init__(self, problem, manual, seed: int):
         """Traces the gradient; `traceable` is false where that fails. Nothing is run yet."""
-        self.trace = manual.trace()
+        self.problem, self.trace = problem, manual.trace()
         self.traceable = self.trace is not None
         if not self.traceable:
             return
         self.inputs = [*problem.own(problem.params.values), *problem.given.values]
+        self.program, self.quickly = program_of(self.trace), problem.small
         self.unit, self.seed = min(problem.units), seed
         self.places: list[str] = []
         self.loss: list[float] = []
@@ -51,15 +54,21 @@ class OwnRounding:
     def noise(self) -> list[tuple[float, float]]:
         """Norm and largest entry of the rounding of each leaf."""
 
-        def shaken(inputs, seed, unit):
-            reader = _Watching(seed, unit)
-            outs = reader.function(self.trace)(*[reader.cast(x) for x in inputs])
-            self.places = reader.places
-            return outs, reader.loss
+        def build(program):
+            def shaken(consts, inputs, seed, unit):
+                reader = _Watching(seed, unit)
+                outs = reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
+                program.notes["places"] = reader.places
+                return outs, reader.loss
 
-        run = jax.jit(shaken)
+            return shaken
+
+        def run(*arguments):
+            return self.program.compiled("rounded", build, self.quickly)(self.trace.consts, *arguments)
+
         with jax.enable_x64(True):
             base, loss = run(self.inputs, np.uint32(self.seed), np.float64(0.0))
+            self.places = self.program.notes["places"]
             self.loss = [float(x) for x in loss]
             base = [wide(x) for x in base]
             found = [(0.0, 0.0)] * len(base)
@@ -72,11 +81,11 @@ class OwnRounding:
     def exact(self) -> list[np.ndarray] | None:
         """The user's own gradient evaluated in float64."""
         with jax.enable_x64(True):
-            reader = Float64()
-            run = jax.jit(lambda inputs: reader.function(self.trace)(*[reader.cast(x) for x in inputs]))
             try:
-                return [wide(x) for x in run(self.inputs)]
-            except Exception:  # an operation that has no float64 form
+                run = self.program.compiled("exact", _exact, self.quickly)
+                return [wide(x) for x in run(self.trace.consts, self.inputs)]
+            except Exception as error:  # an operation that has no float64 form
+                note(self.problem, error, "the formula in float64")
                 return None
 
     def where(self) -> str | None:
@@ -84,3 +93,11 @@ class OwnRounding:
         if not self.loss or min(self.loss) > 1e-2:
             return None
         return self.places[int(np.argmin(self.loss))] or None
+
+
+def _exact(program):
+    def exact(consts, inputs):
+        reader = Float64()
+        return reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
+
+    return exact

@@ -19,8 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.interpret import Complex, Float64, Reader, Tilted, UnreadableError, is_float, toss
+from jaxnet.verify.programs import Program, program_of
 from jaxnet.verify.strip import opaque_operations, operations
 from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
+
+SMALL = 20_000  # numbers
 
 
 @contextlib.contextmanager
@@ -53,7 +56,8 @@ class Problem:
         self.trace = None
         self.stripped: list[str] = []
         self.opaque: list[str] = []
-        self._compiled = {}
+        self.troubles: list[str] = []  # mistakes of the verifier itself, told first in the report
+        self._program: Program | None = None
 
     def _positions(self):
         return (self.argnums,) if isinstance(self.argnums, int) else tuple(self.argnums)
@@ -99,49 +103,41 @@ class Problem:
             self.opaque = opaque_operations(self.trace)
         return self.trace
 
-    def evaluate(self, reader: Reader, values, given):
-        """The loss, read by `reader`, and the reader's notes kept."""
-        consts = self.traced().consts
-        closed = self.trace
-        out = reader.read(closed.jaxpr, consts, [reader.cast(x) for x in [*values, *self.as_traced(given)]])[0]
-        self.stripped = list(dict.fromkeys([*self.stripped, *reader.stripped]))
+    @property
+    def program(self) -> Program:
+        """The loss's program, shared with every check of an equal loss."""
+        if self._program is None:
+            self._program = program_of(self.traced())
+        return self._program
+
+    def call(self, name, build, *arguments, quickly=False):
+        """The reading called `name` at (consts, *arguments), and the rules that it stripped noted."""
+        program = self.program
+        out = program.compiled(name, build, quickly)(self.trace.consts, *arguments)
+        self.stripped = list(program.stripped)
         return out
 
-    def as_traced(self, given) -> list:
-        """The fixed arrays with the integer widths of the trace: NumPy's int64 is int32 to JAX unless x64 is on."""
-        expected = [v.aval.dtype for v in self.trace.jaxpr.invars[len(self.own_dtypes) :]]
-        return [
-            x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
-            for x, d in zip(given, expected, strict=True)
-        ]
-
-    def compiled(self, name, build):
-        """The jitted function called `name`, made by `build()` on first use."""
-        if name not in self._compiled:
-            self._compiled[name] = jax.jit(build())
-        return self._compiled[name]
+    @property
+    def small(self) -> bool:
+        """Whether so little is computed with that compiling costs more than running."""
+        return sum(map(np.size, [*self.params.values, *self.given.values, *self.trace.consts])) < SMALL
 
     # ---- witness 1 -------------------------------------------------------------------------------------------------
     def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
         """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
 
-        def build():
-            def gradient(values, given, seed, shake):
-                values, given, consts = self._shaken((values, given, self.traced().consts), seed, shake)
+        def build(program):
+            def gradient(consts, values, given, seed, shake):
+                values, given, consts = Problem._shaken((values, given, consts), seed, shake)
                 reader = Reader()
-
-                def loss(values):
-                    return reader.read(self.trace.jaxpr, consts, [*values, *given])[0]
-
-                out = jax.value_and_grad(loss)(values)
-                self.stripped = list(dict.fromkeys([*self.stripped, *reader.stripped]))
+                out = jax.value_and_grad(lambda v: reader.read(program.jaxpr, consts, [*v, *given])[0])(values)
+                program.stripped.update(dict.fromkeys(reader.stripped))
                 return out
 
             return gradient
 
-        value, grads = self.compiled("reverse", build)(
-            self.own(self.params.values), self.given.values, np.uint32(seed % 2**32), np.float32(shake)
-        )
+        inputs = self.own(self.params.values), self.given.values
+        value, grads = self.call("reverse", build, *inputs, np.uint32(seed % 2**32), np.float32(shake))
         return float(value), grads
 
     @staticmethod
@@ -164,17 +160,19 @@ class Problem:
     def double(self, values=None, given=None) -> tuple[float, list[np.ndarray]]:
         """Value and gradient in float64; at other values or fixed arrays of the same shapes if given."""
 
-        def build():
-            def gradient(values, given):
+        def build(program):
+            def gradient(consts, values, given):
                 reader = Float64()
                 values = [reader.cast(v) for v in values]
-                return jax.value_and_grad(lambda v: self.evaluate(reader, v, given))(values)
+                return jax.value_and_grad(lambda v: evaluate(program, reader, consts, v, given))(values)
 
             return gradient
 
+        self.traced()  # in the caller's precision
         with jax.enable_x64(True):
             values = [Float64().cast(jnp.asarray(v)) for v in (self.params.values if values is None else values)]
-            value, grads = self.compiled("double", build)(values, self.given.values if given is None else given)
+            given = self.given.values if given is None else given
+            value, grads = self.call("double", build, values, given, quickly=self.small)
             return float(value), [np.asarray(g) for g in grads]
 
     def double_forward(self) -> tuple[float, list[np.ndarray]]:
@@ -196,23 +194,25 @@ class Problem:
             return self.value([wide(v) for v in self.params.values]), grads
 
     # ---- the loss itself -------------------------------------------------------------------------------------------
-    def value(self, values) -> float:
-        """The loss in float64 at other values of the leaves."""
+    def value(self, values, given=None) -> float:
+        """The loss in float64 at other values of the leaves, or with other fixed arrays of the same shapes."""
+        given = self.given.values if given is None else given
         if self.trace is None:  # not a JAX function: call it
-            out = self.loss(*self.arguments(values, self.given.values))
+            out = self.loss(*self.arguments(values, given))
             return float(out[0] if self.has_aux else out)
         with jax.enable_x64(True):
-            run = self.compiled("value", lambda: lambda v, given: self.evaluate(Float64(), v, given))
-            return float(run(values, self.given.values))
+            build = lambda program: lambda consts, v, given: evaluate(program, Float64(), consts, v, given)  # noqa: E731
+            return float(self.call("value", build, values, given, quickly=self.small))
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction) -> float:
         """The derivative along a direction (one array or None a leaf) by forward mode in float64."""
 
-        def build():
-            def slope(values, given, v):
+        def build(program):
+            def slope(consts, values, given, v):
                 reader = Float64()
-                return jax.jvp(lambda x: self.evaluate(reader, x, given), ([reader.cast(x) for x in values],), (v,))[1]
+                values = [reader.cast(x) for x in values]
+                return jax.jvp(lambda x: evaluate(program, reader, consts, x, given), (values,), (v,))[1]
 
             return slope
 
@@ -221,20 +221,20 @@ class Problem:
                 np.zeros(np.shape(x), wide(x).dtype) if d is None else d
                 for x, d in zip(self.params.values, direction, strict=True)
             ]
-            return float(self.compiled("slope", build)(self.params.values, self.given.values, v))
+            return float(self.call("slope", build, self.params.values, self.given.values, v, quickly=self.small))
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
     def complex_slope(self, direction, step: float = 1e-30) -> float:
         """The derivative along a direction by a complex step; UnreadableError names what is in its way."""
         if any(jnp.issubdtype(d, jnp.complexfloating) for d in self.own_dtypes):
             raise UnreadableError("a complex leaf")
-        run = self.compiled("complex", lambda: lambda v, given: self.evaluate(Complex(), v, given))
+        build = lambda program: lambda consts, v, given: evaluate(program, Complex(), consts, v, given)  # noqa: E731
         with jax.enable_x64(True):
             values = [
                 wide(x) + (0.0j if d is None else 1j * step * d)
                 for x, d in zip(self.params.values, direction, strict=True)
             ]
-            return float(jnp.imag(run(values, self.given.values))) / step
+            return float(jnp.imag(self.call("complex", build, values, self.given.values, quickly=self.small))) / step
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
     KINKED = frozenset(
@@ -267,18 +267,30 @@ class Problem:
     def tilted(self, side: float, seed: int, width: float) -> list[np.ndarray]:
         """The float64 gradient with each tie (within `width` of the largest entry) broken to `side`, 0 at random."""
 
-        def build():
-            def gradient(values, given, side, seed, width):
+        def build(program):
+            def gradient(consts, values, given, side, seed, width):
                 reader = Tilted(seed, side, width)
                 values = [reader.cast(v) for v in values]
-                return jax.grad(lambda v: self.evaluate(reader, v, given))(values)
+                return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
 
             return gradient
 
         with jax.enable_x64(True):
-            run = self.compiled("tilted", build)
-            grads = run(self.params.values, self.given.values, np.float64(side), np.uint32(seed), np.float64(width))
+            how = np.float64(side), np.uint32(seed), np.float64(width)
+            grads = self.call("tilted", build, self.params.values, self.given.values, *how, quickly=self.small)
             return [np.asarray(g) for g in grads]
+
+
+def evaluate(program: Program, reader: Reader, consts, values, given):
+    """The loss, read by `reader`; fixed integers have the widths of the trace (NumPy's int64 is int32 unless x64)."""
+    expected = [v.aval.dtype for v in program.jaxpr.invars[len(values) :]]
+    given = [
+        x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
+        for x, d in zip(given, expected, strict=True)
+    ]
+    out = reader.read(program.jaxpr, consts, [reader.cast(x) for x in [*values, *given]])[0]
+    program.stripped.update(dict.fromkeys(reader.stripped))
+    return out
 
 
 def inner_product(g, v) -> float:

@@ -1,0 +1,192 @@
+"""The judgement: from a leaf's error and its noise to a verdict, and to a row of the report."""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from jaxnet.verify.manual import bits_differ
+from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, ratio, resolution, score, ulps
+from jaxnet.verify.report import LeafReport
+from jaxnet.verify.tree import wide
+
+
+@dataclass
+class Finding:
+    """One leaf while it is being judged."""
+
+    path: str
+    dtype: np.dtype
+    unit: float
+    r: np.ndarray | None = None
+    raw: np.ndarray | None = None
+    shape: tuple[int, ...] = ()
+    autodiff: bool = False
+    noise: Noise = field(default_factory=lambda: Noise(0.0, 0.0))
+    score: float = 0.0
+    verdict: str = "PASS"
+    cause: str | None = None
+    note: str | None = None
+    worst: tuple[int, ...] | None = None
+    frozen: bool = False
+    unused: bool = False
+    overflows: bool = False  # autodiff is not finite in the leaf's own dtype, here or one rounding away
+    variants: dict = field(default_factory=dict)
+
+    @property
+    def g(self) -> np.ndarray | None:
+        """The gradient under test in double precision; made when asked for, to keep memory small."""
+        return numbers(self.raw, self.shape)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the leaf has failed so far."""
+        return self.verdict == "FAIL"
+
+    @property
+    def comparable(self) -> bool:
+        """Whether g and r are there and of one shape."""
+        return self.raw is not None and self.r is not None and np.shape(self.raw) == np.shape(self.r)
+
+
+def judge(f: Finding):
+    """Error over noise for one leaf, in its worst variant."""
+    if f.frozen:
+        f.verdict = "FROZEN"
+        return
+    if f.raw is None:
+        f.verdict, f.cause = "FAIL", "no gradient for this leaf (None)"
+        return
+    if f.r is None:
+        return
+    if np.shape(f.raw) != np.shape(f.r):
+        f.verdict, f.score = "FAIL", float("inf")
+        return
+    second_call(f)
+    f.score = score(f.g, f.r, f.noise)
+    grade(f)
+
+
+def judge_variant(f: Finding, name: str, leaf):
+    """A variant of a gradient that is right when called eagerly."""
+    if f.frozen or leaf is None or f.raw is None or not bits_differ(leaf, f.raw):
+        return
+    there = numbers(leaf, f.shape)
+    if there.shape != f.shape:
+        far = float("inf")
+    elif f.r is None or f.note in ("autodiff is not finite here",):
+        far = score(
+            there,
+            f.g,
+            Noise(4 * f.unit * norm(f.g), 4 * f.unit * largest(f.g)).widened(f.noise.norm, f.noise.entry),
+        )
+    else:
+        # A subgradient may be another one in another variant; what differs from eager is what counts.
+        far = min(
+            score(there, f.r, f.noise),
+            score(there, f.g, f.noise.widened(f.unit * norm(f.g), f.unit * largest(f.g))),
+        )
+    if far > FAIL:
+        f.verdict, f.score, f.raw = "FAIL", far, leaf
+        f.cause = f"wrong only under {name}: the eager call is right"
+    elif f.verdict == "PASS":
+        f.score = max(f.score, far)
+
+
+def second_call(f: Finding):
+    """A second call that differs is noise while it is small and a fault of its own beyond."""
+    again = f.variants.pop("second call", None)
+    if again is None:
+        return
+    again = numbers(again, f.shape)
+    gap = again - f.g if again.shape == f.shape else np.full(f.shape, np.inf)
+    far = max(ratio(norm(gap), f.noise.norm), ratio(largest(gap), f.noise.entry))
+    if far > FAIL:
+        f.verdict = "FAIL"
+        f.cause = f"the second call differs from the first by {far:.2g} x noise: state is kept, or chance"
+    else:
+        f.note = f"the second call differs in its bits, by {far:.2g} x noise"
+        f.noise = f.noise.widened(norm(gap), largest(gap))
+
+
+def grade(f: Finding):
+    """From score and resolution to a verdict."""
+    if f.verdict == "FAIL" and f.cause:
+        f.score = max(f.score, float(np.nextafter(FAIL, np.inf)))
+        return
+    size = norm(f.r)
+    if not np.isfinite(f.r).all():
+        f.verdict, f.note = "INCONCLUSIVE", "autodiff is not finite here"
+    elif f.score > FAIL and f.overflows:
+        f.verdict = "INCONCLUSIVE"
+        f.note = f"autodiff overflows in {f.dtype}, here or one rounding away: the noise has no bound"
+    elif f.score > FAIL:
+        f.verdict = "FAIL"
+    elif f.r.size == 0:
+        f.verdict, f.note = "INCONCLUSIVE", "the leaf has no entries"
+    elif f.unused:
+        f.verdict, f.note = "PASS", "the loss does not use this leaf, and its gradient is exactly zero"
+    elif size == 0.0:
+        f.verdict, f.note = "INCONCLUSIVE", "the true gradient is exactly zero here (dead or saturated)"
+    elif resolution(f.r, f.noise) >= 1.0:
+        f.verdict = "INCONCLUSIVE"
+        f.note = "the true gradient is below the noise: a zero would have passed" + _why_noisy(f)
+    else:
+        f.verdict = "PASS"
+        if f.score > WARN:
+            f.note = f"warning: {f.score:.1f} x noise is more than a correct gradient usually shows"
+
+
+def _why_noisy(f: Finding) -> str:
+    gap, shaken, rounding = f.noise.terms[:3]
+    if rounding >= max(gap, shaken):
+        return " (rounding)"
+    if shaken > gap:
+        return f" (one rounding of the inputs moves it by {ratio(shaken, norm(f.r)):.1g}: chaotic or saturated)"
+    return f" (autodiff is off by {ratio(gap, norm(f.r)):.1g} of it in {f.dtype}: saturated, or the loss cancels)"
+
+
+def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
+    """One finding as a row."""
+    row = dict(
+        path=f.path,
+        shape=shape,
+        dtype=str(f.dtype),
+        verdict=f.verdict,
+        cause=f.cause,
+        note=f.note,
+        score=float(f.score),
+    )
+    if not f.comparable or not f.r.size:
+        return LeafReport(**row, norm=norm(f.r) if f.r is not None else norm(f.g) if f.raw is not None else 0.0)
+    error = f.g - f.r
+    at = f.worst or np.unravel_index(int(np.nanargmax(_magnitude(error))), error.shape)
+    return LeafReport(
+        **row,
+        norm=norm(f.r),
+        relative_error=ratio(norm(error), norm(f.r)),
+        ulps=ulps(f.g, f.r, f.dtype),
+        worst_index=tuple(int(k) for k in at),
+        manual=_item(f.g[tuple(at)]),
+        reference=_item(f.r[tuple(at)]),
+        resolution=0.0 if f.unused else resolution(f.r, f.noise),
+    )
+
+
+def numbers(leaf, shape):
+    """A gradient leaf in double precision; None for a missing one, zeros for JAX's float0."""
+    if leaf is None:
+        return None
+    array = np.asarray(leaf)
+    if array.dtype == jax.dtypes.float0:
+        return np.zeros(shape)
+    return wide(array)
+
+
+def _magnitude(x):
+    size = np.abs(x)
+    return np.where(np.isnan(size), np.inf, size)
+
+
+def _item(x):
+    return complex(x) if np.iscomplexobj(x) else float(x)

@@ -1,0 +1,119 @@
+"""Compiled readings of a program, shared between checks whose programs are equal.
+
+A check compiles the loss four or more times and runs each reading once or twice, so compilation is most of its cost.
+Two checks of one loss at two points (another seed, another cotangent, another wrong gradient) have equal jaxprs, and
+need one compilation. Equal means equal in everything that a reading looks at: operations, parameters, literals, avals.
+"""
+
+import threading
+from collections import OrderedDict
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from jaxnet.verify.strip import (
+    equations,
+    is_custom_rule,
+    is_own_rule,
+    opaque_operations,
+    place_of,
+    primal_of,
+    rule_name,
+)
+
+KEPT = 128  # programs; the least recently used goes first
+SMALL = 4096  # constants inside of an operation that are compared byte by byte; larger ones are not worth holding
+_PROGRAMS: OrderedDict = OrderedDict()
+_LOCK = threading.Lock()
+
+
+class Program:
+    """A jaxpr and what has been compiled from it; the constants are arguments, so equal programs share it."""
+
+    def __init__(self, jaxpr: Jaxpr):
+        """Nothing is compiled yet."""
+        self.jaxpr = jaxpr
+        self.stripped: dict[str, None] = {}  # names of the custom rules that the readings left out
+        self.notes: dict = {}  # what else a reading has to say about the program
+        self._compiled: dict = {}
+
+    def compiled(self, name, build, quickly=False):
+        """The function called `name`, made by `build(self)` and jitted on first use.
+
+        quickly   for what runs a few times on little data: compile in half the time, to slower code
+        """
+        if name not in self._compiled:
+            options = QUICK if quickly and jax.default_backend() == "cpu" else None
+            self._compiled[name] = jax.jit(build(self), compiler_options=options)
+        return self._compiled[name]
+
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def program_of(closed: ClosedJaxpr) -> Program:
+    """The program of a closed jaxpr; the one that an equal jaxpr had before, if it is still kept."""
+    try:
+        key = None if opaque_operations(closed) else (_key(closed.jaxpr), _places(closed.jaxpr))
+        hash(key)
+    except TypeError:  # a parameter that cannot be compared: not shared
+        key = None
+    if key is None:
+        return Program(closed.jaxpr)
+    with _LOCK:
+        program = _PROGRAMS.setdefault(key, Program(closed.jaxpr))
+        _PROGRAMS.move_to_end(key)
+        while len(_PROGRAMS) > KEPT:
+            _PROGRAMS.popitem(last=False)
+    return program
+
+
+def _key(jaxpr: Jaxpr) -> tuple:
+    """A jaxpr as a hashable value: variables by number, jaxprs within taken apart, custom rules by name and primal."""
+    numbers: dict = {}
+
+    def atom(a):
+        if isinstance(a, Literal):
+            return ("literal", a.aval, _array(a.val))
+        return (numbers.setdefault(a, len(numbers)), a.aval)
+
+    def equation(e):
+        if is_custom_rule(e):
+            parts = (is_own_rule(e), rule_name(e), e.params.get("num_consts"), _value(primal_of(e)))
+        else:
+            parts = tuple((name, _value(e.params[name])) for name in sorted(e.params))
+        ends = tuple(map(atom, e.invars)), tuple(map(atom, e.outvars))
+        return (e.primitive, parts, *ends, repr(e.ctx))
+
+    given = tuple(map(atom, (*jaxpr.constvars, *jaxpr.invars)))
+    return (len(jaxpr.constvars), given, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars)))
+
+
+def _value(x):
+    """A parameter as a hashable value; TypeError if it has none."""
+    if isinstance(x, ClosedJaxpr):
+        return (_key(x.jaxpr), tuple(map(_array, x.consts)))
+    if isinstance(x, Jaxpr):
+        return _key(x)
+    if isinstance(x, (tuple, list)):
+        return (type(x), tuple(map(_value, x)))
+    if isinstance(x, dict):
+        return tuple((k, _value(x[k])) for k in sorted(x))
+    if isinstance(x, (float, complex, np.ndarray, np.generic, jax.Array)):
+        return _array(x)
+    hash(x)
+    return (type(x), x)  # held by the key, so that an identity stays one
+
+
+def _array(x):
+    """A number or array by its bits."""
+    if np.size(x) > SMALL or not isinstance(x, (int, float, complex, np.ndarray, np.generic, jax.Array)):
+        raise TypeError("a constant that is not compared")
+    array = np.asarray(x)
+    return (type(x).__name__ if np.ndim(x) == 0 else "", array.dtype, array.shape, array.tobytes())
+
+
+def _places(jaxpr) -> tuple:
+    """The lines of the subtractions, which a report may quote."""
+    return tuple(place_of(e) for e in equations(jaxpr) if e.primitive.name == "sub")

@@ -1,0 +1,196 @@
+"""Second thoughts about a failure: a kink? a formula that cancels? an autodiff that is wrong itself?"""
+
+import time
+
+import numpy as np
+
+from jaxnet.verify import differences
+from jaxnet.verify.judgement import grade
+from jaxnet.verify.kinks import Subgradients
+from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, score
+from jaxnet.verify.report import Statement, first_line
+from jaxnet.verify.rounding import OwnRounding
+from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
+from jaxnet.verify.witnesses import direction, inner_product
+
+
+def reconsider(check):
+    """Before a leaf fails: a kink? a formula that cancels? an autodiff that is wrong itself?"""
+    if check.kinks == "subgradient":
+        between_one_sided_derivatives(check)
+    suspects = [
+        f for f in check.findings if f.comparable and not f.cause and f.score > WARN and f.verdict in ("FAIL", "PASS")
+    ]
+    if suspects:
+        excused_by_rounding(check, suspects)
+    autodiff_in_doubt(check)
+
+
+def between_one_sided_derivatives(check):
+    """Accepts a subgradient, and says so."""
+    if any(f.r is None for f in check.findings) or not check.problem.has_kinks():
+        return
+    doubtful = [
+        i for i, f in enumerate(check.findings) if f.wrong and f.comparable and not f.cause and np.isfinite(f.g).all()
+    ]
+    torn = [
+        i
+        for i, f in enumerate(check.findings)
+        if f.verdict == "INCONCLUSIVE"
+        and f.comparable
+        and f.noise.terms[1:2]
+        and f.noise.terms[1] > 4 * max(f.noise.terms[0], f.noise.terms[2])
+    ]
+    if not doubtful and not torn:
+        return
+    if doubtful and not torn and not _moves_by_a_hair(check, doubtful):
+        return
+    begun = time.perf_counter()
+    try:
+        between = Subgradients(check.problem, [f.r for f in check.findings])
+    except Exception as error:  # no float64 form
+        note(check.problem, error, "kinks")
+        check.notes.append(f"kinks were not examined: {first_line(error)}")
+        return
+    accepted = []
+    for i in doubtful + torn:
+        f = check.findings[i]
+        strict = Noise(
+            max(f.unit * norm(f.r), _or_zero(f.noise.terms[0])), max(f.unit * largest(f.r), f.unit * largest(f.g))
+        )
+        noise = f.noise if i in doubtful else strict
+        if between.wide(i, noise) and between.holds(i, f.g, noise):
+            at = np.unravel_index(int(np.argmax(np.abs(f.g - f.r))), f.r.shape)
+            low, high = between.interval(i, at)
+            f.verdict = "PASS"
+            f.note = (
+                f"a subgradient: at a kink the manual {_short(f.g[at])} and autodiff's {_short(f.r[at])} both "
+                f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
+            )
+            f.noise = noise
+            f.score = score(np.clip(f.r, np.minimum(between.low[i], f.g), np.maximum(between.high[i], f.g)), f.r, noise)
+            accepted.append(f.path)
+    said = (
+        f"one-sided gradients taken; {len(accepted)} leaves are subgradients"
+        if accepted
+        else "no kink explains the difference"
+    )
+    check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
+
+
+def _moves_by_a_hair(check, leaves) -> bool:
+    """Whether the float64 gradient jumps, a hair away, by as much as the error: a kink may explain it."""
+    hair = 8.0 * max(check.problem.units)
+    for _ in range(2):
+        near = []
+        for v in map(wide, check.problem.params.values):
+            scale = float(np.sqrt(np.mean(np.abs(v) ** 2))) if v.size else 0.0
+            near.append(v + hair * (scale or 1.0) * check.rng.choice([-1.0, 1.0], v.shape))
+        there = check.problem.double(near)[1]
+        if any(
+            norm(there[i] - check.findings[i].r) > 0.01 * norm(check.findings[i].g - check.findings[i].r)
+            for i in leaves
+        ):
+            return True
+    return False
+
+
+def excused_by_rounding(check, suspects):
+    """A formula that is right in float64 and cancels in the leaf's dtype is not an error."""
+    begun = time.perf_counter()
+    try:
+        own = OwnRounding(check.problem, check.manual, check.seed)
+    except Exception as error:  # an operation that cannot be read again
+        note(check.problem, error, "own rounding")
+        check.notes.append(f"the formula's own rounding was not examined: {first_line(error)}")
+        return
+    if not own.traceable:
+        return
+    exact = own.exact()
+    candidates = [
+        i
+        for i, f in enumerate(check.findings)
+        if f in suspects and exact is not None and exact[i].shape == f.r.shape and score(exact[i], f.r, f.noise) <= FAIL
+    ]
+    excused = []
+    rounding = own.noise() if candidates else []
+    for i in candidates:
+        f = check.findings[i]
+        wider = f.noise.widened(*rounding[i])
+        if not np.isfinite(rounding[i][0]) or score(f.g, f.r, wider) > FAIL:
+            continue
+        excess, place = f.score, own.where()
+        f.noise, f.score, f.verdict = wider, score(f.g, f.r, wider), "PASS"
+        grade(f)
+        f.note = f"the formula as written cancels in {f.dtype}" + (f" at {place}" if place else "")
+        f.note += f" ({excess:.2g} x the noise of autodiff; exact in float64)"
+        excused.append(f.path)
+    said = f"{len(excused)} leaves are right in float64 and lose digits as written" if excused else "explains nothing"
+    check.statements.append(Statement("own rounding", said, time.perf_counter() - begun))
+
+
+def autodiff_in_doubt(check):
+    """Asks finite differences who is right, along the difference itcheck."""
+    doubtful = [
+        i
+        for i, f in enumerate(check.findings)
+        if f.comparable
+        and f.autodiff
+        and (f.wrong or f.note == "autodiff is not finite here")
+        and np.isfinite(f.g).all()
+    ]
+    if not doubtful:
+        return
+    begun = time.perf_counter()
+    x = [wide(v) for v in check.problem.params.values]
+    agree = against = 0
+    try:
+        level = check.problem.value(x)
+        for i in doubtful[:8]:
+            f = check.findings[i]
+            finite = np.isfinite(f.r).all()
+            v = np.conj(f.g - f.r) if finite else direction(check.rng, x[i])
+            v = v / max(largest(v), 1e-300) * (float(np.sqrt(np.mean(np.abs(x[i]) ** 2))) or 1.0)
+            found = differences.slope(check.problem.value, x, i, v, level)
+            if found is None:
+                continue
+            manual = inner_product(f.g, v) - found.central
+            if not finite:
+                noise = found.error + f.unit * float(np.sum(np.abs(f.g * v)))
+                right = abs(manual) <= FAIL * noise
+                if found.kinked:
+                    f.verdict, f.note = (
+                        "INCONCLUSIVE",
+                        "autodiff is not finite at this kink; values differ from side to side",
+                    )
+                elif not right:
+                    f.verdict, f.cause = "FAIL", None
+                    f.note = "finite differences refute it (autodiff is not finite here)"
+                else:
+                    f.verdict = "PASS"
+                    f.note = "autodiff is not finite here; finite differences agree with the manual gradient"
+                    f.score, f.noise = abs(manual) / noise if noise else 0.0, Noise(noise, noise)
+                continue
+            other = inner_product(f.r, v) - found.central
+            gap = inner_product(f.g - f.r, v)
+            if abs(other) <= 0.1 * abs(gap):
+                agree += 1
+            elif abs(manual) <= 0.1 * abs(gap) and found.error <= 0.1 * abs(gap) and not found.kinked:
+                against += 1
+                f.verdict = "INCONCLUSIVE"
+                f.note = "the witnesses disagree: finite differences confirm the manual gradient and refute autodiff"
+                check.notes.append(f"blame the witness, not the gradient: autodiff of the loss is wrong on {f.path}")
+    except Exception as error:  # a host function that fails away from the point
+        note(check.problem, error, "finite differences")
+        check.notes.append(f"finite differences could not be asked: {first_line(error)}")
+    said = f"along the errors themselves: autodiff confirmed on {agree} leaves, refuted on {against}"
+    check.statements.append(Statement("4 finite differences", said, time.perf_counter() - begun))
+
+
+def _or_zero(x):
+    return x if np.isfinite(x) else 0.0
+
+
+def _short(x) -> str:
+    return f"{x:.3g}"

@@ -1,0 +1,141 @@
+"""Witnesses 1 and 2: what the gradient is, and how exactly that can be known."""
+
+import time
+
+import numpy as np
+
+from jaxnet.verify.interpret import UnreadableError
+from jaxnet.verify.noise import largest, noise_of, norm, ratio
+from jaxnet.verify.report import Statement, first_line
+from jaxnet.verify.strip import used_inputs
+from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import note
+
+DRAWS = 3
+FORWARD_LIMIT = 512  # coordinates that forward mode may be asked for one at a time
+
+
+def true_gradient(check) -> bool:
+    """Witnesses 1 and 2 and the noise; false if the loss is a black box."""
+    problem = check.problem
+    try:
+        problem.traced()
+    except TypeError as error:
+        if "must return a" in str(error):
+            raise
+        return black_box(check, error)
+    except Exception as error:  # a loss in NumPy refuses tracers in its own way
+        return black_box(check, error)
+    if problem.opaque:
+        what = ", ".join(problem.opaque)
+        check.notes.append(
+            f"the loss hides its inside in {what}: pass reference=, the same loss in plain jax.numpy, to "
+            "compare every coordinate. Finite differences along directions were used instead."
+        )
+        if set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"}:
+            require_finite_value(check)
+            return False
+    for f, used in zip(check.findings, used_inputs(problem.trace.jaxpr), strict=False):
+        f.unused = not used
+    value, own, draws = own_precision(check)
+    value64 = double_precision(check, own, draws)
+    require_finite(check, value, value64, own is not None)
+    return all(f.r is not None for f in check.findings)
+
+
+def own_precision(check):
+    """Witness 1, and what it makes of inputs that are one unit of rounding away."""
+    begun = time.perf_counter()
+    name = f"1 reverse autodiff ({'/'.join(dict.fromkeys(str(d) for d in check.problem.own_dtypes))})"
+    try:
+        value, grads = check.problem.reverse()
+    except Exception as error:  # e.g. reverse mode through a while loop
+        note(check.problem, error, "reverse autodiff")
+        said = f"cannot: {first_line(error)}"
+        check.statements.append(Statement(name, said, time.perf_counter() - begun))
+        return float("nan"), None, None
+    draws = [[] for _ in grads]
+    for k in range(DRAWS):
+        _, moved = check.problem.reverse(check.seed + 1 + k, 1.0)
+        for i, m in enumerate(moved):
+            gap = wide(m) - wide(grads[i])
+            draws[i].append((norm(gap), largest(gap)))
+    said = f"loss {value:.6g}; gradient taken, and at {DRAWS} inputs one rounding away"
+    check.statements.append(Statement(name, said, time.perf_counter() - begun))
+    return value, grads, draws
+
+
+def double_precision(check, own, draws):
+    """Witness 2; by forward mode if the program cannot be reversed and is small."""
+    begun = time.perf_counter()
+    size = sum(np.size(v) for v in check.problem.params.values)
+    name, said, value = "2 the same in float64", None, float("nan")
+    try:
+        if own is None:
+            if size > FORWARD_LIMIT:
+                raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
+            name = "2 forward mode in float64, each coordinate"
+            value, grads = check.problem.double_forward()
+        else:
+            value, grads = check.problem.double()
+        for i, (f, r) in enumerate(zip(check.findings, grads, strict=True)):
+            f.r, f.autodiff = r, True
+            sizes = [] if own is None else [norm(wide(own[i])), *(size for size, _ in draws[i])]
+            f.overflows = not np.isfinite(sizes).all()
+            f.noise = noise_of(r, None if own is None else wide(own[i]), draws[i] if draws else [], f.unit)
+        gaps = [ratio(f.noise.terms[0], norm(f.r)) for f in check.findings if own is not None and norm(f.r) > 0]
+        said = f"loss {value:.6g}"
+        if gaps:
+            said += f"; witness 1 is within {max(gaps):.1e} of it on every leaf"
+    except Exception as error:  # an operation with no float64 form, a program that cannot be differentiated
+        note(check.problem, error, "float64")
+        said = f"cannot: {first_line(error)}"
+    check.statements.append(Statement(name, said, time.perf_counter() - begun))
+    return value
+
+
+def black_box(check, error) -> bool:
+    """The loss cannot be traced: only its values are left."""
+    check.problem.trace = None
+    check.notes.append(
+        f"the loss cannot be traced ({first_line(error)}): finite differences along directions only; "
+        "reference=, the same loss in jax.numpy, would let every coordinate be compared"
+    )
+    require_finite_value(check)
+    return False
+
+
+def require_finite_value(check):
+    """Refuses a black box that is not finite at the point."""
+    value = check.problem.value([wide(v) for v in check.problem.params.values])
+    if not np.isfinite(value) and not no_examples(check):
+        raise ValueError(f"loss is {value} at the test point (seen by witness 4, values in float64).")
+
+
+def require_finite(check, value, value64, spoke: bool):
+    """Refuses a loss that is not finite at the point, naming the witness that saw it."""
+    seen = [w for w, v in (("1 (own dtype)", value), ("2 (float64)", value64)) if not np.isfinite(v)]
+    if not spoke:
+        seen = [w for w in seen if not w.startswith("1")]
+    if not seen or no_examples(check) or all(f.r is None for f in check.findings):
+        return
+    other = ""
+    if len(seen) == 1 and spoke:
+        fine = value64 if seen[0].startswith("1") else value
+        other = f"; the other witness has {fine:.6g}, so it is the loss that overflows or cancels in its dtype"
+    bad = value if not np.isfinite(value) else value64
+    raise ValueError(f"loss is {bad} at the test point, seen by witness {' and '.join(seen)}{other}.")
+
+
+def no_examples(check) -> bool:
+    """Whether any fixed array is empty."""
+    return any(np.size(x) == 0 for x in check.problem.given.values)
+
+
+def empty_batch(check) -> bool:
+    """An empty batch has no gradient to check."""
+    if not no_examples(check):
+        return False
+    for f in check.findings:
+        f.verdict, f.note = "INCONCLUSIVE", "an empty array among the arguments: no example to check on"
+    return True
