@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pathlib
 import sys
+import traceback
 
 STATUS = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 USAGE = 2
@@ -24,12 +25,23 @@ def main(argv=None) -> int:
         sys.path.insert(0, "")
     import jax
 
+    from jaxnet.verify.report import GradientMismatch
+
     if options.x64:
         jax.config.update("jax_enable_x64", True)
     try:
+        if options.json:
+            pathlib.Path(options.json).touch()
         report = check(options)
-    except (UsageError, TypeError, ValueError) as error:
+    except (UsageError, TypeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except GradientMismatch as error:  # trees that differ
+        print(error)
+        return STATUS["FAIL"]
+    except Exception as error:  # whatever the user's own functions raise is no verdict on the gradient
+        traceback.print_exc()
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return USAGE
     print(report)
     if options.json:

@@ -36,9 +36,8 @@ class Diagnosis:
     def __init__(self, problem, manual, findings, rng):
         """Nothing is run yet."""
         self.problem, self.manual, self.findings, self.rng = problem, manual, findings, rng
-        self.layers: list[Dense] | None = find_layers(
-            problem.params.names, [np.shape(v) for v in problem.params.values]
-        )
+        shapes = [np.shape(v) for v in problem.params.values]
+        self.layers: list[Dense] | None = find_layers(problem.params.names, shapes) if problem.layered else None
 
     # ---- evidence ----------------------------------------------------------------------------------------------------
     @cached_property

@@ -3,6 +3,8 @@
     tuples of (W, b)        [0][0], [0][1], [1][0] ...        NamedTuples    [0].W, [0].b ...
     dicts with numbers      ['W1'], ['b1'], ['W2'] ...        Flax           ['Dense_0']['kernel'], ...['bias']
 
+The numbers give the order; a tree without them gets no localisation.
+
 Columns or rows as examples (W is (n, n_prev) or (n_prev, n)) is told by how the shapes chain.
 
 Backwards, dZ[l] enters dW[l] = dZ[l] A[l-1]ᵀ, db[l] = Σ dZ[l] and everything below. So, from the top down:
@@ -43,6 +45,8 @@ def find_layers(paths: list[str], shapes: list[tuple[int, ...]]) -> list[Dense] 
                 break
             groups.setdefault(name, []).append(i)
         else:
+            if len(groups) > 1 and not all(re.search(r"\d", name[-1]) for name in groups):
+                continue  # names such as "enc" and "dec" don't say which layer comes first
             ordered = [groups[name] for name in sorted(groups, key=_natural)]
             for columns in (True, False):
                 layers = [_layer(members, shapes, columns) for members in ordered]

@@ -115,7 +115,7 @@ def _text(report: Report) -> str:
     head = f"{report.verdict}  {len(report.leaves)} leaves, {report.seconds:.1f} s, seed {report.seed}"
     lines = [head]
     if report.leaves:
-        first = min(max(len(leaf.path) for leaf in report.leaves.values()), 13)
+        first = min(max(len(leaf.path) for leaf in report.leaves.values()), 11)
         first = max(first, 6 if "" in report.leaves else 4)
         columns = ("leaf".ljust(first), "shape", "norm", "rel.err", "x noise", "worst", "manual", "referen.", "")
         lines.append(_row(columns, first))

@@ -53,6 +53,8 @@ def rule_name(equation) -> str:
 
 def is_own_rule(equation) -> bool:
     """Whether both the function and its rule were written inside the jax package."""
+    if _by_custom_gradient(equation):  # its wrapper is JAX's, what it wraps never is
+        return False
     if not _in_jax(_source(primal_of(equation).jaxpr)):
         return False
     rule = _rule_source(equation)
@@ -62,6 +64,11 @@ def is_own_rule(equation) -> bool:
     if "custom_derivatives.py" in (rule or ""):
         return all(_code_in_jax(f) for f in _reachable(equation.params.get("jvp_jaxpr_fun")))
     return True
+
+
+def _by_custom_gradient(equation) -> bool:
+    name, _, place = _source(primal_of(equation).jaxpr).partition(" at ")
+    return "wrapped_fun" in name and "custom_derivatives.py" in place
 
 
 def opaque_operations(jaxpr) -> list[str]:

@@ -87,10 +87,10 @@ def first_difference(params: Tree, gradient) -> str | None:
     needed = set(params.names)
     for path in params.names:
         if path not in found:
-            return f"the gradient has no leaf {path}; it has {', '.join(found[:6]) or 'none'}"
+            return f"the gradient has no leaf {called(path)}; it has {', '.join(map(called, found[:6])) or 'none'}"
     for path in found:
         if path not in ours:
-            return f"the gradient has a leaf {path} that the parameters have not"
+            return f"the gradient has a leaf {called(path)} that the parameters have not"
     order = [path for path in found if path in needed]
     return None if order == params.names else f"the gradient's leaves come in another order: {', '.join(order[:6])}"
 
@@ -109,6 +109,11 @@ def is_frozen(path: str, index: int, trainable, params: Tree) -> bool:
     if callable(trainable):
         return not trainable(path)
     if isinstance(trainable, (list, tuple, set)) and all(isinstance(t, str) for t in trainable):
+        for prefix in trainable:
+            if not any(p.startswith(prefix) for p in params.names):
+                raise ValueError(
+                    f"trainable names {prefix!r}, but the leaves are {', '.join(map(called, params.names))}."
+                )
         return not any(path.startswith(t) for t in trainable)
     whole = jax.tree_util.tree_unflatten(params.structure, list(range(len(params.leaves))))
     flags = jax.tree_util.tree_map(

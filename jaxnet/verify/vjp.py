@@ -62,8 +62,9 @@ def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **
     with quiet(), outside_of_any_trace():
         report = _linear(report, f, primals, chosen, shapes, floating, rng)
     if not report.stripped:
-        note = "f carries no custom rule of its own: JAX's derivative was compared with itself"
-        report = Report(**{**fields(report), "notes": (*report.notes, note)})
+        note = "f carries no custom rule of its own: JAX's derivative was compared with itself, nothing is proved"
+        verdict = "INCONCLUSIVE" if report.verdict == "PASS" else report.verdict
+        report = Report(**{**fields(report), "verdict": verdict, "notes": (note, *report.notes)})
     if report.verdict == "FAIL" and raise_:
         raise GradientMismatch(report)
     return report

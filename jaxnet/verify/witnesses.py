@@ -40,13 +40,22 @@ def quiet():
         yield
 
 
+def _positive(argnums, n: int):
+    """argnums counted from the front, as jax.grad takes them from either end."""
+    for i in (argnums,) if isinstance(argnums, int) else argnums:
+        if not -n <= i < n:
+            raise ValueError(f"argnums={argnums!r}: loss was given {n} arguments, (params, *args).")
+    return argnums % n if isinstance(argnums, int) else tuple(i % n for i in argnums)
+
+
 class Problem:
     """A loss at a point: `point` holds the differentiable leaves, `given` the arrays that stay fixed."""
 
     def __init__(self, loss, params, args, argnums, has_aux):
         """Takes the arguments apart; nothing is run yet."""
         self.everything = (params, *args)
-        self.argnums = argnums
+        self.argnums = _positive(argnums, len(self.everything))
+        self.reversible = True  # until reverse mode has failed
         self.params: Tree = take_apart(self._varying(), is_inexact)
         others = tuple(None if i in self._positions() else a for i, a in enumerate(self.everything))
         self.given: Tree = take_apart(others, is_array)
@@ -102,6 +111,11 @@ class Problem:
             self.trace = jax.make_jaxpr(self.scalar)(self.own(self.params.values), self.given.values)
             self.opaque = opaque_operations(self.trace)
         return self.trace
+
+    @property
+    def layered(self) -> bool:
+        """Whether the leaves may be the layers of a network: arguments that are bare arrays are not."""
+        return isinstance(self.argnums, int) or any(not is_array(self.everything[i]) for i in self.argnums)
 
     @property
     def program(self) -> Program:
@@ -197,7 +211,8 @@ class Problem:
     def value(self, values, given=None) -> float:
         """The loss in float64 at other values of the leaves, or with other fixed arrays of the same shapes."""
         given = self.given.values if given is None else given
-        if self.trace is None:  # not a JAX function: call it
+        if self.trace is None:  # not a JAX function: call it, on copies that it may spoil
+            values, given = ([np.array(x) for x in arrays] for arrays in (values, given))
             out = self.loss(*self.arguments(values, given))
             return float(out[0] if self.has_aux else out)
         with jax.enable_x64(True):
