@@ -1,8 +1,10 @@
 """Equinox and Flax NNX: a hand-written gradient of a module, through the library's own split function."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from jaxnet.verify import check_gradients
 
@@ -16,7 +18,6 @@ def squared_error(P):
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "PASS"), (1.001, "FAIL")])
 def test_an_equinox_module_through_partition(factor, verdict):
-    eqx = pytest.importorskip("equinox")
     arrays, static = eqx.partition(eqx.nn.Linear(5, 3, key=jax.random.key(2)), eqx.is_inexact_array)
 
     def loss(arrays, X):
@@ -33,7 +34,6 @@ def test_an_equinox_module_through_partition(factor, verdict):
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "PASS"), (1.001, "FAIL")])
 def test_a_flax_module_through_split(factor, verdict):
-    nnx = pytest.importorskip("flax.nnx")
     graph, state = nnx.split(nnx.Linear(5, 3, rngs=nnx.Rngs(0)))
 
     def loss(state, X):
