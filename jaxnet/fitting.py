@@ -165,12 +165,13 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
                 allowed = jnp.int32(min(span, epochs - done))
                 with interrupts.deferred():  # the chunk takes the old run: no stop before the new one is in the books
                     run, ran, log = chunk(plan, run, data, validation_data, allowed, capacity)
-                    history = {name: _append(history.get(name), done, values[:ran]) for name, values in log.items()}
-                    done += int(ran)
+                    ran = int(ran)
+                    history = {name: _append(history.get(name), done, ran, values) for name, values in log.items()}
+                    done += ran
                 if not run.finite:
                     done -= 1
                     raise NotFiniteError(_not_finite_message(run.state, history, done))
-                bar.update(int(ran))
+                bar.update(ran)
                 bar.set_postfix(cost=f"{history['cost'][done - 1]:.4g}", refresh=False)
                 if time.perf_counter() - began < CHUNK_SECONDS:
                     span = min(2 * span, capacity)
@@ -183,9 +184,9 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
     return result()
 
 
-def _append(buffer: np.ndarray | None, used: int, values: Array) -> np.ndarray:
-    """The buffer with values written behind its first `used` entries; it doubles where it is too short."""
-    values = np.asarray(values)
+def _append(buffer: np.ndarray | None, used: int, ran: int, values: Array) -> np.ndarray:
+    """The buffer with the first `ran` values behind its first `used`; it doubles where it is too short."""
+    values = np.asarray(values)[:ran]  # cut on the host: on the device each length would be compiled anew
     buffer = np.zeros(len(values), values.dtype) if buffer is None else buffer
     if used + len(values) > len(buffer):
         buffer = np.concatenate([buffer, np.zeros(max(len(buffer), len(values)), buffer.dtype)])

@@ -414,3 +414,11 @@ def test_any_network_learns(name):
         net, X, Y, key=jax.random.key(2), optimizer=optax.sgd(0.3, momentum=0.9), steps=400, batch_size=None
     ).history
     assert history["cost"][-1] < 0.5 * history["cost"][0]
+
+
+def test_reading_the_history_compiles_nothing(compiled):
+    """However many epochs a chunk has run: 1, 2, 4, ..."""
+    fit(batch_size=None, epochs=300)
+    compiled.clear()
+    fit(batch_size=None, epochs=117)
+    assert compiled == []
