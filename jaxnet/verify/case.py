@@ -19,11 +19,13 @@ class Case:
     args: tuple
     options: dict
     seed: int
+    checker: str = "check_gradients"  # or "check_vjp", where loss is the function and there is no grad_fn
 
     def code(self, report) -> str:
         """A script that repeats the check; what it cannot write out it asks for, by name and shape."""
-        lines = ["import jax", "import numpy as np", "from jaxnet.verify import check_gradients"]
-        lines += [_import(self.loss, "loss"), _import(self.grad_fn, "grad_fn"), ""]
+        lines = ["import jax", "import numpy as np", f"from jaxnet.verify import {self.checker}"]
+        functions = {"loss": self.loss, "grad_fn": self.grad_fn} if self.grad_fn is not None else {"f": self.loss}
+        lines += [*(_import(function, name) for name, function in functions.items()), ""]
         lines += [f"# verdict {report.verdict}: {report.cause or 'no cause named'}"]
         lines += _assign("params", self.params)
         names = []
@@ -31,8 +33,8 @@ class Case:
             names.append(f"arg{i}")
             lines += _assign(names[-1], arg)
         options = ", ".join(f"{k}={v!r}" for k, v in {**self.options, "key": self.seed, "raise_": False}.items())
-        call = ", ".join(["loss", "grad_fn", "params", *names, options])
-        lines += [f"print(check_gradients({call}))"]
+        call = ", ".join([*functions, "params", *names, options])
+        lines += [f"print({self.checker}({call}))"]
         x64 = any(getattr(x, "dtype", None) == np.float64 for x in jax.tree_util.tree_leaves((self.params, self.args)))
         return "\n".join([lines[0], *(['jax.config.update("jax_enable_x64", True)'] if x64 else []), *lines[1:]])
 

@@ -195,7 +195,7 @@ class Check:
         verdict = (
             "FAIL" if "FAIL" in verdicts or self.mutated else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "PASS"
         )
-        if all(v == "FROZEN" for v in verdicts):
+        if all(v in ("FROZEN", "EMPTY") for v in verdicts):
             verdict = "INCONCLUSIVE"
         return Report(
             verdict,

@@ -123,7 +123,7 @@ def grade(f: Finding):
     elif f.score > FAIL:
         f.verdict = "FAIL"
     elif f.r.size == 0:
-        f.verdict, f.note = "INCONCLUSIVE", "the leaf has no entries"
+        f.verdict, f.note = "EMPTY", "the leaf has no entries: nothing to judge"
     elif f.unused:
         f.verdict, f.note = "PASS", "the loss does not use this leaf, and its gradient is exactly zero"
     elif size == 0.0:

@@ -136,7 +136,7 @@ def _text(report: Report) -> str:
 
 
 def _rows(leaf: LeafReport, first: int) -> list[str]:
-    mark = {"INCONCLUSIVE": "????", "FROZEN": "----"}.get(leaf.verdict, leaf.verdict)
+    mark = {"INCONCLUSIVE": "????", "FROZEN": "----", "EMPTY": "----"}.get(leaf.verdict, leaf.verdict)
     numbers = [_number(x) for x in (leaf.norm, leaf.relative_error, leaf.score)]
     if leaf.verdict == "FROZEN":
         numbers = [numbers[0], "", ""]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.case import Case
 from jaxnet.verify.check import check_gradients, outside_of_any_trace, seed_of
 from jaxnet.verify.noise import norm
 from jaxnet.verify.report import GradientMismatch, Report, Statement, fields, first_line
@@ -65,6 +66,10 @@ def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **
         note = "f carries no custom rule of its own: JAX's derivative was compared with itself, nothing is proved"
         verdict = "INCONCLUSIVE" if report.verdict == "PASS" else report.verdict
         report = Report(**{**fields(report), "verdict": verdict, "notes": (note, *report.notes)})
+    case = Case(
+        f, None, primals[0], primals[1:], {"argnums": argnums, "cotangents": cotangents, **options}, seed, "check_vjp"
+    )
+    report = Report(**{**fields(report), "case": case})
     if report.verdict == "FAIL" and raise_:
         raise GradientMismatch(report)
     return report

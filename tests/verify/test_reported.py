@@ -139,3 +139,24 @@ def test_a_loss_that_spoils_its_inputs_leaves_the_caller_s_alone():
 def test_a_bare_array_has_a_name():
     with pytest.raises(AssertionError, match="the gradient has no leaf params; it has"):
         check_gradients(lambda p: jnp.sum(p**2), jax.value_and_grad(lambda p: jnp.sum(p**2)), X)
+
+
+def test_a_leaf_without_entries_is_not_judged():
+    params = {"W": X, "none": jnp.zeros((0, 2))}
+    report = check_gradients(lambda p: jnp.sum(p["W"] ** 2), lambda p: {"W": 2 * p["W"], "none": p["none"]}, params)
+    assert report.passed and report.leaves["['none']"].verdict == "EMPTY"
+    empty = {"none": jnp.zeros((0, 2))}
+    assert check_gradients(lambda p: jnp.sum(p["none"]), lambda p: p, empty).verdict == "INCONCLUSIVE"
+
+
+doubled = jax.custom_vjp(lambda x: x * 2)
+doubled.defvjp(lambda x: (x * 2, None), lambda _, c: (c * 3,))
+
+
+def test_the_code_that_repeats_a_check_of_a_rule_runs(capsys):
+    doubled.__name__ = doubled.__qualname__ = "doubled"
+    doubled.__module__ = __name__
+    report = check_vjp(doubled, X, raise_=False)
+    exec(compile(report.reproduce(), "again", "exec"), {})
+    said = capsys.readouterr().out
+    assert said.startswith("FAIL") and "[0]" in said
