@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,9 +77,32 @@ def test_bad_use_exits_2_and_says_what(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def with_rule(factor):
+    sine = jax.custom_vjp(jnp.sin)
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, c: (factor * c * jnp.cos(x),))
+    return sine
+
+
+right_rule, wrong_rule = with_rule(1.0), with_rule(1.01)
+
+
 def test_vjp_checks_a_rule():
-    assert run("@loss", "--vjp", "--args", "@make_pair") == 0
+    assert run("@right_rule", "--vjp", "--args", "@make_args") == 0
+    assert run("@wrong_rule", "--vjp", "--args", "@make_args") == 1
+    assert run("@right", "--vjp", "--args", "@make_pair") == 3  # no rule: nothing is proved
 
 
 def make_pair():
     return make_params, make_params
+
+
+def broken(x, y):
+    raise KeyError("weights")
+
+
+def test_what_is_no_verdict_is_usage(capsys, tmp_path):
+    """A gradient that raises, or a report that can't be written, is not a wrong gradient."""
+    arguments = ("--params", "@make_params", "--args", "@make_args")
+    assert run("@loss", "@broken", *arguments) == 2
+    assert "KeyError: 'weights'" in capsys.readouterr().err
+    assert run("@loss", "@right", *arguments, "--json", str(tmp_path / "no" / "x.json")) == 2
