@@ -264,18 +264,18 @@ def several_classes(output: str, Y: np.ndarray, Y_validation: np.ndarray | None)
     """Refuse hard class targets of which all are the same class, or a validation class that training lacks."""
     if Y.shape[1] < 2 or not ((Y == 0) | (Y == 1)).all():
         return
-    present = _classes(output, Y)
+    present = _classes(Y)
     if len(present) == 1 and (output == "softmax" or Y.shape[0] == 1):
         raise ValueError(f"Y holds one class only ({present[0]}); expected at least two classes to tell apart")
     if Y_validation is not None:
-        unseen = np.setdiff1d(_classes(output, Y_validation), present)
+        unseen = np.setdiff1d(_classes(Y_validation), present)
         if unseen.size and (output == "softmax" or Y.shape[0] == 1):
             raise ValueError(
                 f"class {unseen[0]} is in the validation targets but not in Y; split so that training sees every class"
             )
 
 
-def _classes(output: str, Y: np.ndarray) -> np.ndarray:
+def _classes(Y: np.ndarray) -> np.ndarray:
     return np.unique(Y.argmax(axis=0) if Y.shape[0] > 1 else (Y[0] > 0.5).astype(int))
 
 

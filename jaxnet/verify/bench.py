@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+
 from jaxnet.verify.blackbox import by_differences
 from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.relations import relations

@@ -46,6 +46,15 @@ def test_all_witnesses_and_variants(key):
     net = cases.NETS["square"]
     report = check(net, cases.point(net, key, dtype=jnp.float32), witnesses="full", variants=("eager", "jit", "vmap"))
     assert report.passed and len(report.witnesses) >= 6, report
+    said = {witness.name[0]: witness.said for witness in report.witnesses}
+    assert "directions a leaf" in said["3"], report  # each has really spoken, none has crashed in silence
+    assert not any("NameError" in str(text) or "crashed" in text for text in (*said.values(), *report.notes)), report
+
+
+def test_complex_step_speaks_where_all_is_analytic(key):
+    net = cases.NETS["tanh-identity-squared_error"]
+    report = check(net, cases.point(net, key, dtype=jnp.float32)[:3], witnesses="full")
+    assert "float64 roundings" in next(w.said for w in report.witnesses if w.name.startswith("5")), report
 
 
 @pytest.mark.parametrize("name", ["square", "binary"])
