@@ -1,13 +1,16 @@
-"""Examples: which axis of the arguments they lie along, and what happens when there are fewer of them.
+"""Examples: which axis of the arguments they lie along, and what happens when there are others, or fewer.
 
-Several causes can only be told apart by running again: 1/m by another m, dZ from A by a batch of one, a forgotten
-example by each example's own gradient. An axis counts as the examples' only if the loss says so: permuting it changes
-nothing, and the two halves' losses make up the whole's, as a mean or as a sum.
+Several causes can only be told apart by running again: dZ from A by one example alone, a forgotten example by each
+example's own gradient, 1/m by another m. One example alone is m copies of it: the shapes stay, and nothing is compiled.
+
+An axis counts as the examples' only if the loss says so: permuting it changes nothing, and its two halves, each taken
+twice, have together twice the value.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,25 +22,23 @@ CLOSE = 1e-9  # float64 values
 
 @dataclass
 class Batch:
-    """m examples along `axes[i]` of the i-th fixed array (None: that array has none); `total` is "mean" or "sum"."""
+    """m examples along `axes[i]` of the i-th fixed array (None: that array has none)."""
 
     problem: Problem
     axes: tuple[int | None, ...]
     m: int
-    total: str = "mean"
 
     def take(self, which) -> list:
         """The fixed arrays with only these examples."""
         which = np.asarray(which)
         return [
-            x if axis is None else jnp.take(jnp.asarray(x), which, axis)
+            x if axis is None else _take(x, which, axis)
             for x, axis in zip(self.problem.given.values, self.axes, strict=True)
         ]
 
-    @cached_property
-    def single(self) -> Problem:
-        """The problem on one example, compiled once and asked about several."""
-        return restricted(self.problem, self.take([0]))
+    def alone(self, k: int) -> list:
+        """Example k in every place: the value and the gradient of a mean over it alone, in the same shapes."""
+        return self.take(np.full(self.m, k))
 
     @cached_property
     def half(self) -> Problem:
@@ -48,6 +49,30 @@ class Batch:
     def half_m(self) -> int:
         """How many examples half of them are."""
         return (self.m + 1) // 2
+
+    @cached_property
+    def total(self) -> str | None:
+        """ "mean" or "sum": whether half as many copies of an example have the same value; None for neither."""
+        values = []
+        for k in range(min(self.m, 4)):
+            there = self.problem.double(given=self.alone(k))[0], self.half.double(given=self.take([k] * self.half_m))[0]
+            values += [there] if np.isfinite(there).all() else []
+        for whole, part in values:
+            if abs(whole - part) > CLOSE * abs(whole):
+                break
+        else:
+            return "mean" if values else None
+        # A regulariser is in each value: it cancels in the difference of two examples.
+        (whole, part), (other, other_part) = values[0], values[-1]
+        ratio = (whole - other) / (part - other_part) if part != other_part else np.nan
+        return "sum" if abs(ratio - self.m / self.half_m) <= 1e-6 * ratio else None
+
+
+def _take(x, which, axis):
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.extended):  # PRNG keys
+        return jnp.take(x, which, axis)
+    taken = np.take(np.asarray(x), which, axis)  # on the host, where a new shape costs no compilation
+    return jnp.asarray(taken) if isinstance(x, jax.Array) else taken
 
 
 def restricted(problem: Problem, given) -> Problem:
@@ -71,32 +96,29 @@ def find_batch(problem: Problem) -> Batch | None:
     for axis, m in candidates(problem):
         batch = Batch(problem, tuple(axis if np.ndim(x) else None for x in problem.given.values), m)
         try:
-            total = _total(batch)
+            if _is_over_examples(batch):
+                return batch
         except Exception as error:  # a loss that insists on its shapes has no examples to leave out
             note(problem, error, "examples")
-            continue
-        if total is not None:
-            batch.total = total
-            return batch
     return None
 
 
-def _total(batch: Batch) -> str | None:
-    """ "mean" or "sum", if the loss is one over the examples: m J = Σ of the two halves' (an odd one counted once)."""
-    problem, m, half = batch.problem, batch.m, batch.half_m
+def _is_over_examples(batch: Batch) -> bool:
+    """Whether the loss is a mean or a sum over the examples; a mean may have weights (padding)."""
+    problem, m = batch.problem, batch.m
+
+    def value(which) -> float:
+        return problem.double(given=batch.take(which))[0]
+
     whole = problem.double()[0]
-    moved = problem.double(given=batch.take(np.random.default_rng(0).permutation(m)))[0]
-    if abs(moved - whole) > CLOSE * abs(whole):
-        return None
-    first = batch.half.double()[0]
-    second = batch.half.double(given=batch.take(np.arange(m - half, m)))[0]
-    twice = batch.single.double(given=batch.take([half - 1]))[0] if 2 * half > m else 0.0
-    sums = {"mean": (half * (first + second) - twice) / m, "sum": first + second - twice}
-    fits = [name for name, value in sums.items() if abs(value - whole) <= CLOSE * abs(whole)]
-    if fits:
-        return fits[0]
-    # A mean with unequal weights (padding): the batch twice over has the same value.
-    given = batch.take(np.tile(np.arange(m), 2))
-    twice_over = restricted(problem, given)
+    if abs(value(np.random.default_rng(0).permutation(m)) - whole) > CLOSE * abs(whole):
+        return False
+    half, every = m // 2, np.arange(m)
+    middle = every[half : m - half]  # one example of an odd number, none of an even
+    twice = [np.concatenate([side, side, middle]) for side in (every[:half], every[m - half :])]
+    if abs(sum(map(value, twice)) - 2 * whole) <= CLOSE * abs(whole):
+        return True
+    # A mean with unequal weights: the batch twice over has the same value.
+    twice_over = restricted(problem, batch.take(np.tile(every, 2)))
     twice_over.traced()
-    return "mean" if abs(twice_over.value(twice_over.params.values) - whole) <= CLOSE * abs(whole) else None
+    return abs(twice_over.value(twice_over.params.values) - whole) <= CLOSE * abs(whole)

@@ -178,7 +178,8 @@ def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
         if value is not None and seen.equal(used, value) and not seen.equal(seen.A[l - 1], value):
             named = True
             yield f"dW[{l}] uses {name} in place of {right}."
-    if not named and not seen.equal(used, seen.A[l - 1]):
+    multiple = _factor(seen, used, seen.A[l - 1]) is not None  # a factor is no other activation
+    if not named and not multiple:
         yield f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
 
 

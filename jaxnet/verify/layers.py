@@ -3,7 +3,8 @@
     tuples of (W, b)        [0][0], [0][1], [1][0] ...        NamedTuples    [0].W, [0].b ...
     dicts with numbers      ['W1'], ['b1'], ['W2'] ...        Flax           ['Dense_0']['kernel'], ...['bias']
 
-The numbers give the order; a tree without them gets no localisation.
+Names say which b belongs to which W. What comes before what is read from the program: W[l] is multiplied with something
+that depends on all the W below it and on no other. Two towers side by side are no chain, whatever they are called.
 
 Columns or rows as examples (W is (n, n_prev) or (n_prev, n)) is told by how the shapes chain.
 
@@ -34,8 +35,11 @@ class Dense:
         return (self.W,) if self.b is None else (self.W, self.b)
 
 
-def find_layers(paths: list[str], shapes: list[tuple[int, ...]]) -> list[Dense] | None:
-    """The layers in order from the input up, or None where the tree is not a chain of dense layers."""
+def find_layers(paths: list[str], shapes: list[tuple[int, ...]], fed) -> list[Dense] | None:
+    """The layers in order from the input up, or None where the tree is not a chain of dense layers.
+
+    fed   for each leaf, the leaves that its matrix products see (dataflow.py)
+    """
     keys = [[next(part for part in match if part) for match in KEY.findall(path)] for path in paths]
     for group_of in (_by_parent, _by_number):
         groups: dict[tuple, list[int]] = {}
@@ -45,12 +49,12 @@ def find_layers(paths: list[str], shapes: list[tuple[int, ...]]) -> list[Dense] 
                 break
             groups.setdefault(name, []).append(i)
         else:
-            if len(groups) > 1 and not all(re.search(r"\d", name[-1]) for name in groups):
-                continue  # names such as "enc" and "dec" don't say which layer comes first
-            ordered = [groups[name] for name in sorted(groups, key=_natural)]
             for columns in (True, False):
-                layers = [_layer(members, shapes, columns) for members in ordered]
-                if layers and all(layers) and _chain(layers, shapes) and _plausible(layers, shapes):
+                layers = [_layer(members, shapes, columns) for members in groups.values()]
+                if not layers or not all(layers):
+                    continue
+                layers = _in_order(layers, fed)
+                if layers and _chain(layers, shapes) and _plausible(layers, shapes):
                     return layers
     return None
 
@@ -77,8 +81,14 @@ def _by_number(key):
     return (*key[:-1], match[2]) if match else None
 
 
-def _natural(name):
-    return [[int(p) if p.isdigit() else p for p in re.split(r"(\d+)", part)] for part in name]
+def _in_order(layers, fed) -> list[Dense] | None:
+    """From the input up; None unless each W sees all those below it and no other."""
+    weights = {layer.W for layer in layers}
+    if any(fed[W] is None for W in weights):
+        return None
+    ordered = sorted(layers, key=lambda layer: len(fed[layer.W] & weights))
+    below = [{layer.W for layer in ordered[:n]} for n in range(len(ordered))]
+    return ordered if all(fed[x.W] & weights == b for x, b in zip(ordered, below, strict=True)) else None
 
 
 def _layer(members, shapes, columns) -> Dense | None:

@@ -60,6 +60,17 @@ class Manual:
         ]
         return Run("eager", found, mutated=changed)
 
+    def elsewhere(self, given) -> Run:
+        """Called with other fixed arrays: where their shapes are new, compiled whole if that is possible.
+
+        (Eagerly, each operation would be compiled by itself: half a second for a small network.)
+        """
+        if [np.shape(x) for x in given] != [np.shape(x) for x in self.problem.given.values]:
+            run = self._traced("elsewhere", jax.jit(self.leaves), self.problem.params.values, given)
+            if not run.refused:
+                return run
+        return self.eager(given=given)
+
     def jitted(self) -> Run:
         """Called under jit; refused when it cannot be traced."""
         return self._traced("jit", self._jit, self.problem.params.values, self.problem.given.values)

@@ -41,7 +41,7 @@ class Program:
     def compiled(self, name, build, quickly=False):
         """The function called `name`, made by `build(self)` and jitted on first use.
 
-        quickly   for what runs a few times on little data: compile in half the time, to slower code
+        quickly   for what runs a few times: compile in two thirds of the time, to slower code
         """
         if name not in self._compiled:
             options = QUICK if quickly and jax.default_backend() == "cpu" else None

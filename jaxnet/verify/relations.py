@@ -26,7 +26,7 @@ def relations(problem, manual, findings, rng) -> tuple[list[str], str]:
         return [], "nothing to say"
 
     def gradient(which):
-        return [wide(x) for x in manual.eager(given=batch.take(which)).leaves]
+        return [wide(x) for x in manual.elsewhere(batch.take(which)).leaves]
 
     def broken(there) -> list[str]:
         return [findings[i].path for i in judged if norm(there[i] - findings[i].g) > 4 * FAIL * findings[i].noise.norm]

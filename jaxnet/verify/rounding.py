@@ -46,7 +46,7 @@ class OwnRounding:
         if not self.traceable:
             return
         self.inputs = [*problem.own(problem.params.values), *problem.given.values]
-        self.program, self.quickly = program_of(self.trace), problem.small
+        self.program = program_of(self.trace)
         self.unit, self.seed = min(problem.units), seed
         self.places: list[str] = []
         self.loss: list[float] = []
@@ -64,7 +64,7 @@ class OwnRounding:
             return shaken
 
         def run(*arguments):
-            return self.program.compiled("rounded", build, self.quickly)(self.trace.consts, *arguments)
+            return self.program.compiled("rounded", build, quickly=True)(self.trace.consts, *arguments)
 
         with jax.enable_x64(True):
             base, loss = run(self.inputs, np.uint32(self.seed), np.float64(0.0))
@@ -82,7 +82,7 @@ class OwnRounding:
         """The user's own gradient evaluated in float64."""
         with jax.enable_x64(True):
             try:
-                run = self.program.compiled("exact", _exact, self.quickly)
+                run = self.program.compiled("exact", _exact, quickly=True)
                 return [wide(x) for x in run(self.trace.consts, self.inputs)]
             except Exception as error:  # an operation that has no float64 form
                 note(self.problem, error, "the formula in float64")

@@ -7,7 +7,7 @@ out. JAX's own (relu at 0, logaddexp in the tails) are deliberate and stay.
 import os
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 JAX = os.path.dirname(jax.__file__) + os.sep
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -83,27 +83,6 @@ def opaque_operations(jaxpr) -> list[str]:
 def operations(jaxpr) -> set[str]:
     """The names of all operations in `jaxpr`, at any depth."""
     return {equation.primitive.name for equation in equations(jaxpr)}
-
-
-def used_inputs(jaxpr: Jaxpr, outputs=None) -> list[bool]:
-    """Which inputs of `jaxpr` any of its outputs depends on, jitted parts looked through."""
-    live = {
-        v
-        for v, wanted in zip(jaxpr.outvars, outputs or [True] * len(jaxpr.outvars), strict=True)
-        if wanted and _is_var(v)
-    }
-    for equation in reversed(jaxpr.eqns):
-        wanted = [v in live for v in equation.outvars]
-        if not any(wanted):
-            continue
-        inside = equation.params.get("jaxpr") if equation.primitive.name in ("jit", "pjit") else None
-        needed = used_inputs(inside.jaxpr, wanted) if inside is not None else [True] * len(equation.invars)
-        live.update(v for v, n in zip(equation.invars, needed, strict=True) if n and _is_var(v))
-    return [v in live for v in jaxpr.invars]
-
-
-def _is_var(atom) -> bool:
-    return not isinstance(atom, Literal)
 
 
 def equations(jaxpr):

@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 
+from jaxnet.verify.dataflow import flow_of
 from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.noise import largest, noise_of, norm, ratio
 from jaxnet.verify.report import Statement, first_line
-from jaxnet.verify.strip import used_inputs
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import note
 
@@ -35,8 +35,9 @@ def true_gradient(check) -> bool:
         if set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"}:
             require_finite_value(check)
             return False
-    for f, used in zip(check.findings, used_inputs(problem.trace.jaxpr), strict=False):
-        f.unused = not used
+    used = flow_of(problem.trace, len(check.findings)).used
+    for i, f in enumerate(check.findings):
+        f.unused = i not in used
     value, own, draws = own_precision(check)
     value64 = double_precision(check, own, draws)
     require_finite(check, value, value64, own is not None)

@@ -23,8 +23,6 @@ from jaxnet.verify.programs import Program, program_of
 from jaxnet.verify.strip import opaque_operations, operations
 from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
 
-SMALL = 20_000  # numbers
-
 
 @contextlib.contextmanager
 def quiet():
@@ -131,11 +129,6 @@ class Problem:
         self.stripped = list(program.stripped)
         return out
 
-    @property
-    def small(self) -> bool:
-        """Whether so little is computed with that compiling costs more than running."""
-        return sum(map(np.size, [*self.params.values, *self.given.values, *self.trace.consts])) < SMALL
-
     # ---- witness 1 -------------------------------------------------------------------------------------------------
     def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
         """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
@@ -186,7 +179,7 @@ class Problem:
         with jax.enable_x64(True):
             values = [Float64().cast(jnp.asarray(v)) for v in (self.params.values if values is None else values)]
             given = self.given.values if given is None else given
-            value, grads = self.call("double", build, values, given, quickly=self.small)
+            value, grads = self.call("double", build, values, given, quickly=True)
             return float(value), [np.asarray(g) for g in grads]
 
     def double_forward(self) -> tuple[float, list[np.ndarray]]:
@@ -217,7 +210,7 @@ class Problem:
             return float(out[0] if self.has_aux else out)
         with jax.enable_x64(True):
             build = lambda program: lambda consts, v, given: evaluate(program, Float64(), consts, v, given)  # noqa: E731
-            return float(self.call("value", build, values, given, quickly=self.small))
+            return float(self.call("value", build, values, given, quickly=True))
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction) -> float:
@@ -236,7 +229,7 @@ class Problem:
                 np.zeros(np.shape(x), wide(x).dtype) if d is None else d
                 for x, d in zip(self.params.values, direction, strict=True)
             ]
-            return float(self.call("slope", build, self.params.values, self.given.values, v, quickly=self.small))
+            return float(self.call("slope", build, self.params.values, self.given.values, v, quickly=True))
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
     def complex_slope(self, direction, step: float = 1e-30) -> float:
@@ -249,7 +242,7 @@ class Problem:
                 wide(x) + (0.0j if d is None else 1j * step * d)
                 for x, d in zip(self.params.values, direction, strict=True)
             ]
-            return float(jnp.imag(self.call("complex", build, values, self.given.values, quickly=self.small))) / step
+            return float(jnp.imag(self.call("complex", build, values, self.given.values, quickly=True))) / step
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
     KINKED = frozenset(
@@ -292,7 +285,7 @@ class Problem:
 
         with jax.enable_x64(True):
             how = np.float64(side), np.uint32(seed), np.float64(width)
-            grads = self.call("tilted", build, self.params.values, self.given.values, *how, quickly=self.small)
+            grads = self.call("tilted", build, self.params.values, self.given.values, *how, quickly=True)
             return [np.asarray(g) for g in grads]
 
 

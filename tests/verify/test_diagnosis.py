@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
+from jaxnet.verify.dataflow import flow_of
 from jaxnet.verify.layers import find_layers, start_of_error
 
 RNG = np.random.default_rng(0)
@@ -66,16 +67,50 @@ def test_the_layer_is_found_in_any_nesting(nesting):
     assert "g[2]'(Z[2]) is omitted" in report.cause and "dZ[3] is right" in report.cause
 
 
-def test_layers_are_sorted_by_number_and_told_rows_from_columns():
-    paths = [f"['Dense_{i}']['{k}']" for i in (10, 2) for k in ("bias", "kernel")]
-    layers = find_layers(paths, [(3,), (4, 3), (4,), (5, 4)])
+def test_layers_are_sorted_by_what_they_see_and_told_rows_from_columns():
+    paths = [f"['{layer}']['{k}']" for layer in ("dec", "enc") for k in ("bias", "kernel")]
+    shapes = [(3,), (4, 3), (4,), (5, 4)]
+    layers = find_layers(paths, shapes, [None, {2, 3}, None, set()])
     assert [layer.W for layer in layers] == [3, 1] and not layers[0].columns
-    assert find_layers(["['a']", "['b']"], [(3,), (4, 3)]) is None
+    assert find_layers(paths, shapes, [None, set(), None, set()]) is None  # side by side
+    assert find_layers(paths, shapes, [None, None, None, set()]) is None  # unknown
+    assert find_layers(["['a']", "['b']"], [(3,), (4, 3)], [None, set()]) is None
+
+
+def test_what_feeds_a_layer_is_read_through_calls_and_not_into_loops():
+    def loss(layers, X):
+        (W1, b1), (W2, b2), (W3, b3) = layers
+        A = jax.jit(lambda W, X: jax.nn.relu(W @ X + b1))(W1, X)
+        A = jax.checkpoint(lambda A: jnp.tanh(jnp.transpose(W2.T) @ A + b2))(A)
+        return jnp.sum(jax.lax.fori_loop(0, 2, lambda _, Z: W3 @ A + b3, jnp.zeros((3, 9))))
+
+    closed = jax.make_jaxpr(lambda *leaves: loss(list(zip(leaves[::2], leaves[1::2], strict=True)), X))(
+        *[x for layer in WEIGHTS for x in layer]
+    )
+    assert flow_of(closed, 6).fed == (set(), None, {0, 1}, None, None, None)
+
+
+def test_towers_side_by_side_are_no_chain():
+    names = ("W1", "b1", "W2", "b2")
+    params = {k: RNG.normal(size=(4, 4) if k[0] == "W" else (4, 1)).astype(np.float32) for k in names}
+
+    def loss(p, X):
+        return jnp.mean(jnp.tanh(p["W1"] @ X + p["b1"]) ** 2) + jnp.mean(jnp.tanh(p["W2"] @ X + p["b2"]) ** 2)
+
+    def wrong(p, X):
+        g = jax.grad(loss)(p, X)
+        return g | {"W1": g["W1"] * 2, "W2": g["W2"].T, "b2": -g["b2"]}
+
+    report = check_gradients(loss, wrong, params, X[:4], raise_=False)
+    assert report.starts_at is None and "inherits" not in str(report)
+    assert "factor 2" in report.leaves["['W1']"].cause and "transposed" in report.leaves["['W2']"].cause
 
 
 def test_errors_start_at_the_top_and_are_inherited_below():
     layers = find_layers(
-        [f"[{i}][{j}]" for i in range(3) for j in range(2)], [(4, 5), (4, 1), (6, 4), (6, 1), (3, 6), (3, 1)]
+        [f"[{i}][{j}]" for i in range(3) for j in range(2)],
+        [(4, 5), (4, 1), (6, 4), (6, 1), (3, 6), (3, 1)],
+        [set(), None, {0, 1}, None, {0, 1, 2, 3}, None],
     )
     assert start_of_error(layers, {0, 1, 2, 3}) == [("dZ", 2, (2, 3))]
     assert start_of_error(layers, {0, 4}) == [("dW", 3, (4,)), ("dW", 1, (0,))]

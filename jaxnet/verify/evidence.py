@@ -1,0 +1,165 @@
+"""What a diagnosis is made of: the findings, and whatever has to be run again, run once and only if asked for."""
+
+from functools import cached_property
+
+import numpy as np
+
+from jaxnet.verify.batch import Batch, find_batch, restricted
+from jaxnet.verify.dataflow import flow_of
+from jaxnet.verify.judgement import Finding
+from jaxnet.verify.layers import Dense, find_layers
+from jaxnet.verify.manual import Manual
+from jaxnet.verify.noise import norm
+from jaxnet.verify.rounding import OwnRounding
+from jaxnet.verify.tree import called, wide
+from jaxnet.verify.trouble import tolerated
+from jaxnet.verify.witnesses import Problem
+
+SWEPT = 16  # single examples that are tried one by one
+
+
+class Evidence:
+    """A problem, its manual gradient and what was found, with all that further runs can tell."""
+
+    def __init__(self, problem: Problem, manual: Manual, findings: list[Finding], rng):
+        """Nothing is run yet."""
+        self.problem, self.manual, self.findings, self.rng = problem, manual, findings, rng
+
+    @cached_property
+    def layers(self) -> list[Dense] | None:
+        """The parameters as a chain of dense layers, if that is what they are."""
+        if not self.problem.layered or self.problem.trace is None:
+            return None
+        shapes = [np.shape(v) for v in self.problem.params.values]
+        return find_layers(self.problem.params.names, shapes, flow_of(self.problem.trace, len(shapes)).fed)
+
+    @cached_property
+    def batch(self) -> Batch | None:
+        """The examples among the arguments."""
+        return find_batch(self.problem) if self.problem.trace is not None else None
+
+    @cached_property
+    def exact(self) -> list | None:
+        """The manual gradient as written, in float64."""
+        with tolerated(self.problem, "the diagnosis"):
+            own = OwnRounding(self.problem, self.manual, 0)
+            return own.exact() if own.traceable else None
+        return None
+
+    # ---- other inputs ----------------------------------------------------------------------------------------------
+    @cached_property
+    def second(self) -> tuple[int, list, list] | None:
+        """Another batch size, with the manual and the true gradient there."""
+        if self.batch is None:
+            return None
+        m = self.batch.half_m
+        with tolerated(self.problem, "the diagnosis"):  # a gradient that insists on its batch size
+            return m, self.manual_at(self.batch.take(np.arange(m))), self.batch.half.double()[1]
+        return None
+
+    @cached_property
+    def moved(self) -> tuple[list, list] | None:
+        """The manual and the true gradient at other parameters."""
+        with tolerated(self.problem, "the diagnosis"):
+            values = [wide(v) * (1 + 0.1 * self.rng.uniform(-1, 1, np.shape(v))) for v in self.problem.params.values]
+            values = [np.asarray(v, d) for v, d in zip(values, self.problem.own_dtypes, strict=True)]
+            return [_wide(x) for x in self.manual.eager(values).leaves], self.problem.double(values)[1]
+        return None
+
+    def example(self, k: int) -> tuple[list, list]:
+        """Manual and true gradient of a batch of copies of example k."""
+        given = self.batch.alone(k)
+        return self.manual_at(given), self.problem.double(given=given)[1]
+
+    def share(self, k: int) -> list[np.ndarray]:
+        """What example k adds to the true gradient of each leaf."""
+        return [x / self.batch.m for x in self.problem.double(given=self.batch.alone(k))[1]]
+
+    def manual_at(self, given) -> list:
+        """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""
+        return [_wide(x) for x in self.manual.elsewhere(given).leaves]
+
+    @cached_property
+    def shares(self) -> dict[int, list[np.ndarray]]:
+        """A few entries of the shares of some examples."""
+        m = self.batch.m
+        return {k: [sample(x) for x in self.share(k)] for k in dict.fromkeys([m - 1, 0, *range(min(m, SWEPT))])}
+
+    @cached_property
+    def ignored(self) -> list[int]:
+        """Examples without which the loss is what it was: of those that are blank in some argument."""
+        blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT]
+        base = self.problem.double()[0]
+        found = []
+        for k in blank:
+            keep = [j for j in range(self.batch.m) if j != k]
+            without = self._one_fewer.value(self.problem.params.values, self.batch.take(keep))
+            if abs(without - base) <= 1e-9 * abs(base):
+                found.append(k)
+        return found
+
+    def _blank(self, k) -> bool:
+        """Whether example k is all zero in some argument, or has a negative label: padding, a mask, a weight."""
+        slices = [x for x, axis in zip(self.batch.take([k]), self.batch.axes, strict=True) if axis is not None]
+        plain = [np.asarray(x) for x in slices if getattr(x, "dtype", None) is not None and x.dtype.kind in "fiubV"]
+        return any(not np.any(x) or (x.dtype.kind == "i" and bool(np.all(x < 0))) for x in plain)
+
+    @cached_property
+    def _one_fewer(self) -> Problem:
+        fewer = restricted(self.problem, self.batch.take(np.arange(self.batch.m - 1)))
+        fewer.traced()
+        return fewer
+
+    # ---- arithmetic --------------------------------------------------------------------------------------------------
+    def tolerance(self, f: Finding) -> float:
+        """How far a confirmed relation may be off, relative to the leaf."""
+        return max(8 * f.noise.norm / max(norm(f.r), 1e-300), 16 * f.unit)
+
+    def equal(self, g, other, f: Finding) -> bool:
+        """Whether two gradients agree to within the tolerance of a leaf."""
+        if g.shape != other.shape:
+            return False
+        limit = self.tolerance(f) * max(norm(other), 1e-300)
+        few = sample(g) - sample(other)  # already too far? then the millions need not be compared
+        return not norm(few) > limit and bool(norm(g - other) <= limit)
+
+    def units(self, i: int) -> tuple[str, int] | None:
+        """Name and number of the units of the layer that leaf i belongs to."""
+        for number, layer in enumerate(self.layers or (), start=1):
+            if i in layer.leaves:
+                shape = np.shape(self.problem.params.values[layer.W])
+                return f"n[{number}]", shape[0 if layer.columns else 1]
+        return None
+
+    def name(self, i: int) -> str:
+        """dW[l] or db[l] of a layered leaf, the path of any other."""
+        for number, layer in enumerate(self.layers or (), start=1):
+            if i in layer.leaves:
+                return f"{'dW' if i == layer.W else 'db'}[{number}]"
+        return called(self.findings[i].path)
+
+
+def alpha_of(g, r, tolerance: float) -> float | None:
+    """α with g = α r, if there is one."""
+    if g is None or r is None or g.shape != r.shape or norm(r) == 0.0 or not np.isfinite(g).all():
+        return None
+    unit = r / norm(r)
+    alpha = complex(np.vdot(unit, g)) / norm(r)
+    if abs(alpha.imag) > tolerance * abs(alpha) or norm(g - alpha.real * r) > tolerance * norm(g):
+        return None
+    return alpha.real
+
+
+def near(a, b, tolerance) -> bool:
+    """Whether two numbers agree to a relative tolerance."""
+    return bool(np.isfinite([a, b]).all() and abs(a - b) <= tolerance * max(abs(a), abs(b))) or a == b
+
+
+def sample(x) -> np.ndarray:
+    """At most a thousand entries, evenly spread."""
+    flat = np.ravel(x)
+    return flat[:: max(1, flat.size // 1000) | 1]
+
+
+def _wide(leaf):
+    return None if leaf is None else wide(leaf)

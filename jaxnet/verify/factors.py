@@ -1,0 +1,92 @@
+"""A gradient that is right but for a factor: which factor, and why.
+
+α alone proves little: 64 may be the batch size or somebody's constant. So a factor that could be made of m is measured
+again at another batch size, any other at other parameters.
+"""
+
+import numpy as np
+
+from jaxnet.verify.batch import candidates
+from jaxnet.verify.evidence import Evidence, alpha_of, near
+from jaxnet.verify.noise import norm
+
+
+def factor_of_leaf(evidence: Evidence, i: int) -> str | None:
+    """g = α r in one leaf."""
+    f = evidence.findings[i]
+    tolerance = evidence.tolerance(f)
+    alpha = alpha_of(f.g, f.r, tolerance)
+    if alpha is None or f.r.size < 2:
+        return None
+    return explained(evidence, alpha, tolerance, evidence.units(i), lambda g, r: alpha_of(g[i], r[i], tolerance))
+
+
+def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
+    """The same factor on every leaf, all of them wrong."""
+    findings = evidence.findings
+    judged = [i for i, f in enumerate(findings) if not f.frozen and f.verdict != "INCONCLUSIVE"]
+    if len(judged) < 2 or set(judged) != set(wrong) or not all(findings[i].comparable for i in wrong):
+        return None
+    if any(findings[i].cause for i in wrong) or not all(np.isfinite(findings[i].g).all() for i in wrong):
+        return None
+    tolerance = max(evidence.tolerance(findings[i]) for i in wrong)
+
+    def measure(g, r):
+        alphas = [alpha_of(g[i], r[i], tolerance) for i in wrong]
+        if None in alphas or not all(near(a, alphas[0], tolerance) for a in alphas):
+            return None
+        return alphas[0]
+
+    alpha = measure([f.g for f in findings], [f.r for f in findings])
+    if alpha is None:
+        return None
+    if evidence.second is not None:
+        size, size2 = (
+            float(np.sqrt(sum(norm(g[i]) ** 2 for i in wrong))) for g in ([f.g for f in findings], evidence.second[1])
+        )
+        alpha2 = measure(evidence.second[1], evidence.second[2])
+        if alpha2 is not None and near(size, size2, 1e-3) and not near(alpha, alpha2, 1e-2):
+            return f"Clipped: every leaf has the same factor {alpha:.3g}, and the norm is {size:.4g} for any batch."
+    text = explained(evidence, alpha, tolerance, None, measure)
+    return f"Every leaf: {text}." if text else None
+
+
+def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> str | None:
+    """The name of a factor α; `again(manual, true)` measures it on other evidence, `n` are a layer's name and units."""
+    sizes = {m for _, m in candidates(evidence.problem)}
+    follows_m = any(near(alpha, of(m), max(tolerance, 1e-6)) for m in sizes for _, of in _made_of_m(n, "mean"))
+    if follows_m:  # then only another batch size can tell
+        if evidence.batch is None or evidence.second is None:
+            return None
+        m, (m2, g2, r2) = evidence.batch.m, evidence.second
+        alpha2 = again(g2, r2)
+        if alpha2 is None:
+            return None
+        fits = [
+            name
+            for name, of in _made_of_m(n, evidence.batch.total)
+            if near(alpha, of(m), tolerance) and near(alpha2, of(m2), tolerance)
+        ]
+        if len(fits) == 1:
+            return fits[0].replace("{m}", str(m))
+        if fits or not near(alpha, alpha2, tolerance):
+            return None
+    elif evidence.moved is None or not near(alpha, again(*evidence.moved) or np.nan, 4 * tolerance):
+        return None
+    if near(alpha, -1.0, tolerance):
+        return "the sign is wrong (factor -1)"
+    return f"a factor {alpha:.4g} on every entry"
+
+
+def _made_of_m(n, total):
+    """Names of factors that follow the batch size, each as a function of m."""
+    yield ("1/m is missing (factor m = {m})", lambda m: m)
+    if total == "mean":
+        yield ("1/m applied twice", lambda m: 1 / m)
+    elif total == "sum":
+        yield ("1/m too much: the loss is a sum, the gradient that of a mean", lambda m: 1 / m)
+    yield ("1/(m-1) in place of 1/m (factor m/(m-1))", lambda m: m / (m - 1) if m > 1 else np.inf)
+    yield ("1/m is missing and the sign is wrong", lambda m: -m)
+    if n is not None:
+        name, units = n
+        yield (f"1/{name} in place of 1/m", lambda m: m / units)

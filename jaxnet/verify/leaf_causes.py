@@ -1,0 +1,226 @@
+"""What is wrong with one leaf, by itself: each cause is named only when a test of its own confirms it.
+
+Two lists: what the leaf's own numbers show, and what single examples have to be asked for.
+"""
+
+import numpy as np
+
+from jaxnet.verify.batch import restricted
+from jaxnet.verify.evidence import Evidence, alpha_of, near, sample
+from jaxnet.verify.factors import factor_of_leaf
+from jaxnet.verify.noise import largest, norm
+from jaxnet.verify.strip import equations, operations
+from jaxnet.verify.tree import called, wide
+from jaxnet.verify.trouble import tolerated
+
+FEW = 8  # so many wrong entries can be listed
+COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
+
+
+def shown_by_itself(e: Evidence, i: int) -> str | None:
+    """The cause that a leaf's own numbers show."""
+    f = e.findings[i]
+    if f.raw is None or f.r is None:
+        return None
+    if np.shape(f.g) != np.shape(f.r):
+        return _shape_cause(f.g, f.r)
+    if not np.isfinite(f.g).all():
+        return not_finite(e, f)
+    if largest(f.g) == 0.0:
+        return "the leaf is zero: frozen, or never filled in"
+    tests = (
+        conjugate,
+        lambda e, i, f: factor_of_leaf(e, i),
+        transposed,
+        another_leaf,
+        few_entries,
+        regulariser,
+        precision,
+        clipped_entries,
+        row_or_column,
+    )
+    return next(filter(None, (test(e, i, f) for test in tests)), None)
+
+
+def shown_by_examples(e: Evidence, i: int) -> str | None:
+    """The cause that single examples show."""
+    f = e.findings[i]
+    if e.batch is None or not f.comparable or not np.isfinite(f.g).all():
+        return None
+    return next(filter(None, (test(e, i, f) for test in (wrong_axis, example_left_out, extra_examples))), None)
+
+
+# ---- by itself -------------------------------------------------------------------------------------------------------
+def not_finite(e, f) -> str:
+    """NaN or Inf, where and from which example."""
+    bad = ~np.isfinite(f.g)
+    first = ",".join(str(int(k)) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    text = f"NaN or Inf in {int(bad.sum())} of {bad.size} entries, first at [{first}]"
+    if e.batch is not None and e.batch.m <= 64:
+        with tolerated(e.problem, "the diagnosis"):
+            guilty = [
+                k for k in range(e.batch.m) if not all(np.isfinite(x).all() for x in e.manual_at(e.batch.alone(k)))
+            ]
+            if 0 < len(guilty) <= 3:
+                text += f"; it comes from example {', '.join(map(str, guilty))} alone"
+    return text
+
+
+def conjugate(e, i, f) -> str | None:
+    """g = conj(r): the other convention."""
+    if np.iscomplexobj(f.r) and e.equal(f.g, np.conj(f.r), f) and largest(f.r.imag) > 16 * f.noise.entry:
+        return "the complex conjugate of JAX's gradient (its convention is dJ = Re(Σ g v))"
+    return None
+
+
+def transposed(e, i, f) -> str | None:
+    """g = rᵀ on a square leaf."""
+    if f.r.ndim == 2 and f.r.shape[0] == f.r.shape[1] > 1 and e.equal(f.g, f.r.T, f):
+        return "transposed: it equals the true gradient's transpose"
+    return None
+
+
+def another_leaf(e, i, f) -> str | None:
+    """g = the true gradient of another leaf."""
+    for j, other in enumerate(e.findings):
+        if j != i and other.r is not None and f.r.size > 1 and e.equal(f.g, other.r, other):
+            return f"it equals the gradient of another leaf, {called(other.path)}"
+    return None
+
+
+def few_entries(e, i, f) -> str | None:
+    """Only a handful of entries differ."""
+    error = np.abs(f.g - f.r)
+    off = error > 16 * f.noise.entry
+    rest = float(np.max(error[~off], initial=0.0))
+    # The others have to be right for certain, not just below the noise.
+    if rest > 1e-2 * float(np.min(error[off], initial=np.inf)) or e.tolerance(f) > COARSE:
+        return None
+    count = int(off.sum())
+    if not 0 < count <= min(FEW, max(1, f.r.size // 8)):
+        return None
+    places = np.argwhere(off)[:FEW]
+    listed = "; ".join(f"[{','.join(map(str, p))}]{_times(f.g[tuple(p)], f.r[tuple(p)])}" for p in places)
+    return f"{'only one entry differs' if count == 1 else f'only {count} entries differ'}: {listed}"
+
+
+def regulariser(e, i, f) -> str | None:
+    """g = r ± λ θ with one λ, the same at other parameters."""
+    theta = wide(e.problem.params.values[i])
+    amount = alpha_of(f.g - f.r, theta, 0.05)
+    if amount is None or f.r.size < 3 or e.tolerance(f) > COARSE or e.moved is None:
+        return None
+    error = f.g - f.r
+    if norm(error - amount * theta) > max(16 * f.noise.norm, 1e-3 * norm(error)):
+        return None
+    g2, r2 = e.moved
+    error2 = g2[i] - r2[i]  # at the other parameters the error has to follow θ, which moved by 10 %
+    amount2 = float(np.real(np.vdot(theta, error2)) / norm(theta) ** 2)
+    if not near(amount2, amount, 0.2) or norm(error2 - amount * theta) < 1e-6 * norm(error2):
+        return None
+    if amount < 0:
+        return f"a regulariser is missing: {-amount:.3g} times the parameter (weight decay)"
+    return f"a regulariser too much: {amount:.3g} times the parameter (weight decay) that the loss has not"
+
+
+def precision(e, i, f) -> str | None:
+    """The formula is right in float64 and loses digits in its own dtypes."""
+    if e.exact is None or not norm(e.exact[i] - f.r) <= 1e-3 * norm(f.g - f.r):
+        return None
+    size = norm(f.g - f.r) / norm(f.r)
+    if not size < 0.3:
+        return None
+    trace = e.manual.trace()
+    dtypes = {str(v.aval.dtype) for q in equations(trace) for v in q.outvars if hasattr(v.aval, "dtype")}
+    low = [name for name in ("bfloat16", "float16") if name in dtypes]
+    if low:
+        return f"precision: right in float64, {low[0]} operands lose 2^{np.log2(size):.1f} of it"
+    if {"scan", "while"} & operations(trace):
+        return f"precision: right in float64, an accumulation in {f.dtype} loses 2^{np.log2(size):.1f} of it"
+    return f"precision: right in float64, as written it loses 2^{np.log2(size):.1f} of it"
+
+
+def clipped_entries(e, i, f) -> str | None:
+    """g = r clipped entry by entry."""
+    top = largest(f.g)
+    if np.iscomplexobj(f.g) or int((np.abs(f.g) == top).sum()) < 2 or not e.equal(f.g, np.clip(f.r, -top, top), f):
+        return None
+    return f"clipped: it equals the true gradient with entries cut off at ±{top:.4g}"
+
+
+def row_or_column(e, i, f) -> str | None:
+    """A factor for each row, or for each column."""
+    if f.r.ndim != 2 or min(f.r.shape) < 3 or e.tolerance(f) > COARSE:
+        return None
+    for axis, word in ((1, "row"), (0, "column")):
+        factors = np.sum(f.g * np.conj(f.r), axis=axis, keepdims=True) / np.maximum(
+            np.sum(np.abs(f.r) ** 2, axis=axis, keepdims=True), 1e-300
+        )
+        if e.equal(f.g, factors * f.r, f):
+            plain = np.real(factors.ravel())
+            listed = ", ".join(f"{x:.3g}" for x in plain[:6])
+            return f"a factor for each {word}: {listed}{', ...' if plain.size > 6 else ''}"
+    return None
+
+
+# ---- by examples -----------------------------------------------------------------------------------------------------
+def wrong_axis(e, i, f) -> str | None:
+    """A bias summed over the units in place of the examples: possible when m = n."""
+    if f.r.size != e.batch.m or e.batch.m > 64 or f.r.ndim > 2:
+        return None
+    over_units = np.array([e.share(k)[i].sum() for k in range(e.batch.m)])
+    if e.equal(f.g.ravel(), over_units, f):
+        return "summed over axis 0, the units, in place of axis 1, the examples (silent because m = n)"
+    return None
+
+
+def example_left_out(e, i, f) -> str | None:
+    """g = r without one example's share, or with it twice."""
+    if e.batch.m < 2 or e.tolerance(f) > COARSE:
+        return None
+    error = sample(f.g - f.r)
+    for k, samples in e.shares.items():
+        if largest(np.abs(error) - np.abs(samples[i])) > 2 * e.tolerance(f) * norm(f.r):
+            continue  # neither left out nor twice: a few entries tell
+        share = e.share(k)[i]
+        if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r - share, f):
+            return f"example {k} is left out"
+        if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r + share, f):
+            return f"example {k} is counted twice"
+    return None
+
+
+def extra_examples(e, i, f) -> str | None:
+    """Examples that the loss ignores (padding) enter the gradient."""
+    if e.batch.m > 4096 or not e.ignored:
+        return None
+    doubled = e.batch.take([*range(e.batch.m), *e.ignored])
+    if norm(restricted(e.problem, doubled).double()[1][i] - f.r) > 16 * f.noise.norm:
+        return None
+    there = e.manual_at(doubled)[i]
+    kept = e.manual_at(e.batch.take([k for k in range(e.batch.m) if k not in e.ignored]))[i]
+    if e.equal(kept, f.r, f) and norm(there - f.g) > 32 * f.noise.norm:
+        listed = ", ".join(map(str, e.ignored[:4])) + (", ..." if len(e.ignored) > 4 else "")
+        return f"example {listed}: the loss ignores it (padding or weight 0), the gradient does not"
+    return None
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+def _shape_cause(g, r) -> str:
+    shapes = f"it has shape {np.shape(g)}, the parameter {np.shape(r)}"
+    for axis in range(np.ndim(g)):
+        total = g.sum(axis=axis, keepdims=True)
+        for sums in (total, np.squeeze(total, axis)):
+            if sums.shape == r.shape and np.allclose(sums, r, rtol=1e-2, atol=1e-2 * largest(r)):
+                return f"the sum over axis {axis} is missing; {shapes}"
+    if g.size == r.size and np.allclose(g.reshape(r.shape), r, rtol=1e-2, atol=1e-2 * largest(r)):
+        return f"keepdims: the values are right, the shape is not; {shapes}"
+    if g.ndim == 2 and g.T.shape == r.shape and np.allclose(g.T, r, rtol=1e-2, atol=1e-2 * largest(r)):
+        return f"transposed; {shapes}"
+    return f"wrong shape: {shapes}"
+
+
+def _times(g, r) -> str:
+    if g == 0:
+        return " is zero"
+    return f" x {np.real(g / r):.4g}" if r != 0 else f" is {g:.3g} and should be 0"
