@@ -53,7 +53,7 @@ def _along_directions(check, f, i, x, level, shaken, rates, fallback):
             continue
         seen += 1
         claimed = inner_product(f.g, v)
-        rate = found.rate(claimed)
+        rate = None if found.kinked else found.rate(claimed)
         if rate is not None:
             rates.append(rate)
         if found.kinked:

@@ -190,6 +190,9 @@ class Check:
 
     def report(self) -> Report:
         """The findings as a Report."""
+        if self.problem.spoilt:
+            names = ", ".join(self.problem.spoilt)
+            self.notes.append(f"the loss changes its inputs in place: {names}; each call was given fresh copies")
         leaves = {f.path: row(f, np.shape(v)) for f, v in zip(self.findings, self.problem.params.values, strict=True)}
         verdicts = [f.verdict for f in self.findings]
         verdict = (

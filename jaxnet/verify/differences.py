@@ -41,10 +41,11 @@ class Slope:
         """The Taylor rate of the remainder for a claimed derivative: 2 right, 1 wrong; None if below the noise."""
         floor = 64 * U * max(self.level, max(map(abs, self.ahead), default=0.0))
         best = None
-        remainders = [abs(f - h * claimed) for h, f in zip(self.steps, self.ahead, strict=True)]
-        for large, small in pairwise(remainders):
-            if small > floor and large > floor:
-                best = float(np.log(large / small) / np.log(FACTOR))
+        remainders = [(h, abs(f - h * claimed)) for h, f in zip(self.steps, self.ahead, strict=True)]
+        for (_, large), (h, small) in pairwise(remainders):
+            if small <= floor + 8 * h * self.error or 2 * small > large:  # rounding, which does not fall with h
+                break
+            best = float(np.log(large / small) / np.log(FACTOR))
         return best
 
 

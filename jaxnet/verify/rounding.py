@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.interpret import Float64, Rounded, is_float
+from jaxnet.verify.interpret import is_float
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
+from jaxnet.verify.readings import Float64, Rounded
 from jaxnet.verify.strip import place_of
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import note

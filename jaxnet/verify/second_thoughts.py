@@ -62,17 +62,27 @@ def between_one_sided_derivatives(check):
             max(f.unit * norm(f.r), _or_zero(f.noise.terms[0])), max(f.unit * largest(f.r), f.unit * largest(f.g))
         )
         noise = f.noise if i in doubtful else strict
-        if between.wide(i, noise) and between.holds(i, f.g, noise):
-            at = np.unravel_index(int(np.argmax(np.abs(f.g - f.r))), f.r.shape)
-            low, high = between.interval(i, at)
-            f.verdict = "PASS"
-            f.note = (
-                f"a subgradient: at a kink the manual {_short(f.g[at])} and autodiff's {_short(f.r[at])} both "
-                f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
-            )
-            f.noise = noise
-            f.score = score(np.clip(f.r, np.minimum(between.low[i], f.g), np.maximum(between.high[i], f.g)), f.r, noise)
-            accepted.append(f.path)
+        if not between.wide(i, noise):
+            continue
+        if not between.holds(i, f.g, noise):
+            if between.might_hold(i, f.g, noise) and between.together(i, f.g, noise):
+                f.verdict = "INCONCLUSIVE"
+                f.note = "at a kink of many ties: their one-sided derivatives may reach so far"
+            continue
+        if not between.together(i, f.g, noise):
+            f.verdict = "INCONCLUSIVE"
+            f.note = "at a kink: each entry lies between its one-sided derivatives, but no ties give all at once"
+            continue
+        at = np.unravel_index(int(np.argmax(np.abs(f.g - f.r))), f.r.shape)
+        low, high = between.interval(i, at)
+        f.verdict = "PASS"
+        f.note = (
+            f"a subgradient: at a kink the manual {_short(f.g[at])} and autodiff's {_short(f.r[at])} both "
+            f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
+        )
+        f.noise = noise
+        f.score = score(np.clip(f.r, np.minimum(between.low[i], f.g), np.maximum(between.high[i], f.g)), f.r, noise)
+        accepted.append(f.path)
     said = (
         f"one-sided gradients taken; {len(accepted)} leaves are subgradients"
         if accepted

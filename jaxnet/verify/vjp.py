@@ -38,9 +38,7 @@ def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **
     def paired(*arguments):
         *inputs, weights = arguments
         outs = jax.tree_util.tree_leaves(f(*inputs))
-        terms = [
-            jnp.sum(jnp.real(w * outs[i]).astype(_real(outs[i].dtype))) for w, i in zip(weights, floating, strict=True)
-        ]
+        terms = [jnp.sum(jnp.real(_roomy(w) * _roomy(outs[i]))) for w, i in zip(weights, floating, strict=True)]
         total = terms[0]
         for term in terms[1:]:
             total = total + term.astype(total.dtype)
@@ -79,8 +77,9 @@ def _has_floats(tree) -> bool:
     return any(is_inexact(leaf) for leaf in jax.tree_util.tree_leaves(tree))
 
 
-def _real(dtype):
-    return jnp.finfo(dtype).dtype
+def _roomy(x):
+    """x in float32 or more: a sum over a large output would overflow in float16 and round away in bfloat16."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _cotangent(rng, shape):

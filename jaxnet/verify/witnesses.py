@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.interpret import Complex, Float64, Reader, Tilted, UnreadableError, is_float, toss
+from jaxnet.verify.interpret import Reader, UnreadableError, is_float
 from jaxnet.verify.programs import Program, program_of
+from jaxnet.verify.readings import Complex, Float64, Tilted, toss
 from jaxnet.verify.strip import opaque_operations, operations
-from jaxnet.verify.tree import Tree, is_array, is_inexact, take_apart, unit_roundoff, wide
+from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide
 
 
 @contextlib.contextmanager
@@ -64,6 +65,7 @@ class Problem:
         self.stripped: list[str] = []
         self.opaque: list[str] = []
         self.troubles: list[str] = []  # mistakes of the verifier itself, told first in the report
+        self.spoilt: dict[str, None] = {}  # inputs that the loss, called as a plain function, has written into
         self._program: Program | None = None
 
     def _positions(self):
@@ -206,7 +208,10 @@ class Problem:
         given = self.given.values if given is None else given
         if self.trace is None:  # not a JAX function: call it, on copies that it may spoil
             values, given = ([np.array(x) for x in arrays] for arrays in (values, given))
+            kept = [x.copy() for x in [*values, *given]]
             out = self.loss(*self.arguments(values, given))
+            named = zip([*self.params.names, *self.given.names], [*values, *given], kept, strict=True)
+            self.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
             return float(out[0] if self.has_aux else out)
         with jax.enable_x64(True):
             build = lambda program: lambda consts, v, given: evaluate(program, Float64(), consts, v, given)  # noqa: E731

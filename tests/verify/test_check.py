@@ -158,6 +158,12 @@ def test_unknown_options_are_refused(option):
         check_gradients(loss, gradient, W, X, **option)
 
 
+def test_a_large_float16_output_does_not_overflow_in_the_cotangents_sum():
+    double = jax.custom_vjp(lambda x: x * 2)
+    double.defvjp(lambda x: (x * 2, None), lambda _, c: (c * 2,))
+    assert check_vjp(double, np.full((64, 64), 3000.0, np.float16)).verdict == "PASS"
+
+
 def test_check_vjp_checks_several_primals_and_skips_integers():
     @jax.custom_vjp
     def rows(table, tokens, scale):

@@ -1,5 +1,6 @@
 """At a kink any value between the one-sided derivatives is right; beyond it, and away from it, nothing is."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,6 +56,32 @@ def test_ties_of_a_maximum_may_be_broken_any_way():
     assert check_gradients(jnp.max, lambda x: 2 * jnp.ones_like(x), x, raise_=False).verdict != "PASS"
 
 
-def test_a_norm_at_zero_is_the_witnesss_fault():
-    report = check_gradients(jnp.linalg.norm, jnp.zeros_like, np.zeros((3,), np.float32), raise_=False)
-    assert report.verdict == "INCONCLUSIVE" and "autodiff" in report.leaves[""].note
+@pytest.mark.parametrize("g", [[0, 0, 0, 0], [1, 1, 0, 0], [0.5, 0.25, 0, 0]])
+def test_entries_that_lie_between_may_be_wrong_together(g):
+    report = check_gradients(jnp.max, lambda x: jnp.asarray(g, x.dtype), np.ones((4,), np.float32), raise_=False)
+    assert report.verdict == "INCONCLUSIVE" and "at once" in report.leaves[""].note
+
+
+def test_slopes_drawn_for_each_tie_are_a_subgradient():
+    """A padded example and no biases: every unit of both layers is at its kink there."""
+    rng = np.random.default_rng(0)
+    sizes = [(7, 5), (6, 7), (3, 6)]
+    W = [rng.normal(size=s).astype(np.float32) for s in sizes]
+    b = [np.zeros((s[0], 1), np.float32) for s in sizes]
+    X = rng.normal(size=(5, 4)).astype(np.float32) * np.array([1, 1, 1, 0], np.float32)
+    slopes = [rng.uniform(size=(s[0], 4)).astype(np.float32) for s in sizes[:2]]
+
+    def forward(params, X, relu):
+        (W1, W2, W3), (b1, b2, b3) = params
+        return jnp.mean((W3 @ relu(W2 @ relu(W1 @ X + b1, 0) + b2, 1) + b3 - 1) ** 2)
+
+    def sloped(Z, layer):
+        return jnp.where(Z == 0, slopes[layer] * Z, jnp.maximum(Z, 0))
+
+    loss = lambda params, X: forward(params, X, lambda Z, layer: jnp.maximum(Z, 0))  # noqa: E731
+    grad = lambda params, X: jax.grad(forward)(params, X, sloped)  # noqa: E731
+    report = check_gradients(loss, grad, (W, b), X, raise_=False)
+    assert report.verdict != "FAIL", str(report)
+    assert report.leaves["[1][1]"].verdict == "PASS"  # one tie a unit; below, six of them add up
+    wrong = lambda params, X: jax.tree.map(lambda g: g * 1.5, grad(params, X))  # noqa: E731
+    assert check_gradients(loss, wrong, (W, b), X, raise_=False).verdict == "FAIL"

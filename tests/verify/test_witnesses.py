@@ -113,6 +113,31 @@ def test_a_black_box_that_is_wrong_everywhere_is_refused():
     assert report.verdict == "FAIL" and report.leaves[""].relative_error == pytest.approx(0.01, rel=1e-2)
 
 
+def test_a_loss_that_writes_into_its_inputs_is_named():
+    def centred(w, x):
+        x -= x.mean()  # in place
+        return host_loss(w, x)
+
+    kept = X.copy()
+    report = check_gradients(centred, lambda w, x: host_gradient(w, x - x.mean()), W, X)
+    assert any("the loss changes its inputs in place: [1]" in note for note in report.notes), report.notes
+    assert np.array_equal(X, kept)
+
+
+def test_the_taylor_rate_is_left_out_where_it_says_nothing():
+    """No curvature, or values of few digits: a remainder that is rounding has no rate."""
+    flat = check_gradients(lambda x: jnp.sum(3 * x), lambda x: 3 * jnp.ones_like(x), W, witnesses="full")
+    coarse = check_gradients(
+        lambda w: float(np.float32(np.sum(np.tanh(w), dtype=np.float32))),
+        lambda w: 1 - np.tanh(w) ** 2,
+        W,
+        raise_=False,
+    )
+    for report in (flat, coarse):
+        said = next(w.said for w in report.witnesses if w.name.startswith("4"))
+        assert "Taylor" not in said or "rate 2." in said, said
+
+
 def test_a_wrong_autodiff_is_blamed_and_not_the_gradient():
     """A loss whose own JAX rule lies: linear_call-like, by a custom rule that is hidden in the jax package's name."""
 

@@ -1,0 +1,342 @@
+"""Readings of a program that change one thing about it.
+
+Reader    the user's custom rules replaced by their primal         (witness 1, in interpret.py)
+Float64   the same in double precision, constants and casts too     (witnesses 2, 3 and 4)
+Rounded   every operation rounded once more, at random              (what the formula as written can promise)
+Tilted    ties of max, relu, abs and comparisons broken to a side   (the subgradients at a kink)
+Complex   on the complex numbers                                    (witness 5)
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
+from jaxnet.verify.strip import primal_of
+
+
+def mixed(shape, seed, place: int):
+    """Random 32-bit integers of a shape: a hash of the position, far quicker to compile than a PRNG.
+
+    Source: the low-bias 32-bit mixer of C. Wellons, "Prospecting for hash functions" (2018).
+    """
+    n = jnp.asarray(seed).astype(np.uint32) * np.uint32(0x9E3779B9) + np.uint32(place * 0x85EBCA6B % 2**32)
+    n = jnp.broadcast_to(n, shape)
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        n = n + lax.broadcasted_iota(np.uint32, shape, axis) * np.uint32(stride % 2**32)
+        stride *= shape[axis]
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        n = (n ^ (n >> np.uint32(shift))) * np.uint32(factor)
+    return n
+
+
+def toss(shape, seed, place: int):
+    """Random signs ±1 of a shape in float32."""
+    return 1 - 2 * (mixed(shape, seed, place) & np.uint32(1)).astype(np.float32)
+
+
+class Float64(Reader):
+    """The same program in float64: inputs, closed-over constants, literals and casts alike."""
+
+    # What reads a float's bits, or draws numbers by its width, has to see the original width.
+    BITS = frozenset({"bitcast_convert_type", "nextafter", "random_gamma", "random_bits", "rng_uniform"})
+
+    def cast(self, value):
+        """Any floating value in float64, any complex one in complex128."""
+        dtype = np.dtype(jnp.result_type(value)) if not hasattr(value, "dtype") else value.dtype
+        wide = self.widen(dtype)
+        return value if wide == dtype else lax.convert_element_type(value, wide)
+
+    def widen(self, dtype):
+        """The dtype that stands for `dtype` in this reading."""
+        if is_float(dtype):
+            return np.dtype(np.float64)
+        return np.dtype(np.complex128) if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
+
+    def shape_of(self, aval):
+        """The abstract value of an input, widened."""
+        return jax.ShapeDtypeStruct(aval.shape, self.widen(aval.dtype))
+
+    def parameters(self, equation) -> dict:
+        """Parameters with dtypes widened, precision flags cleared and inner jaxprs widened."""
+        return {name: self.parameter(name, value) for name, value in equation.params.items()}
+
+    def parameter(self, name, value):
+        """One parameter, widened."""
+        if name == "precision":
+            return None
+        if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+            return self.widen(np.dtype(value))
+        return self.inner(value)
+
+    def apply(self, equation, inputs) -> list:
+        """One plain equation in float64; what looks at bits runs at its own width."""
+        name = equation.primitive.name
+        if name == "reduce_precision":
+            return [inputs[0]]
+        if name == "pure_callback":
+            return self.callback(equation, inputs)
+        if name in self.BITS:
+            narrow = [
+                lax.convert_element_type(x, v.aval.dtype) if is_float(v.aval.dtype) else x
+                for x, v in zip(inputs, equation.invars, strict=True)
+            ]
+            return [self.cast(out) for out in bind(equation.primitive, narrow, equation.params)]
+        return super().apply(equation, inputs)
+
+    def callback(self, equation, inputs) -> list:
+        """A host callback, asked in float64; one that only takes its own dtype is asked in that."""
+        params = dict(equation.params)
+        narrow = [v.aval.dtype for v in equation.invars]
+        wide = [self.widen(v.aval.dtype) for v in equation.outvars]
+        host = params["callback"]
+
+        def in_float64(*args):
+            try:
+                outs = host(*args)
+            except Exception:  # the host function's own complaint about a dtype; any type of error
+                outs = host(*[np.asarray(a, d) for a, d in zip(args, narrow, strict=True)])
+            return tuple(np.asarray(out, dtype) for out, dtype in zip(outs, wide, strict=True))
+
+        results = [jax.ShapeDtypeStruct(v.aval.shape, d) for v, d in zip(equation.outvars, wide, strict=True)]
+        return list(jax.pure_callback(in_float64, tuple(results), *inputs))
+
+    def own_vjp(self, equation, inputs) -> list:
+        """JAX's own backward functions check for their own dtypes: in float64 the primal stands in."""
+        return self.function(primal_of(equation))(*inputs)
+
+
+class Rounded(Float64):
+    """Float64 with each result times (1 ± u), signs at random, u of a lower precision: what the formula can promise.
+
+    This is the rounding that remains when every operation is exact but for its last bit. Loops count as one operation,
+    and casts are not followed: a sum that a scan accumulates naively in float32, or a product of operands cast to
+    bfloat16, gets no excuse from here.
+    """
+
+    # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16).
+    EXACT = frozenset(
+        [
+            "reshape",
+            "transpose",
+            "broadcast_in_dim",
+            "squeeze",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "gather",
+            "concatenate",
+            "pad",
+            "rev",
+            "copy",
+            "neg",
+            "abs",
+            "sign",
+            "max",
+            "min",
+            "select_n",
+            "reduce_max",
+            "reduce_min",
+            "convert_element_type",
+            "stop_gradient",
+            "iota",
+            "clamp",
+            "sort",
+            "expand_dims",
+            "floor",
+            "ceil",
+            "round",
+            "copy_p",
+            "optimization_barrier",
+            "pvary",
+        ]
+    )
+
+    def __init__(self, seed, unit):
+        """A reading whose roundings are `unit` large, drawn from `seed`."""
+        super().__init__()
+        self.seed, self.unit, self.count, self.depth = seed, unit, itertools.count(), 0
+
+    def step(self, equation, inputs) -> list:
+        """One equation; inside loops and branches nothing is rounded."""
+        loop = equation.primitive.name in {"scan", "while", "cond"}
+        self.depth += loop
+        try:
+            return super().step(equation, inputs)
+        finally:
+            self.depth -= loop
+
+    def inner(self, parameter):
+        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
+        return Float64().inner(parameter)
+
+    def apply(self, equation, inputs) -> list:
+        """One equation, then one rounding."""
+        outs = super().apply(equation, inputs)
+        if equation.primitive.name in self.EXACT or self.depth:
+            return outs
+        return [self.rounded(out) for out in outs]
+
+    def rounded(self, value):
+        """value (1 ± u), signs at random."""
+        if not is_float(value.dtype):
+            return value
+        sign = toss(value.shape, self.seed, next(self.count)).astype(value.dtype)
+        return value * (1 + lax.convert_element_type(self.unit, value.dtype) * sign)
+
+
+class Tilted(Float64):
+    """Float64 with every tie broken to one side: `side` +1, -1, or 0 for a random side in each place.
+
+    Comparisons see their left operand moved by `width` of the array's largest entry: points at a kink, or within
+    rounding of one, take the derivative of the chosen side. What passes through max, relu, abs and where is unchanged.
+    """
+
+    def __init__(self, seed, side, width):
+        """A reading whose ties are broken to `side`."""
+        super().__init__()
+        self.seed, self.side, self.width, self.count = seed, side, width, itertools.count()
+
+    def nudge(self, x, y):
+        """An offset for the comparison of x with y, as large as rounding there could be."""
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        sign = toss(shape, self.seed, next(self.count)).astype(np.float64)
+        size = jnp.maximum(
+            jnp.max(jnp.abs(x), initial=0.0), jnp.where(jnp.isfinite(y), jnp.abs(y), 0.0).max(initial=0.0)
+        )
+        size = lax.stop_gradient(jnp.maximum(size * self.width, 1e-300))
+        return size * jnp.where(self.side == 0.0, sign, self.side)
+
+    def inner(self, parameter):
+        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
+        return Float64().inner(parameter)
+
+    def apply(self, equation, inputs) -> list:
+        """One equation; at comparisons and at max, min, abs, clamp and reductions to a maximum the tie is broken."""
+        name = equation.primitive.name
+        real = bool(inputs) and all(hasattr(x, "dtype") and is_float(x.dtype) for x in inputs)
+        if not real:
+            return super().apply(equation, inputs)
+        if name in {"gt", "ge", "lt", "le"}:
+            x, y = jnp.broadcast_arrays(*inputs)  # literals stay scalars in a jaxpr
+            side = lax.gt(x + self.nudge(x, y), y)
+            return [side if name in {"gt", "ge"} else lax.bitwise_not(side)]
+        if name in {"max", "min"}:
+            x, y = jnp.broadcast_arrays(*inputs)
+            first = lax.gt(x + self.nudge(x, y), y)
+            return [jnp.where(first, x, y) if name == "max" else jnp.where(first, y, x)]
+        if name == "abs":
+            (x,) = inputs
+            return [jnp.where(lax.gt(x + self.nudge(x, jnp.zeros_like(x)), jnp.zeros_like(x)), x, -x)]
+        if name == "clamp":
+            low, x, high = jnp.broadcast_arrays(*inputs)
+            below = lax.gt(low, x + self.nudge(x, low))
+            above = lax.gt(x + self.nudge(x, high), high)
+            return [jnp.where(below, low, jnp.where(above, high, x))]
+        if name in {"reduce_max", "reduce_min"}:
+            return [self.extreme(inputs[0], equation.params["axes"], 1.0 if name == "reduce_max" else -1.0)]
+        return super().apply(equation, inputs)
+
+    def extreme(self, x, axes, sign):
+        """The largest (smallest) entry over `axes`, one of several equal ones chosen by the tilt."""
+        x_, top = lax.stop_gradient((sign * x, jnp.max(sign * x, axes, keepdims=True)))
+        tied = x_ >= top - self.width * jnp.max(jnp.abs(x_), initial=0.0)
+        place = jnp.arange(x.size, dtype=np.float64).reshape(x.shape)
+        chance = mixed(x.shape, self.seed, next(self.count)).astype(np.float64)
+        rank = jnp.where(tied, jnp.where(self.side == 0.0, chance, self.side * place), -np.inf)
+        chosen = lax.eq(rank, jnp.broadcast_to(jnp.max(rank, axes, keepdims=True), rank.shape))
+        return jnp.sum(jnp.where(chosen, x, jnp.zeros_like(x)), axes)
+
+
+class Complex(Float64):
+    """The same program on complex numbers, where each operation is analytic; branches follow the real part."""
+
+    ANALYTIC = frozenset(
+        [
+            "add",
+            "add_any",
+            "sub",
+            "mul",
+            "div",
+            "neg",
+            "dot_general",
+            "reduce_sum",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "tanh",
+            "sinh",
+            "cosh",
+            "sqrt",
+            "rsqrt",
+            "logistic",
+            "integer_pow",
+            "square",
+            "pow",
+            "transpose",
+            "reshape",
+            "broadcast_in_dim",
+            "squeeze",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "gather",
+            "concatenate",
+            "pad",
+            "rev",
+            "copy",
+            "cumsum",
+            "expand_dims",
+            "optimization_barrier",
+            "copy_p",
+            "real_part",
+        ]
+    )
+
+    def widen(self, dtype):
+        """Every floating dtype becomes complex128."""
+        return np.dtype(np.complex128) if is_float(dtype) else super().widen(dtype)
+
+    def apply(self, equation, inputs) -> list:
+        """One equation on complex numbers, or UnreadableError."""
+        name = equation.primitive.name
+        if not any(jnp.issubdtype(x.dtype, jnp.complexfloating) for x in map(jnp.asarray, inputs)):
+            return [self.cast(out) for out in super().apply(equation, inputs)]
+        if name in self.ANALYTIC or name in {"select_n", "convert_element_type"}:
+            return super().apply(equation, inputs)
+        if name in {"gt", "ge", "lt", "le", "eq", "ne", "is_finite"}:
+            return bind(
+                equation.primitive, [lax.real(x) if jnp.iscomplexobj(x) else x for x in inputs], equation.params
+            )
+        if name == "stop_gradient":
+            return [lax.complex(lax.real(inputs[0]), jnp.zeros(inputs[0].shape, np.float64))]
+        if name in {"max", "min"}:
+            x, y = jnp.broadcast_arrays(*inputs)
+            first = lax.real(x) > lax.real(y)
+            return [jnp.where(first, x, y) if name == "max" else jnp.where(first, y, x)]
+        if name == "abs":
+            return [jnp.where(lax.real(inputs[0]) < 0, -inputs[0], inputs[0])]
+        if name == "sign":
+            return [self.cast(lax.sign(lax.real(inputs[0])))]
+        if name in {"reduce_max", "reduce_min"}:
+            return [self.extreme(inputs[0], equation.params["axes"], 1.0 if name == "reduce_max" else -1.0)]
+        raise UnreadableError(name)
+
+    def extreme(self, x, axes, sign):
+        """The entry whose real part is largest (smallest); equal ones share."""
+        keys = sign * lax.real(x)
+        chosen = lax.convert_element_type(keys == jnp.max(keys, axes, keepdims=True), np.complex128)
+        return jnp.sum(chosen * x, axes) / jnp.sum(chosen, axes)
+
+    def own_jvp(self, equation, inputs) -> list:
+        """Without differentiation a rule is not needed: the primal."""
+        return self.function(primal_of(equation))(*inputs)
