@@ -48,7 +48,7 @@ def _along_directions(check, f, i, x, level, shaken, rates, fallback):
     check._disputed = getattr(check, "_disputed", "; autodiff agrees")
     for _ in range(check.directions):
         v = direction(check.rng, x[i])
-        found = differences.slope(check.problem.value, x, i, v, level)
+        found = differences.slope(check.problem.value, x, {i: v}, level)
         if found is None:
             continue
         seen += 1
@@ -102,7 +102,7 @@ def _which_coordinates(check, f, i, x, v, level):
     for place in [at] if at is not None else np.ndindex(v.shape):
         e = np.zeros_like(v)
         e[place] = v[place]
-        found = differences.slope(check.problem.value, x, i, e, level)
+        found = differences.slope(check.problem.value, x, {i: e}, level)
         if found is None:
             return
         true[place] = found.central / e[place]

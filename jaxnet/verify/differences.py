@@ -49,8 +49,8 @@ class Slope:
         return best
 
 
-def slope(value, x: list[np.ndarray], leaf: int, v: np.ndarray, level: float) -> Slope | None:
-    """The derivative of `value` at x along v in one leaf; None where no step stays inside the domain.
+def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float) -> Slope | None:
+    """The derivative of `value` at x along a direction, given by leaf; None where no step stays inside the domain.
 
     At most 18 evaluations; stops climbing down as soon as the estimated error grows.
     """
@@ -58,7 +58,7 @@ def slope(value, x: list[np.ndarray], leaf: int, v: np.ndarray, level: float) ->
     best, error, at = None, np.inf, 0
     h, worse = START, 0
     for _ in range(RUNGS):
-        plus, minus = (_at(value, x, leaf, v, s) - level for s in (h, -h))
+        plus, minus = (_at(value, x, along, s) - level for s in (h, -h))
         if np.isfinite(plus) and np.isfinite(minus):
             steps.append(h), ahead.append(plus), behind.append(minus)
             central.append((plus - minus) / (2 * h))
@@ -83,10 +83,8 @@ def slope(value, x: list[np.ndarray], leaf: int, v: np.ndarray, level: float) ->
     return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level))
 
 
-def _at(value, x, leaf, v, step) -> float:
-    moved = list(x)
-    moved[leaf] = x[leaf] + step * v
-    return value(moved)
+def _at(value, x, along, step) -> float:
+    return value([leaf + step * along[i] if i in along else leaf for i, leaf in enumerate(x)])
 
 
 def bisect(value, x, leaf: int, g: np.ndarray, v: np.ndarray, level: float) -> tuple[tuple[int, ...] | None, int]:
@@ -101,7 +99,7 @@ def bisect(value, x, leaf: int, g: np.ndarray, v: np.ndarray, level: float) -> t
         part = np.zeros_like(flat)
         part[a:b] = flat[a:b]
         part = part.reshape(v.shape)
-        found = slope(value, x, leaf, part, level)
+        found = slope(value, x, {leaf: part}, level)
         return (0.0, 0.0) if found is None else (abs(inner_product(g, part) - found.central), found.error)
 
     while high - low > 1:

@@ -48,14 +48,14 @@ def test_forward_complex_step_and_differences_agree_along_a_direction(problem):
     assert problem.slope([v]) == pytest.approx(expected, rel=1e-12)
     assert problem.complex_slope([v]) == pytest.approx(expected, rel=1e-12)
     x = [W.astype(np.float64)]
-    found = differences.slope(problem.value, x, 0, v, problem.value(x))
+    found = differences.slope(problem.value, x, {0: v}, problem.value(x))
     assert found.central == pytest.approx(expected, rel=1e-9)
     assert not found.kinked
 
 
 def test_the_taylor_rate_is_two_when_right_and_one_when_wrong(problem):
     x, v = [W.astype(np.float64)], direction(np.random.default_rng(2), W.astype(np.float64))
-    found = differences.slope(problem.value, x, 0, v, problem.value(x))
+    found = differences.slope(problem.value, x, {0: v}, problem.value(x))
     right = np.sum(exact() * v)
     assert found.rate(right) == pytest.approx(2, abs=0.1)
     assert found.rate(1.01 * right) == pytest.approx(1, abs=0.1)
