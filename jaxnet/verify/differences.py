@@ -49,10 +49,10 @@ class Slope:
         return best
 
 
-def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float) -> Slope | None:
+def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float, enough: float = 0.0) -> Slope | None:
     """The derivative of `value` at x along a direction, given by leaf; None where no step stays inside the domain.
 
-    At most 18 evaluations; stops climbing down as soon as the estimated error grows.
+    At most 18 evaluations; stops climbing down as soon as the estimated error grows, or is below `enough`.
     """
     steps, ahead, behind, central = [], [], [], []
     best, error, at = None, np.inf, 0
@@ -70,7 +70,7 @@ def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float
                     best, error, at, worse = finer, estimate, len(central) - 1, 0
                 else:
                     worse += 1
-                if worse >= 2:
+                if worse >= 2 or error < enough:
                     break
         h /= FACTOR
     if best is None:

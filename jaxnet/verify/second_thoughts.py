@@ -200,14 +200,14 @@ def _along_the_errors(check, x, disputed, level) -> tuple[int, int]:
 
     def side(leaves) -> str | None:
         v = {i: along[i] for i in leaves}
-        found = differences.slope(check.problem.value, x, v, level)
-        if found is None:
-            return None
         manual, auto = (
             sum(inner_product(part, v[i]) for i, part in ((i, getattr(check.findings[i], name)) for i in leaves))
             for name in ("g", "r")
         )
         gap = 0.1 * abs(manual - auto)  # each leaf's share of it is positive: nothing cancels
+        found = differences.slope(check.problem.value, x, v, level, enough=0.1 * gap)
+        if found is None:
+            return None
         if abs(auto - found.central) <= gap:
             return "autodiff"
         certain = found.error <= gap and not found.kinked
