@@ -154,7 +154,7 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
     history: dict[str, np.ndarray] = {}
     done, span = 0, 1
     on_cpu = plan.mesh is None and next(iter(data.X.devices())).platform == "cpu"
-    run_chunk = small_chunk if on_cpu and is_small(plan.net.sizes, plan.batch_size or m) else chunk
+    run_chunk = small_chunk if on_cpu and is_small(plan.net.sizes, m, plan.batch_size) else chunk
 
     def result() -> FitResult:
         params = run.state.params if plan.patience is None else run.best_params

@@ -23,14 +23,17 @@ OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION",  # no products, that is
 }
 WORK = 100_000  # multiply-adds of a step's forward pass, up to which one kernel was faster
+EXAMPLES = 20_000  # in memory; XLA shares out larger operations, such as their shuffle, among threads
 SIDE = 128  # of a product; XLA's own code for longer ones, entry by entry, is 30 times slower than a library's
 
 
-def is_small(sizes: Sequence[int], examples: int) -> bool:
-    """Whether a step of a network on so many examples is better off in one kernel: measured, see the benchmarks."""
+def is_small(sizes: Sequence[int], m: int, batch_size: int | None) -> bool:
+    """Whether training a network on m examples is better off in one kernel: measured, see the benchmarks."""
+    examples = batch_size or m
     layers = list(itertools.pairwise(sizes))
     work = examples * sum(n * n_prev for n_prev, n in layers)
-    return work <= WORK and all(n * n_prev <= FEW or max(n, n_prev, examples) <= SIDE for n_prev, n in layers)
+    sides_fit = all(n * n_prev <= FEW or max(n, n_prev, examples) <= SIDE for n_prev, n in layers)
+    return m <= EXAMPLES and work <= WORK and sides_fit
 
 
 def one_kernel(function: Callable) -> Callable:

@@ -75,12 +75,13 @@ def test_a_failure_while_running_is_no_refusal():
 
 
 @pytest.mark.parametrize(
-    "sizes, examples, small",
-    [((2, 4, 1), 400, True), ((64, 32, 10), 32, True), ((784, 8, 10), 8, False), ((64, 4, 10), 256, False),
-     ((2, 50, 1), 400, False), ((64, 128, 64, 10), 64, False), ((64, 10), 128, True)],
+    "sizes, m, batch_size, small",
+    [((2, 4, 1), 400, None, True), ((64, 32, 10), 1437, 32, True), ((64, 32, 10), 60_000, 32, False),
+     ((784, 8, 10), 1000, 8, False), ((64, 4, 10), 256, None, False), ((2, 50, 1), 400, None, False),
+     ((64, 128, 64, 10), 1437, 64, False), ((64, 10), 1437, 128, True)],
 )  # fmt: skip
-def test_small_is_what_was_measured_faster(sizes, examples, small):
-    assert is_small(sizes, examples) == small
+def test_small_is_what_was_measured_faster(sizes, m, batch_size, small):
+    assert is_small(sizes, m, batch_size) == small
 
 
 def test_fit_is_the_same_whether_small_or_not(monkeypatch):
@@ -93,5 +94,5 @@ def test_fit_is_the_same_whether_small_or_not(monkeypatch):
         return jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optimizer, batch_size=30, epochs=4).params
 
     small = params()
-    monkeypatch.setattr("jaxnet.fitting.is_small", lambda sizes, examples: False)
+    monkeypatch.setattr("jaxnet.fitting.is_small", lambda *sizes: False)
     chex.assert_trees_all_close(params(), small, rtol=1e-5, atol=1e-6)
