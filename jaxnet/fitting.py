@@ -24,7 +24,7 @@ from jaxnet.network import MLP, Params, init
 from jaxnet.one_kernel import is_small
 from jaxnet.training import GRADIENTS, Data, Plan, TrainState, chunk, small_chunk, start
 
-CHUNK_STEPS = 1000  # at most this many steps (or one epoch) between two looks from the host
+CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
