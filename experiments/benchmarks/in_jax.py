@@ -55,13 +55,13 @@ def loss_of_logits(Z, Y):
 
 
 def by_rows(params):
-    """Our params as (n_prev, n) and (n,)."""
-    return [(jnp.asarray(W).T.copy(), jnp.asarray(b)[:, 0].copy()) for W, b in params]
+    """Our params as (n_prev, n) and (1, n)."""
+    return [(jnp.asarray(W).T.copy(), jnp.asarray(b).T.copy()) for W, b in params]
 
 
 def by_columns(params):
     """And back."""
-    return tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in params)
+    return tuple(jaxnet.Layer(W.T, b.T) for W, b in params)
 
 
 def _step(work):

@@ -46,11 +46,21 @@ def test_a_peer_that_cannot_is_left_out_and_ours_may_not():
 
 
 def test_a_goal_is_judged_by_the_ratios(monkeypatch):
-    clock = iter([0, 1, 1, 4] * 3)  # ours takes 1 s, theirs 3 s
-    monkeypatch.setattr(contest.time, "perf_counter", lambda: next(clock))
-    record = raced(contestant("ours", 1.0), contestant("theirs", 1.0), goals={"theirs": 4}, limit=2.0)
-    assert record["rows"]["theirs"]["ratio"] == 3
-    assert record["goals"] == {">= 4x theirs": False, "<= 2 s": True}
+    now = [0.0]
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: now[0])
+
+    def taking(name, seconds):
+        def run():
+            now[0] += seconds
+            return 1.0
+
+        return Contestant(name, lambda: run)
+
+    ours, theirs, slow = taking("ours", 1), taking("theirs", 3), taking("slow", 90)
+    record = raced(ours, theirs, slow, goals={"theirs": 4, "slow": 50}, limit=2.0)
+    assert record["rows"]["theirs"]["ratio"] == 3 and record["rows"]["slow"]["ratio"] == 90
+    assert record["goals"] == {">= 4x theirs": False, ">= 50x slow": True, "<= 2 s": True}
+    assert now[0] == 4 * (1 + 3) + 90 and "one run alone" in record["notes"][0]
 
 
 @pytest.mark.usefixtures("implicit_promotion")
