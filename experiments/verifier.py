@@ -13,17 +13,17 @@ from typing import Literal
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import experiment
 from experiments.checkers import CHECKERS, Answer, Checker, ask, by_jaxnet
-from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Result
+from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Figure, Result
 from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16, Mutant
 from experiments.points import large_square
 from experiments.steps import CORRECT, plain_loss
 from experiments.tricky import TRICKY, Problem
 
+NOTES = "section 8"
 SCALES = (1.0, 1e-2, 1e-4, 1e-6, 1e6)
 TARGET_SCALES = (1.0, 1e-6, 1e6)
 BUDGET = 5.0  # seconds for two million parameters, compilation included

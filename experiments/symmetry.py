@@ -1,0 +1,136 @@
+"""Hidden units that start equal stay equal for ever, bit for bit; randn * 0.01 sets them apart.
+
+The notes' section 10 on the flower, 2-4-1, gradient descent with rate 1.2: W = 0 against W = randn * 0.01, b = 0 in
+both. With tanh, zero weights make every dW zero and nothing but b[2] can move, so both starts also run with sigmoid
+hidden units, whose weights do move from zero: all four rows of W[1] together, as one unit would.
+
+A fifth of one class is left out: with classes of equal size, and zero weights, even sigmoid's dW[2] is zero.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnet
+from experiments import experiment
+from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
+from jaxnet import data
+
+NOTES = "section 10"
+UNITS = 4
+HIDDEN = ("tanh", "sigmoid")
+STARTS = {"zeros": "W = 0", "randn": "W = randn * 0.01"}
+BROKEN = 0.8  # the accuracy that a net with unequal units passes, and one unit does not reach
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the symmetry experiment."""
+
+    steps: int = 10_000
+    """Steps of gradient descent on all points."""
+    learning_rate: float = 1.2
+    """The rate of W -= rate * dW."""
+    init_scale: float = 0.01
+    """The other start's W is randn times this."""
+
+
+def run(config: Config) -> Result:
+    """Train both starts with both activations, and look at the rows of W[1] after every step."""
+    if config.quick:
+        config = dataclasses.replace(config, steps=3000)
+    X, Y = uneven_flower()
+    runs = {
+        f"{activation}, {start}": train(config, activation, config.init_scale if start == "randn" else start, X, Y)
+        for activation in HIDDEN
+        for start in STARTS
+    }
+    metrics = {name: measured(trace) for name, trace in runs.items()}
+    for name, found in metrics.items():
+        print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in found.items()))
+    zeros, randn = ([found for name, found in metrics.items() if name.endswith(start)] for start in STARTS)
+    return Result(
+        claim=f"From zero the {UNITS} rows of W[1] are bit-equal after each of {config.steps:,} steps and the accuracy"
+        f" is at most {max(run['accuracy'] for run in zeros):.1%}; randn * {config.init_scale:g} reaches"
+        f" {max(run['accuracy'] for run in randn):.1%}.",
+        held=all(run["steps_with_equal_rows"] == config.steps for run in zeros)
+        and all(run["steps_with_equal_rows"] == 0 for run in randn)
+        and metrics["sigmoid, zeros"]["largest_weight"] > 0  # equal, though not because they stand still
+        and max(run["accuracy"] for run in zeros) < BROKEN < max(run["accuracy"] for run in randn),
+        metrics=metrics,
+        figure=draw(runs),
+    )
+
+
+def uneven_flower():
+    """The flower without every fifth point of class 1."""
+    X, Y = (part.astype(np.float32) for part in data.flower())
+    kept = (Y[0] == 0) | (np.arange(Y.shape[1]) % 5 > 0)
+    return X[:, kept], Y[:, kept]
+
+
+def train(config: Config, activation: str, scheme: str | float, X, Y) -> dict[str, np.ndarray]:
+    """Gradient descent; return after every step W[1], whether its rows are bit-equal, and before it the accuracy."""
+    net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
+    optimizer = optax.sgd(config.learning_rate)
+    params = jaxnet.init(net, jax.random.key(config.seed), scheme)
+    step = jaxnet.train_step(net, optimizer)
+
+    def watched(state, _):
+        state, metrics = step(state, X, Y)
+        W = state.params[0].W
+        return state, {"W": W, "equal": rows_equal(W), "accuracy": metrics["accuracy"]}
+
+    state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(config.seed))
+    descent = jax.jit(functools.partial(jax.lax.scan, watched, length=config.steps))
+    _, trace = descent(state, None)
+    return jax.tree.map(np.asarray, trace)
+
+
+def rows_equal(W: jax.Array) -> jax.Array:
+    """Whether all rows have the same bits; a comparison of numbers would take -0 for 0."""
+    bits = jax.lax.bitcast_convert_type(W, jnp.uint32)
+    return (bits == bits[:1]).all()
+
+
+def measured(trace: dict[str, np.ndarray]) -> dict[str, float]:
+    """What a run comes to."""
+    last = trace["W"][-1]
+    return {
+        "accuracy": float(trace["accuracy"][-1]),
+        "steps_with_equal_rows": int(trace["equal"].sum()),
+        "largest_weight": float(np.abs(last).max()),
+        "largest_difference_of_rows": float(np.ptp(last, axis=0).max()),
+    }
+
+
+def draw(runs: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """The accuracies, and the first weight of each hidden unit from both starts."""
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    accuracies, *weights = figure.subplots(1, 3)
+    styles = zip((RED, GREEN, ORANGE, BLUE), ("--", "-", "--", "-"), strict=True)
+    for (name, trace), (colour, line) in zip(runs.items(), styles, strict=True):
+        accuracies.plot(*thinned(100 * trace["accuracy"]), line, color=colour, label=name)
+    accuracies.set(title="Accuracy", xlabel="step", ylabel="points right (%)", ylim=(40, 100))
+    accuracies.legend(fontsize="small", loc="lower right", bbox_to_anchor=(1, 0.3))
+    for axes, start in zip(weights, STARTS, strict=True):
+        trace = runs[f"sigmoid, {start}"]["W"][:, :, 0]
+        for unit, (colour, width) in enumerate(zip((BLUE, ORANGE, GREEN, RED), (7, 5, 3, 1), strict=True), 1):
+            axes.plot(*thinned(trace[:, unit - 1]), color=colour, linewidth=width, label=f"unit {unit}")
+        axes.set(title=f"Sigmoid, {STARTS[start]}: first weight of each unit", xlabel="step", ylabel="W[1][i, 1]")
+        axes.legend(fontsize="small")
+    return figure
+
+
+def thinned(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and their values, as many as a figure can show."""
+    steps = np.unique(np.linspace(0, len(values) - 1, points).astype(int))
+    return steps + 1, values[steps]
+
+
+if __name__ == "__main__":
+    experiment.main("symmetry", run, Config)
