@@ -28,6 +28,7 @@ from jaxnet import validation as check
 from jaxnet.network import MLP, Params, init
 from jaxnet.training import Data, Plan, TrainState
 
+NOTHING_YET = optax.identity()  # one object, so that every sweep like another shares its compiled program
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
 
 
@@ -121,7 +122,7 @@ def sweep(
     place = partial(jax.device_put, device=parallel.device(device))
     data = place(Data(X.T.copy(), Y.T.copy(), weights) if batch_size else Data(X, Y, weights))
     validation_data = None if validation is None else place(Data(*validation, weights=None))
-    plan = Plan(net, optax.identity(), gradient, precision, batch_size, patience=None, tol=None)
+    plan = Plan(net, NOTHING_YET, gradient, precision, batch_size, patience=None, tol=None)
     train = partial(_train_members, plan, optimizer, epochs, data=data, validation_data=validation_data)
 
     n = len(keys)
