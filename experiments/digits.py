@@ -52,7 +52,8 @@ def run(config: Config) -> Result:
     seeds = range(config.seed, config.seed + n_seeds)
 
     with jax.default_device(device):
-        reports = check_own_gradients(net, first, config.seed)
+        dtypes = ("float32",) if config.quick else ("float64", "float32")
+        reports = {dtype: check_own_gradient(net, first, config.seed, dtype) for dtype in dtypes}
     for dtype, report in reports.items():
         print(f"The hand-written gradient in {dtype}\n{report}\n")
 
@@ -78,17 +79,14 @@ def run(config: Config) -> Result:
     )
 
 
-def check_own_gradients(net: jaxnet.MLP, split: data.Split, seed: int) -> dict[str, jaxnet.Report]:
-    """Return the verifier's report on the hand-written gradient, by dtype, on a batch of 128 digits."""
-    reports = {}
-    for dtype in ("float64", "float32"):
-        with jax.enable_x64(dtype == "float64"):
-            params = jaxnet.init(net, jax.random.key(seed), dtype=dtype)
-            X = jnp.asarray(split.X[:, :128], dtype)
-            Y = jaxnet.one_hot(split.labels[:128], CLASSES, dtype)
-            loss = functools.partial(jaxnet.cost, net)
-            reports[dtype] = jaxnet.check_gradients(loss, by_hand(net), params, X, Y, key=seed, raise_=False)
-    return reports
+def check_own_gradient(net: jaxnet.MLP, split: data.Split, seed: int, dtype: str) -> jaxnet.Report:
+    """Return the verifier's report on the hand-written gradient, on a batch of 128 digits."""
+    with jax.enable_x64(dtype == "float64"):
+        params = jaxnet.init(net, jax.random.key(seed), dtype=dtype)
+        X = jnp.asarray(split.X[:, :128], dtype)
+        Y = jaxnet.one_hot(split.labels[:128], CLASSES, dtype)
+        loss = functools.partial(jaxnet.cost, net)
+        return jaxnet.check_gradients(loss, by_hand(net), params, X, Y, key=seed, raise_=False)
 
 
 def by_hand(net: jaxnet.MLP):
@@ -161,7 +159,7 @@ def draw_agreement(axes, reports) -> None:
     """Relative error of each gradient leaf, and from where on the check would have failed."""
     floor = 1e-18  # an exact agreement has no place on a log axis
     for offset, colour, marker, (dtype, report) in zip(
-        (-0.12, 0.12), (BLUE, ORANGE), "os", reports.items(), strict=True
+        (-0.12, 0.12), (BLUE, ORANGE), "os", reports.items(), strict=False
     ):
         leaves = list(report.leaves.values())
         places = np.arange(len(leaves)) + offset

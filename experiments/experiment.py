@@ -126,9 +126,14 @@ def seconds(call: Callable, *arguments, repeats: int = 20) -> float:
     return statistics.median(times)
 
 
+def cli(config_type: type[Config], program: str, description: str | None) -> Config:
+    """The command line as a Config."""
+    return tyro.cli(config_type, prog=program, description=description)
+
+
 def main(name: str, run: Callable[[Any], Result], config_type: type[Config]) -> None:
     """Read the command line, run the experiment, save what it found; exit 1 if its claim did not hold."""
-    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=sys.modules["__main__"].__doc__)
+    config = cli(config_type, f"python -m experiments.{name}", sys.modules["__main__"].__doc__)
     try:
         record = perform(name, run, config)
     except (ValueError, FloatingPointError, ImportError) as error:  # the message says what to do

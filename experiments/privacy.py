@@ -67,8 +67,11 @@ def run(config: Config) -> Result:
     for row in zip(config.noise, epsilons, means, strict=True):
         print("noise multiplier {:4g}, epsilon at most {:6.2f}: test accuracy {:.2%}".format(*row))
 
-    found = mechanism(config, X, Y)
-    milliseconds = times(config, X, Y)
+    key, init_key = jax.random.split(jax.random.key(config.seed))
+    batch = jaxnet.init(NET, init_key), X, Y, key
+    gradients = ways(config.max_norm)
+    found = mechanism(gradients, config.max_norm, *batch)
+    milliseconds = {name: 1000 * experiment.seconds(way, *batch) for name, way in gradients.items()}
     print("  ".join(f"{name}: {time:.2f} ms" for name, time in milliseconds.items()))
     clauses = {
         "without_noise_it_learns": means[0] > 0.93,
@@ -131,40 +134,35 @@ def by_example(params, X, Y, max_norm: float):
     return jax.tree.map(lambda g: jnp.tensordot(jnp.minimum(1, max_norm / norms), g, axes=1), grads)
 
 
-def mechanism(config: Config, X, Y) -> dict[str, float]:
+def ways(C: float) -> dict:
+    """Compiled functions (params, X, Y, key) -> gradients: plain, clipped, clipped and noisy, each one's formed."""
+    functions = {
+        "batch gradient": lambda params, X, Y, key: jaxnet.value_and_grad(NET, params, X, Y)[1],
+        "clipped sum": lambda params, X, Y, key: jaxnet.clipped_grads(NET, params, X, Y, C),
+        "clipped, noisy sum": lambda params, X, Y, key: jaxnet.clipped_grads(NET, params, X, Y, C, key, 1.0),
+        "each gradient formed": lambda params, X, Y, key: by_example(params, X, Y, C),
+    }
+    return {name: jax.jit(function) for name, function in functions.items()}
+
+
+def mechanism(gradients: dict, C: float, params, X, Y, key) -> dict[str, float]:
     """What the promise rests on, measured: the sum, how far one digit moves it, and the noise."""
-    C = config.max_norm
-    key, noise_key = jax.random.split(jax.random.key(config.seed))
-    params = jaxnet.init(NET, key)
-    clipped = jax.jit(lambda X, Y: jaxnet.clipped_grads(NET, params, X, Y, C))
-    total, plain = clipped(X, Y), jax.jit(by_example)(params, X, Y, C)
+    clipped = gradients["clipped sum"]
+    total, plain = clipped(params, X, Y, key), gradients["each gradient formed"](params, X, Y, key)
     others = (np.delete(np.arange(X.shape[1]), i) for i in range(WITNESSES))
-    moves = [distance(total, clipped(X[:, kept], Y[:, kept])) for kept in others]
-    noisy = jaxnet.clipped_grads(NET, params, X, Y, C, noise_key, 1.0)
+    moves = [distance(total, clipped(params, X[:, kept], Y[:, kept], key)) for kept in others]
+    noise = distance(gradients["clipped, noisy sum"](params, X, Y, key), total)
     n = sum(leaf.size for leaf in jax.tree.leaves(params))
     return {
         "error_of_the_clipped_sum": distance(total, plain) / float(optax.tree.norm(plain)),
         "largest_move_by_one_digit": max(moves),
-        "measured_noise_multiplier": distance(noisy, total) / C / math.sqrt(n),
+        "measured_noise_multiplier": noise / C / math.sqrt(n),
     }
 
 
 def distance(one, other) -> float:
     """The norm of the difference of two trees."""
     return float(optax.tree.norm(jax.tree.map(jnp.subtract, one, other)))
-
-
-def times(config: Config, X, Y) -> dict[str, float]:
-    """Milliseconds of one gradient on all digits: plain, clipped, clipped and noisy, and by forming each digit's."""
-    params, C = jaxnet.init(NET, jax.random.key(config.seed)), config.max_norm
-    ways = {
-        "batch gradient": lambda p, X, Y, key: jaxnet.value_and_grad(NET, p, X, Y)[1],
-        "clipped sum": lambda p, X, Y, key: jaxnet.clipped_grads(NET, p, X, Y, C),
-        "clipped, noisy sum": lambda p, X, Y, key: jaxnet.clipped_grads(NET, p, X, Y, C, key, 1.0),
-        "each gradient formed": lambda p, X, Y, key: by_example(p, X, Y, C),
-    }
-    key = jax.random.key(config.seed)
-    return {name: 1000 * experiment.seconds(jax.jit(way), params, X, Y, key) for name, way in ways.items()}
 
 
 def draw(config: Config, accuracies: dict[float, list[float]], milliseconds: dict[str, float]) -> Figure:
