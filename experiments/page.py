@@ -12,22 +12,25 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --back: #16181b; --card: #202327; --ink: #e8e8e6; --soft: #a5a8ac;
   --line: #383c42; --good: #35c79b; --bad: #ff9a52; --link: #6cbcf2; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 64rem; padding: 1rem; background: var(--back); color: var(--ink);
+body { margin: 0 auto; max-width: 66rem; padding: 1rem; background: var(--back); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.2rem; margin: 0; }
 a { color: var(--link); }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 1rem 0; }
 header { display: flex; flex-wrap: wrap; gap: 0 .8rem; align-items: baseline; }
-.soft, caption { color: var(--soft); font-size: .9rem; }
+.soft { color: var(--soft); font-size: .9rem; }
 .held { color: var(--good); font-weight: 600; } .failed, .broken { color: var(--bad); font-weight: 600; }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .4rem; margin: .5rem 0; }
-pre { overflow-x: auto; background: var(--back); border: 1px solid var(--line); border-radius: .4rem; padding: .5rem;
-  margin: .5rem 0; font-size: .85rem; }
+.figure { overflow-x: auto; margin: .5rem 0; background: #fff; border-radius: .4rem; }
+img { display: block; width: 100%; min-width: 46rem; height: auto; }
+pre { white-space: pre-wrap; background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
+  padding: .5rem; margin: .5rem 0; font-size: .85rem; }
 table { border-collapse: collapse; font-size: .85rem; width: 100%; }
-caption { text-align: left; }
-td { border-top: 1px solid var(--line); padding: .15rem .4rem .15rem 0; vertical-align: top; }
-td + td { text-align: right; font-variant-numeric: tabular-nums; }
+th { text-align: left; color: var(--soft); padding: .5rem 0 .1rem; }
+td { border-top: 1px solid var(--line); padding: .15rem 1rem .15rem 0; vertical-align: top; }
+td + td { padding-right: 0; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.narrow { display: none; }
+@media (max-width: 46rem) { .narrow { display: inline; } }
 nav ul { padding-left: 1.2rem; columns: 15rem; }
 """
 
@@ -50,7 +53,8 @@ def page(records: list[dict[str, Any]], results: Path) -> str:
 </head>
 <body>
 <h1>The claims of the lecture notes, measured</h1>
-<p>{held} of {len(records)} claims held, in {seconds:.0f} s. <span class="soft">{escape(made_by)}</span></p>
+<p>{held} of {len(records)} claims held, in {seconds:.0f} s. <span class="soft">{escape(made_by)}
+<span class="narrow">Slide the figures sideways.</span></span></p>
 <nav><ul>{contents}</ul></nav>
 <main>
 {"".join(card(record, results) for record in records)}
@@ -69,7 +73,8 @@ def card(record: dict[str, Any], results: Path) -> str:
         picture = base64.b64encode(
             (results / record["experiment"] / f"{record['experiment']}.png").read_bytes()
         ).decode()
-        evidence = f'<img src="data:image/png;base64,{picture}" alt="Figure of {name}">\n{table(record["metrics"])}'
+        image = f'<img src="data:image/png;base64,{picture}" alt="Figure of {name}">'
+        evidence = f'<div class="figure">{image}</div>\n{table(record["metrics"])}'
     return f"""<article id="{name}">
 <header><h2>{name}</h2> {state(record)}
 <span class="soft">the notes' {escape(record["notes"])} · {record["seconds"]:.1f} s</span></header>
@@ -87,23 +92,29 @@ def state(record: dict[str, Any]) -> str:
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """The numbers of the metrics and of the groups in them; lists and what lies deeper stay in metrics.json."""
+    """The numbers of the metrics, then of each group in them; lists, texts and deeper groups stay in metrics.json."""
+    groups = {"measured": metrics} | {name: value for name, value in metrics.items() if isinstance(value, dict)}
     rows = []
-    for name, value in metrics.items():
-        group = value.items() if isinstance(value, dict) else [("", value)]
-        rows += [
-            (f"{name} {inner}".strip(), entry) for inner, entry in group if isinstance(entry, bool | int | float | str)
-        ]
-    cells = "".join(
-        f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{escape(shown(value))}</td></tr>" for name, value in rows
-    )
-    return f"<table><caption>Measured</caption>{cells}</table>" if rows else ""
+    for group, entries in groups.items():
+        entries = {name: shown(value) for name, value in entries.items() if is_short(value)}
+        if entries:
+            rows.append(f'<tr><th colspan="2">{in_words(group)}</th></tr>')
+            rows += [f"<tr><td>{in_words(name)}</td><td>{escape(value)}</td></tr>" for name, value in entries.items()]
+    return f"<table>{''.join(rows)}</table>" if rows else ""
+
+
+def in_words(name: str) -> str:
+    """A name of Python as a reader sees it."""
+    return escape(name.replace("_", " "))
+
+
+def is_short(value: Any) -> bool:
+    """Whether a value fits the table."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 24)
 
 
 def shown(value: bool | int | float | str) -> str:
-    """A value as people write it, five digits at most of a number that is not whole."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return value if isinstance(value, str) else f"{value:.5g}" if math.isfinite(value) else str(value)
+    """A value as people write it."""
+    if isinstance(value, str | bool):
+        return {True: "yes", False: "no"}.get(value, str(value))
+    return f"{value:,.0f}" if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4) else f"{value:.5g}"

@@ -8,6 +8,7 @@ turn (`jaxnet.data.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh th
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -42,7 +43,7 @@ def run(config: Config) -> Result:
     """Train logistic regression and a net of each width; measure and draw their boundaries."""
     if config.quick:
         config = dataclasses.replace(config, hidden=(1, 4), steps=5000)
-    X, Y = (part.astype(np.float32) for part in data.flower())
+    X, Y = (jnp.asarray(part, jnp.float32) for part in data.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
     trained = {name_of(net): train(config, net, X, Y) for net in nets}
