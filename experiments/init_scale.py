@@ -16,7 +16,7 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, Figure, Result
-from jaxnet import data
+from jaxnet import data, validation
 
 NOTES = "section 10"
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
@@ -44,9 +44,12 @@ def run(config: Config) -> Result:
     """Measure every scale and scheme, and see where the valley is."""
     if config.quick:
         config = dataclasses.replace(config, scales=(1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0), starts=1)
+    if not config.scales or list(config.scales) != sorted(config.scales):
+        raise ValueError(f"scales are {config.scales}; expected one or more, rising")
+    validation.count("starts", config.starts)
     split = data.digits(config.seed)
     X, Y = jnp.asarray(split.X), jaxnet.one_hot(split.labels, 10)
-    optimizer = optax.sgd(config.learning_rate)
+    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
     found = {scheme: measured(config, optimizer, scheme, X, Y) for scheme in (*config.scales, *SCHEMES)}
     for scheme, one in found.items():
         print(f"{scheme!s:>8}  " + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in one.items()))

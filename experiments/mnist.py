@@ -53,8 +53,8 @@ def run(config: Config) -> Result:
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
     splits = [data.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]
-    steps = config.epochs * -(-m // config.batch_size)
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
+    rate = optax.cosine_decay_schedule(validation.positive("learning_rate", config.learning_rate), steps)
     optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
     found = {}
     for precision in COLOURS:

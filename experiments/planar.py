@@ -15,7 +15,7 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import data
+from jaxnet import data, validation
 
 NOTES = "section 8"
 EVERY = 1000  # steps from one cost in the table to the next
@@ -46,7 +46,8 @@ def run(config: Config) -> Result:
     X, Y = (jnp.asarray(part, jnp.float32) for part in data.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
-    trained = {name_of(net): train(config, net, X, Y) for net in nets}
+    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
+    trained = {name_of(net): train(config, optimizer, net, X, Y) for net in nets}
     accuracy = {name: net["accuracy"] for name, net in trained.items()}
     costs = {name: net["costs"] for name, net in trained.items()}
 
@@ -75,11 +76,11 @@ def name_of(net: jaxnet.MLP) -> str:
     return "logistic regression" if len(net.sizes) == 2 else f"n = {net.sizes[1]}"
 
 
-def train(config: Config, net: jaxnet.MLP, X, Y) -> dict:
+def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
     """Full-batch gradient descent; return the net, its params, its accuracy and its costs every 1,000 steps."""
     key = jax.random.key(config.seed)
     result = jaxnet.fit(
-        net, X, Y, key=key, optimizer=optax.sgd(config.learning_rate), steps=config.steps, batch_size=None,
+        net, X, Y, key=key, optimizer=optimizer, steps=config.steps, batch_size=None,
         params=jaxnet.init(net, key, config.init_scale), progress=False, device=config.device,
     )  # fmt: skip
     last = float(jaxnet.cost(net, result.params, X, Y))  # the history has the cost before each step

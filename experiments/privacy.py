@@ -23,7 +23,7 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
-from jaxnet import data
+from jaxnet import data, validation
 
 NOTES = "section 3"
 NET = jaxnet.MLP((64, 64, 10), ("tanh", "softmax"))
@@ -52,6 +52,12 @@ def run(config: Config) -> Result:
     """Train at every noise level, check what the promise rests on, and time a step."""
     if config.quick:
         config = dataclasses.replace(config, noise=(0.0, 40.0), starts=2)
+    if config.noise[:1] != (0,) or list(config.noise) != sorted(config.noise):
+        raise ValueError(f"noise is {config.noise}; expected multipliers that rise from 0")
+    for name in ("steps", "starts"):
+        validation.count(name, getattr(config, name))
+    for name in ("max_norm", "learning_rate"):
+        validation.positive(name, getattr(config, name))
     split = data.digits(config.seed)
     X, X_test = jnp.asarray(split.X), jnp.asarray(split.X_test)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))

@@ -16,7 +16,7 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import data
+from jaxnet import data, validation
 
 NOTES = "section 8"
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
@@ -47,6 +47,8 @@ def run(config: Config) -> Result:
     """Sweep, compare some members with `fit`, and draw the map."""
     if config.quick:
         config = dataclasses.replace(config, rates=8, seeds=4, epochs=5, one_by_one=1)
+    for name in ("rates", "seeds", "one_by_one"):
+        validation.count(name, getattr(config, name))
     split = data.digits(config.seed)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     rates = np.geomspace(config.slowest, config.fastest, config.rates).astype(np.float32)

@@ -18,7 +18,7 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
-from jaxnet import data
+from jaxnet import data, validation
 
 NOTES = "section 10"
 UNITS = 4
@@ -43,6 +43,7 @@ def run(config: Config) -> Result:
     """Train both starts with both activations, and look at the rows of W[1] after every step."""
     if config.quick:
         config = dataclasses.replace(config, steps=3000)
+    validation.count("steps", config.steps)
     X, Y = uneven_flower()
     runs = {
         f"{activation}, {start}": train(config, activation, start, X, Y) for activation in HIDDEN for start in STARTS
@@ -78,7 +79,7 @@ def uneven_flower():
 def train(config: Config, activation: str, start: str, X, Y) -> dict[str, np.ndarray]:
     """Gradient descent; return after every step W[1], whether its rows are bit-equal, and before it the accuracy."""
     net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
-    optimizer = optax.sgd(config.learning_rate)
+    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
     params = jaxnet.init(net, jax.random.key(config.seed), config.init_scale)
     if start == "zeros":  # init's own zeros are randn * 0, and half of those are -0
         params = jax.tree.map(jnp.zeros_like, params)

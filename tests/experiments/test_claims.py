@@ -43,6 +43,25 @@ def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
     assert found["sigmoid, zeros"]["largest_weight"] > 1 > found["tanh, zeros"]["largest_weight"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("planar", {"learning_rate": -1.0}, "learning_rate is -1.0; expected a finite number above 0"),
+        ("planar", {"hidden": (0,)}, r"sizes\[1\] is 0"),
+        ("symmetry", {"steps": 0}, "steps is 0"),
+        ("init_scale", {"scales": (1.0, 0.1)}, "expected one or more, rising"),
+        ("mnist", {"seeds": 0}, "seeds is 0"),
+        ("mnist", {"path": "/nowhere"}, "expected an .npz file, or a directory"),
+        ("privacy", {"noise": (1.0, 2.0)}, "expected multipliers that rise from 0"),
+        ("sweep", {"rates": 0}, "rates is 0"),
+    ],
+)
+def test_bad_settings_are_refused(name, settings, message):
+    module = importlib.import_module(f"experiments.{name}")
+    with pytest.raises(ValueError, match=message):
+        module.run(module.Config(**settings))
+
+
 def test_rows_of_opposite_zeros_are_not_bit_equal():
     assert symmetry.rows_equal(jax.numpy.ones((2, 2)))
     assert not symmetry.rows_equal(jax.numpy.array([[0.0, 1.0], [-0.0, 1.0]]))

@@ -3,6 +3,7 @@
 import base64
 import importlib
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -141,6 +142,16 @@ def test_bad_input_ends_it_before_any_work(arguments, message, monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
         runner.main()
+
+
+@pytest.mark.parametrize("name", ["experiments.planar", "experiments"])
+def test_a_missing_plotter_is_named(name):
+    """The skeleton imports it, so that the message comes before any other."""
+    absent = "import runpy, sys; sys.modules['matplotlib'] = None; sys.argv = ['x']; "
+    code = absent + f"runpy.run_module({name!r}, run_name='__main__')"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.returncode == 1
+    assert process.stderr == 'matplotlib is not installed; pip install "jaxnet[experiments]" brings it\n'
 
 
 def test_the_command_makes_the_run_again():
