@@ -48,7 +48,7 @@ def run(name: str, config: Config) -> dict[str, Any]:
         common = {field.name: getattr(config, field.name) for field in dataclasses.fields(experiment.Config)}
         own = getattr(module, "for_page", module.Config)(**common)
         with contextlib.redirect_stdout(io.StringIO()):  # the page says it
-            return experiment.perform(name, module.run, own)
+            return experiment.perform(name, module.run, own) | {"about": module.__doc__}
     except (Exception, SystemExit) as error:
         return {
             "experiment": name,

@@ -1,9 +1,9 @@
 """Initial weights have a valley: too small they start slowly, too large they saturate and hardly learn at all.
 
-The notes' section 10 on scikit-learn's digits: 64-32-10, tanh then softmax, W = randn * s for s from 1e-4 to 100, and
-He's and Xavier's s beside them. Measured at the start: the share of hidden units with |a| > 0.99, the norm of the
-gradient, and that norm relative to the params', which is how far a step gets. Then the cost after a fixed number of
-steps of gradient descent.
+The notes' section 10 on scikit-learn's digits (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0): 64-32-10, tanh then softmax,
+W = randn * s for s from 1e-4 to 100, and He's and Xavier's s beside them. Measured at the start: the share of hidden
+units with |a| > 0.99, the norm of the gradient, and that norm relative to the params', which is how far a step gets.
+Then the cost after a fixed number of steps of gradient descent.
 """
 
 import dataclasses

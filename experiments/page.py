@@ -17,13 +17,14 @@ body { margin: 0 auto; max-width: 66rem; padding: 1rem; background: var(--back);
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.2rem; margin: 0; }
 a { color: var(--link); }
+summary { cursor: pointer; color: var(--link); margin-top: .5rem; font-size: .9rem; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 1rem 0; }
 header { display: flex; flex-wrap: wrap; gap: 0 .8rem; align-items: baseline; }
 .soft { color: var(--soft); font-size: .9rem; }
 .held { color: var(--good); font-weight: 600; } .failed, .broken { color: var(--bad); font-weight: 600; }
 .figure { overflow-x: auto; margin: .5rem 0; background: #fff; border-radius: .4rem; }
 img { display: block; width: 100%; min-width: 46rem; height: auto; }
-pre { white-space: pre-wrap; background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
+pre { overflow-x: auto; background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
   padding: .5rem; margin: .5rem 0; font-size: .85rem; }
 table { border-collapse: collapse; font-size: .85rem; width: 100%; }
 th { text-align: left; color: var(--soft); padding: .5rem 0 .1rem; }
@@ -80,9 +81,16 @@ def card(record: dict[str, Any], results: Path) -> str:
 <span class="soft">the notes' {escape(record["notes"])} · {record["seconds"]:.1f} s</span></header>
 <p>{escape(record["claim"])}</p>
 {evidence}
+{about(record.get("about", ""))}
 <pre>{escape(record["command"])}</pre>
 </article>
 """
+
+
+def about(docstring: str) -> str:
+    """What the module says of itself, the data and their source among it, to fold out."""
+    paragraphs = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in docstring.strip().split("\n\n"))
+    return f"<details><summary>How, and on which data</summary>{paragraphs}</details>" if docstring else ""
 
 
 def state(record: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 The notes' section 3 has one gradient for each example; differentially private gradient descent (DP-SGD; Abadi et al.
 2016, arXiv 1607.00133) clips each to norm C, adds them up and adds noise of deviation σ C. `jaxnet.clipped_grads` does
-so without forming any of them. Here 64-64-10 reads scikit-learn's digits, and every step uses all training digits (a
-sampling rate of 1), so that the privacy bound needs no amplification by sampling.
+so without forming any of them. Here 64-64-10 reads scikit-learn's digits (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0),
+and every step uses all training digits (a sampling rate of 1), so that the privacy bound needs no amplification by
+sampling.
 
-What is promised: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one
-digit added or left out, and so (ε, δ)-private with ε = ρ + 2 √(ρ ln 1/δ): an upper bound (M. Bun and T. Steinke 2016,
-arXiv 1605.02065, propositions 1.3 and 1.6, lemma 2.3). Not counted: the pixels' scaling, which is taken from the
-training digits, their number m, and the choice of the settings.
+What is promised: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one digit
+added or left out, and so (ε, δ)-private with ε = ρ + 2 √(ρ ln 1/δ): an upper bound (M. Bun and T. Steinke 2016, arXiv
+1605.02065, propositions 1.3 and 1.6, lemma 2.3). Not counted: the pixels' scaling, which is taken from the training
+digits, their number m, and the choice of the settings.
 """
 
 import dataclasses

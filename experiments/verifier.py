@@ -410,7 +410,7 @@ def draw(asked, rows) -> Figure:
         xscale="log", ylim=(-3, 103), xlabel="the loss is multiplied by", ylabel="planted bugs accepted (%)",
         title="Small nets, 78 to 126 parameters",
     )  # fmt: skip
-    lines.legend(fontsize="small", loc="center right")
+    lines.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)  # the lines are everywhere
     was_asked = any(row.size == "large" for row in rows)
     bars(
         large,

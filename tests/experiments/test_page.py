@@ -24,7 +24,7 @@ def result(held=True, **metrics):
 
 
 class Fake:
-    """A module with a Config and a run that does as it is told."""
+    """A module with a Config and a run that does as it is told, on data of <somebody>."""
 
     Config = experiment.Config
 
@@ -89,6 +89,7 @@ def test_all_that_hold_are_a_success(ran):
     code, text, printed = ran(lambda config: result(number=1.5), lambda config: result(), arguments=["--quick"])
     assert code == 0 and "2 of 2 claims held" in text and printed.count("held ") >= 2
     assert "One &amp; one are &lt;two&gt;." in text and "<td>number</td><td>1.5</td>" in text
+    assert "on data of &lt;somebody&gt;." in text
     assert "python -m experiments.alpha --results" in text and "--quick" in text
 
 
