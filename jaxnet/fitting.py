@@ -21,9 +21,10 @@ from tqdm import tqdm
 from jaxnet import interrupts, parallel
 from jaxnet import validation as check
 from jaxnet.network import MLP, Params, init
-from jaxnet.training import GRADIENTS, Data, Plan, TrainState, chunk, start
+from jaxnet.one_kernel import is_small
+from jaxnet.training import GRADIENTS, Data, Plan, TrainState, chunk, small_chunk, start
 
-CHUNK_STEPS = 1000  # at most this many steps (or one epoch) between two looks from the host
+CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
@@ -152,6 +153,8 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
     capacity = 1 if callbacks else max(1, CHUNK_STEPS // steps_per_epoch)
     history: dict[str, np.ndarray] = {}
     done, span = 0, 1
+    on_cpu = plan.mesh is None and next(iter(data.X.devices())).platform == "cpu"
+    run_chunk = small_chunk if on_cpu and is_small(plan.net.sizes, m, plan.batch_size) else chunk
 
     def result() -> FitResult:
         params = run.state.params if plan.patience is None else run.best_params
@@ -164,7 +167,7 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
                 began = time.perf_counter()
                 allowed = jnp.int32(min(span, epochs - done))
                 with interrupts.deferred():  # the chunk takes the old run: no stop before the new one is in the books
-                    run, ran, log = chunk(plan, run, data, validation_data, allowed, capacity)
+                    run, ran, log = run_chunk(plan, run, data, validation_data, allowed, capacity)
                     ran = int(ran)
                     history = {name: _append(history.get(name), done, ran, values) for name, values in log.items()}
                     done += ran

@@ -152,9 +152,10 @@ def backward(
     product = PRECISIONS[check.precision(precision)]
     grads = []
     for (W, _), (Z_prev, A_prev), g_prev in reversed(tuple(zip(params, cache[:-1], net.g[:-1], strict=True))):
+        dA_prev = product.inputs(W, dZ)
+        Z_prev, A_prev = g_prev.recall(Z_prev, A_prev, dA_prev)
         dW, db = product.weights(dZ, A_prev), dZ.sum(axis=1, keepdims=True)
         grads.append(Layer(dW, db))
-        dA_prev = product.inputs(W, dZ)
         dZ = dA_prev * g_prev.derivative(Z_prev, A_prev)
     return tuple(reversed(grads)), dZ
 

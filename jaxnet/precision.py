@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, BFloat16, Float
 
 EXACT = jax.lax.Precision.HIGHEST  # without it a GPU rounds float32 operands to TF32, a TPU to bfloat16
+FEW = 16  # entries of dW that are better summed one by one: 2-4-1 on 400 examples takes 3.1 µs a step instead of 5.2
 BLOCK = 16  # rows that a turned operand is cut into; any number that divides would keep XLA from folding it
 
 
@@ -37,9 +38,18 @@ def plain(precision: jax.lax.Precision) -> Products:
     """The products as they stand in the notes, in the operands' own dtype."""
     return Products(
         forward=lambda W, A_prev: jnp.matmul(W, A_prev, precision=precision),
-        weights=lambda dZ, A_prev: jnp.matmul(dZ, A_prev.T, precision=precision),
+        weights=lambda dZ, A_prev: (
+            _few_sums(dZ, A_prev)
+            if dZ.shape[0] * A_prev.shape[0] <= FEW
+            else jnp.matmul(dZ, A_prev.T, precision=precision)
+        ),
         inputs=lambda W, dZ: jnp.matmul(W.T, dZ, precision=precision),
     )
+
+
+def _few_sums(dZ, A_prev):
+    """dZ A_prevᵀ entry by entry. XLA does a product with few results and many terms one by one, a sum by lanes."""
+    return (dZ[:, None, :] * A_prev[None, :, :]).sum(axis=2)
 
 
 def _narrow(A: Float[Array, "n k"]) -> BFloat16[Array, "n k"]:

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
 ROUNDS = 6
-FEW = 256  # so few are sorted as fast, and all of their orders are equally likely
+FEW = 256  # so few are ranked as fast, and all of their orders are equally likely
 
 
 def shuffled(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
     """Return 0..m-1 in an order that depends on the key alone; m is below 2^31."""
     if m <= FEW:
-        return jax.random.permutation(key, m)
+        return _ranks(jax.random.bits(key, (m,), jnp.uint32))
     keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
     a = math.isqrt(m - 1) + 1  # the least a with a² >= m
 
@@ -38,6 +38,13 @@ def shuffled(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
 
     place = scatter(jnp.arange(m, dtype=jnp.uint32))
     return jax.lax.while_loop(lambda place: (place >= m).any(), walk, place).astype(jnp.int32)
+
+
+def _ranks(x: UInt32[Array, " m"]) -> Int[Array, " m"]:
+    """How many entries come before each one, by counting: a sort is no elementwise operation."""
+    place = jnp.arange(x.size)
+    before = (x[None, :] < x[:, None]) | ((x[None, :] == x[:, None]) & (place[None, :] < place[:, None]))
+    return before.sum(axis=1, dtype=jnp.int32)
 
 
 def _mixed(x: UInt32[Array, " m"]) -> UInt32[Array, " m"]:

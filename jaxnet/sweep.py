@@ -26,9 +26,10 @@ from tqdm import tqdm
 from jaxnet import parallel, training
 from jaxnet import validation as check
 from jaxnet.network import MLP, Params, init
-from jaxnet.training import Data, Plan, TrainState
+from jaxnet.one_kernel import OPTIONS, is_small, one_kernel, where_possible
+from jaxnet.training import Data, Plan, Run, TrainState
 
-NOTHING_YET = optax.identity()  # one object, so that every sweep like another shares its compiled program
+UNKNOWN_YET = optax.identity()  # each member's optimizer depends on its rate; one object, so that equal plans are equal
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
 
 
@@ -122,18 +123,20 @@ def sweep(
     place = partial(jax.device_put, device=parallel.device(device))
     data = place(Data(X.T.copy(), Y.T.copy(), weights) if batch_size else Data(X, Y, weights))
     validation_data = None if validation is None else place(Data(*validation, weights=None))
-    plan = Plan(net, NOTHING_YET, gradient, precision, batch_size, patience=None, tol=None)
-    train = partial(_train_members, plan, optimizer, epochs, data=data, validation_data=validation_data)
+    plan = Plan(net, UNKNOWN_YET, gradient, precision, batch_size, patience=None, tol=None)
 
     n = len(keys)
     on_cpu = jax.tree.leaves(data)[0].devices().pop().platform == "cpu"
+    small = on_cpu and is_small(net.sizes, X.shape[1], batch_size)
+    train = _in_one_kernel if small else _in_turn if on_cpu else _as_one_batch
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     task = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if on_cpu else n
     filled = np.arange(-(-n // task) * task) % n  # tasks of one size share one program; what is filled up is dropped
     tasks = [place((keys[i], rates[i], scales[i])) for i in filled.reshape(-1, task)]
 
     def run(task):
-        return jax.block_until_ready(train(*task, batched=not on_cpu))
+        members = _start_members((plan, optimizer), *task)
+        return jax.block_until_ready(train((plan, optimizer, epochs), members, data, validation_data))
 
     parts = []
     with ThreadPoolExecutor(cores) as pool, tqdm(total=n, unit="net", disable=None if progress else True) as bar:
@@ -145,23 +148,40 @@ def sweep(
     return SweepResult(params, history, np.asarray(failed), np.asarray(rates), np.asarray(scales))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="batched")
-def _train_members(plan, optimizer, epochs, keys, rates, scales, *, data, validation_data, batched):
-    """Train each member: as one batch, or one after the other."""
+@partial(jax.jit, static_argnums=0)
+def _start_members(static, keys, rates, scales):
+    """The members at their start, each with its rate: apart, for drawing normal numbers is no work for one kernel."""
+    plan, optimizer = static
 
-    def member(settings):
-        return _train_member(plan, optimizer, epochs, data, validation_data, *settings)
+    def begin(key, rate, scale):
+        init_key, run_key = jax.random.split(key)
+        he, unit = (init(plan.net, init_key, scheme, scale.dtype) for scheme in ("he", 1.0))
+        params = jax.tree.map(lambda h, u: jnp.where(jnp.isnan(scale), h, u * scale), he, unit)
+        state = TrainState(params, optimizer(rate).init(params), jnp.int32(0), run_key)
+        return training.start(plan, state), rate
 
-    return (jax.vmap(member) if batched else partial(jax.lax.map, member))((keys, rates, scales))
+    return jax.vmap(begin)(keys, rates, scales)
 
 
-def _train_member(plan: Plan, optimizer, epochs: int, data: Data, validation_data: Data | None, key, rate, scale):
-    """One member from its settings: (params, history, failed). The plan's optimizer depends on the rate."""
-    init_key, run_key = jax.random.split(key)
+def _train_members(over, static, members, data, validation_data):
+    """Train each member; `over` lifts the training of one: jax.vmap as one batch, jax.lax.map in turn."""
+    return over(lambda member: _train_member(static, *member, data, validation_data))(members)
+
+
+def _train_members_in_one_kernel(static, *arrays):
+    return one_kernel(partial(_train_members, IN_TURN, static))(*arrays)
+
+
+IN_TURN = partial(partial, jax.lax.map)
+_compiled = partial(jax.jit, static_argnums=0)
+_as_one_batch, _in_turn = (_compiled(partial(_train_members, over)) for over in (jax.vmap, IN_TURN))
+_in_one_kernel = where_possible(_compiled(_train_members_in_one_kernel, compiler_options=OPTIONS), _in_turn)
+
+
+def _train_member(static, run: Run, rate, data: Data, validation_data: Data | None):
+    """One member from its start: (params, history, failed)."""
+    plan, optimizer, epochs = static
     plan = replace(plan, optimizer=optimizer(rate))
-    he, unit = (init(plan.net, init_key, scheme, data.X.dtype) for scheme in ("he", 1.0))
-    params = jax.tree.map(lambda h, u: jnp.where(jnp.isnan(scale), h, u * scale), he, unit)
-    run = training.start(plan, TrainState(params, plan.optimizer.init(params), jnp.int32(0), run_key))
 
     def epoch(run, _):
         after, metrics = training.one_epoch(plan, run, data, validation_data)

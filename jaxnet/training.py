@@ -26,6 +26,7 @@ from jaxnet import parallel
 from jaxnet import validation as check
 from jaxnet.labels import accuracy
 from jaxnet.network import MLP, Params, cost, cost_and_output, value_output_and_grad
+from jaxnet.one_kernel import OPTIONS, one_kernel, where_possible
 from jaxnet.shuffle import shuffled
 
 GRADIENTS = {
@@ -61,26 +62,43 @@ def train_step(net: MLP, optimizer: optax.GradientTransformation, gradient: str 
         ValueError: an unknown gradient or precision.
         TypeError: the optimizer is not optax's.
     """
+    tried = _tried_step(net, optimizer, gradient, precision)
+
+    def step(state: TrainState, X, Y, weights=None) -> tuple[TrainState, dict[str, Array]]:
+        new, counts, metrics = tried(state, X, Y, weights)
+        return _select(counts, new, state), metrics
+
+    return step
+
+
+def _tried_step(net, optimizer, gradient, precision):
+    """(state, X, Y, weights) -> the new state as it comes, whether it counts, and the metrics."""
     value_and_grad = GRADIENTS[check.choice("gradient", gradient, GRADIENTS)]
     check.precision(precision)
     optimizer = optax.with_extra_args_support(check.gradient_transformation(optimizer))
 
-    def step(state: TrainState, X, Y, weights=None) -> tuple[TrainState, dict[str, Array]]:
+    def step(state: TrainState, X, Y, weights) -> tuple[TrainState, Array, dict[str, Array]]:
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line
             value_fn=lambda params: cost(net, params, X, Y, weights, precision),
         )  # fmt: skip
         params = optax.apply_updates(state.params, updates)
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(J + norm + optax.tree.norm(params))
+        norm = _norm_if_finite(grads, params)
+        finite = jnp.isfinite(J + norm)
         metrics = {"cost": J, "gradient_norm": norm, "finite": finite}
         if is_classifier(net):
             metrics["accuracy"] = accuracy(A, Y, weights)
         counts = finite if weights is None else finite & (weights.sum() > 0)
-        return _select(counts, TrainState(params, opt_state, state.step + 1, state.key), state), metrics
+        return TrainState(params, opt_state, state.step + 1, state.key), counts, metrics
 
     return step
+
+
+def _norm_if_finite(grads: Params, params: Params) -> Float[Array, ""]:
+    """The norm of all grads; NaN if any of params is not finite, for 0 * inf is NaN: one pass finds both."""
+    squares = jax.tree.map(lambda g, p: jnp.sum(g * g + 0 * p), grads, params)
+    return jnp.sqrt(sum(jax.tree.leaves(squares)))
 
 
 def is_classifier(net: MLP) -> bool:
@@ -148,7 +166,7 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
     of weight 0: a batch counts for exactly the examples that it has.
     After a step that is not finite the state stays what it was, to the end of the epoch.
     """
-    step = train_step(plan.net, plan.optimizer, plan.gradient, plan.precision)
+    step = _tried_step(plan.net, plan.optimizer, plan.gradient, plan.precision)
     m, batch_size = data.X.shape[0], plan.batch_size
     key, shuffle_key = jax.random.split(state.key)
     order = _batches(shuffled(shuffle_key, m), batch_size, plan.mesh)
@@ -161,9 +179,9 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
         if data.weights is not None:
             weights = weights * data.weights[examples]
         X, Y = (parallel.split_columns(rows[examples].T, plan.mesh) for rows in (data.X, data.Y))
-        new, metrics = step(state, X, Y, weights if weighted else None)
+        new, counts, metrics = step(state, X, Y, weights if weighted else None)
         finite &= metrics.pop("finite")
-        return (_select(finite, new, state), finite), (metrics, weights.sum())
+        return (_select(finite & counts, new, state), finite), (metrics, weights.sum())
 
     start = state._replace(key=key), jnp.array(True)
     (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
@@ -206,8 +224,7 @@ def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) ->
     return run._replace(running=~stop), metrics
 
 
-@partial(jax.jit, static_argnames=("plan", "capacity"), donate_argnames="run")
-def chunk(plan: Plan, run: Run, data: Data, validation_data: Data | None, epochs, capacity: int):
+def several_epochs(plan: Plan, run: Run, data: Data, validation_data: Data | None, epochs, capacity: int):
     """Run at most `epochs` epochs (traced, <= capacity); return the run, how many it did, and their metrics."""
     shapes = jax.eval_shape(lambda r: one_epoch(plan, r, data, validation_data)[1], run)
     log = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
@@ -222,3 +239,13 @@ def chunk(plan: Plan, run: Run, data: Data, validation_data: Data | None, epochs
         return run.running & (done < epochs)
 
     return jax.lax.while_loop(go_on, body, (run, jnp.int32(0), log))
+
+
+def several_epochs_in_one_kernel(plan, run, data, validation_data, epochs, capacity):
+    """`several_epochs` for small networks on a CPU."""
+    return one_kernel(lambda *arrays: several_epochs(plan, *arrays, capacity))(run, data, validation_data, epochs)
+
+
+compiled = partial(jax.jit, static_argnames=("plan", "capacity"), donate_argnames="run")
+chunk = compiled(several_epochs)
+small_chunk = where_possible(compiled(several_epochs_in_one_kernel, compiler_options=OPTIONS), chunk)

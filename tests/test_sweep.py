@@ -8,7 +8,7 @@ import pytest
 import jaxnet
 from jaxnet import training
 from jaxnet.data import flower
-from jaxnet.sweep import _train_members
+from jaxnet.sweep import UNKNOWN_YET, _as_one_batch, _in_one_kernel, _in_turn, _start_members
 from tests.comparison import assert_trees_close
 
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
@@ -73,16 +73,17 @@ def test_a_second_sweep_compiles_nothing(compiled):
 
 
 def test_a_batch_of_members_is_each_of_them():
-    """What a GPU runs (vmap) against what a CPU runs (one after the other)."""
-    plan = training.Plan(NET, optax.identity(), "manual", "float32", 16, None, None)
+    """What a GPU runs (vmap) against what a CPU runs (one after the other, or all in one kernel)."""
+    plan = training.Plan(NET, UNKNOWN_YET, "manual", "float32", 16, None, None)
     data = training.Data(X.T, Y.T, None)
     settings = KEYS, np.float32([0.1, 0.3, 0.2, 0.4, 0.6]), np.full(5, np.nan, np.float32)
-    batch, loop = (
-        _train_members(plan, optax.sgd, 3, *settings, data=data, validation_data=None, batched=batched)
-        for batched in (True, False)
+    members = _start_members((plan, optax.sgd), *settings)
+    batch, loop, kernel = (
+        train((plan, optax.sgd, 3), members, data, None) for train in (_as_one_batch, _in_turn, _in_one_kernel)
     )
-    assert_trees_close(batch[0], loop[0], 1e-5)
-    assert_trees_close(batch[1], loop[1], 1e-5)
+    for other in (loop, kernel):
+        assert_trees_close(batch[0], other[0], 1e-5)
+        assert_trees_close(batch[1], other[1], 1e-5)
 
 
 @pytest.mark.usefixtures("untyped")

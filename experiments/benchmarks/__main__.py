@@ -1,0 +1,128 @@
+"""Time jaxnet beside its peers, row by row of the scoreboard; a table, the numbers and a figure for each race.
+
+`--results experiments/benchmarks` of the committed RESULTS.md aside, everything goes to results/benchmarks.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import sys
+
+import jax
+import tyro
+
+from experiments import experiment
+from experiments.benchmarks import contest
+
+ROWS = {
+    1: "row01_tiny",
+    2: "row02_planar",
+    3: "row03_mid",
+    4: "row04_wide",
+    5: "row05_sweep",
+    6: "row06_per_example",
+    7: "row07_accuracy",
+    8: "row08_start",
+    9: "row09_memory",
+    10: "row10_gpu_wide",
+    11: "row11_gpu_narrow",
+}
+ON_GPU = (10, 11)
+PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the benchmarks."""
+
+    rows: str | None = None
+    """Which rows, such as 1,4; None is 1 to 9, or 10 and 11 with --device gpu."""
+    rounds: int = contest.ROUNDS
+    """Counted runs of each contestant, after a warm-up."""
+    quick: bool = False
+    """Small versions, to see that they run: nothing is proved by their times."""
+
+
+def chosen(config: Config) -> list[int]:
+    """The numbers of the rows to run."""
+    if config.rows is None:
+        return [n for n in ROWS if (n in ON_GPU) == (config.device == "gpu")]
+    try:
+        numbers = [int(part) for part in config.rows.split(",")]
+        return [n for n in numbers if ROWS[n]]
+    except (ValueError, KeyError):
+        sys.exit(f"--rows {config.rows}: expected numbers of {', '.join(map(str, ROWS))}, such as 1,4")
+
+
+def main(config: Config) -> int:
+    """Run the rows; the exit code says whether all ran, not whether goals were held: a time is no test."""
+    numbers = chosen(config)
+    jax.devices(config.device)  # an absent device is an error before any work
+    directory = experiment.writable(config.results / "benchmarks")
+    records, broken = [], 0
+    for number in numbers:
+        module = importlib.import_module(f"experiments.benchmarks.{ROWS[number]}")
+        try:
+            found = (
+                module.records(config)
+                if hasattr(module, "records")
+                else [contest.run(race, config.rounds) for race in module.races(config)]
+            )
+        except Exception as error:  # one broken row does not stop the others
+            print(f"row {number} is broken: {type(error).__name__}: {error}", file=sys.stderr)
+            broken += 1
+            continue
+        for part, record in enumerate(found):
+            print("\n".join(contest.table(record)), flush=True)
+            contest.figure(record).savefig(directory / f"{ROWS[number]}_{part}.png", dpi=110)
+        records += found
+        write(directory, config, records)
+    return 1 if broken else 0
+
+
+def write(directory: pathlib.Path, config: Config, records) -> None:
+    """RESULTS.md and results.json with where, when and how."""
+    how = "python -m experiments.benchmarks" + "".join(f" {part}" for part in sys.argv[1:])
+    versions = {name: version(name) for name in PACKAGES}
+    head = [
+        "# Benchmarks",
+        "",
+        f"{datetime.datetime.now(datetime.UTC):%d %B %Y}, {processor()} ({os.cpu_count()} cores), "
+        f"{jax.devices(config.device)[0].device_kind}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {v}" for name, v in versions.items())
+        + ".",
+        "",
+        f"`{how}`",
+        "",
+        '"times ours" is the median over rounds of a contestant\'s time over ours in the same round.',
+        "",
+    ]
+    lines = [line for record in records for line in contest.table(record)]
+    (directory / "RESULTS.md").write_text("\n".join([*head, *lines]).rstrip() + "\n")
+    content = {"command": how, "versions": versions, "processor": processor(), "records": records}
+    (directory / "results.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def version(package: str) -> str:
+    """A package's version, or that it is absent."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def processor() -> str:
+    """The processor's own name, where the system tells it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, prog="python -m experiments.benchmarks", description=__doc__)))

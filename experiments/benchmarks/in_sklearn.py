@@ -1,0 +1,83 @@
+"""The work in scikit-learn: MLPClassifier."""
+
+import warnings
+
+import numpy as np
+
+import jaxnet
+from experiments.benchmarks.contest import Contestant
+from experiments.benchmarks.in_jax import OTHER_ORDER
+from experiments.benchmarks.workload import Workload
+
+
+def classifier(work: Workload) -> Contestant:
+    """MLPClassifier.fit from our start, without regularisation, momentum or early stopping; it shuffles by itself."""
+
+    def prepare():
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+
+        class FromOurStart(MLPClassifier):
+            def _init_coef(self, fan_in, fan_out, dtype):
+                W, b = next(self.start)
+                return np.array(W.T, dtype), np.array(b[:, 0], dtype)
+
+        rows = np.ascontiguousarray(work.X.T)
+
+        def run():
+            model = FromOurStart(
+                work.sizes[1:-1],
+                activation=work.hidden,
+                solver=work.optimizer,
+                alpha=0.0,
+                momentum=0.0,
+                batch_size=work.batch_size or work.m,
+                learning_rate_init=work.rate,
+                max_iter=work.epochs,
+                tol=0.0,
+                n_iter_no_change=work.epochs + 1,
+                random_state=0,
+            )
+            model.start = iter([(np.asarray(W), np.asarray(b)) for W, b in work.params])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(rows, work.labels)
+            pairs = zip(model.coefs_, model.intercepts_, strict=True)
+            return work.cost(
+                tuple(jaxnet.Layer(W.T.astype(np.float32), b[:, None].astype(np.float32)) for W, b in pairs)
+            )
+
+        return run
+
+    return Contestant("scikit-learn", prepare, "sklearn", tolerance=OTHER_ORDER)
+
+
+def keras(work: Workload) -> Contestant:
+    """Keras on JAX; named where it is not installed."""
+
+    def prepare():
+        import os
+
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+        import keras
+
+        rows, targets = np.ascontiguousarray(work.X.T), np.ascontiguousarray(work.Y.T)
+        binary = work.sizes[-1] == 1
+        kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[work.optimizer]
+
+        def run():
+            model = keras.Sequential(
+                [keras.Input((work.sizes[0],))]
+                + [keras.layers.Dense(n, work.hidden) for n in work.sizes[1:-1]]
+                + [keras.layers.Dense(work.sizes[-1])]
+            )
+            model.set_weights([np.asarray(p) for W, b in work.params for p in (W.T, b[:, 0])])
+            losses = keras.losses.BinaryCrossentropy if binary else keras.losses.CategoricalCrossentropy
+            model.compile(kind(work.rate), losses(from_logits=True))
+            model.fit(rows, targets, work.batch_size or work.m, epochs=work.epochs, verbose=0)
+            found = iter(model.get_weights())
+            return work.cost(tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in zip(found, found, strict=True)))
+
+        return run
+
+    return Contestant("Keras on JAX", prepare, "keras", tolerance=OTHER_ORDER)

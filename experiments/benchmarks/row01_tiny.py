@@ -1,0 +1,41 @@
+"""Row 1: tiny nets by mini-batches, where the price of starting each operation decides."""
+
+from experiments.benchmarks import in_jax, in_sklearn, in_torch
+from experiments.benchmarks.contest import Race
+from experiments.benchmarks.workload import clusters, digits
+
+
+def races(config) -> list[Race]:
+    """64-32-10 on digits for 10,000 steps; 2-8-2 and 8-16-4."""
+    share = 0.1 if config.quick else 1
+    works = {
+        "64-32-10, batch 32, digits": digits((64, 32, 10), 32, max(2, round(227 * share)), 0.1),
+        "2-8-2, batch 4": clusters((2, 8, 2), 400, 4, max(2, round(50 * share)), 0.05, hidden="tanh"),
+        "8-16-4, batch 8": clusters((8, 16, 4), 800, 8, max(2, round(50 * share)), 0.05, hidden="tanh"),
+    }
+    found = []
+    for name, work in works.items():
+        peers = (
+            in_jax.grad_in_scan(work),
+            in_jax.grad_in_a_loop(work),
+            in_sklearn.classifier(work),
+            in_torch.eager(work, 1),
+            in_torch.eager(work, 2),
+            in_torch.eager(work, 1, compiled=True),
+            in_jax.equinox(work),
+            in_jax.nnx(work),
+            in_sklearn.keras(work),
+        )
+        first = name.startswith("64")
+        found.append(
+            Race(
+                f"1 tiny: {name}, SGD, {work.steps:,} steps",
+                (in_jax.ours(work), *peers),
+                "us a step",
+                1e6 / work.steps,
+                "<= 5 us a step, >= 50x torch, >= 25x scikit-learn, >= 2x jax.grad in a scan",
+                {"torch, 1 thread": 50, "scikit-learn": 25, "jax.grad in a scan": 2},
+                5.0 if first else None,
+            )
+        )
+    return found

@@ -1,0 +1,88 @@
+"""Row 8: from the end of the imports to the end of the first step, in a fresh process, cold and with a warm cache."""
+
+import importlib.util
+import statistics
+import subprocess
+import sys
+import tempfile
+
+OURS = """
+import sys, time, numpy as np, jax, optax, jaxnet
+if sys.argv[1]:
+    jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+X, Y = np.ones((784, 32), np.float32), np.eye(10, 32, dtype=np.float32)
+began = time.perf_counter()
+net = jaxnet.MLP((784, 512, 10), ("relu", "softmax"))
+optimizer = optax.sgd(0.1)
+params = {params}
+state = jaxnet.TrainState(params, optimizer.init(params), np.int32(0), jax.random.key(0))
+step = jax.jit(jaxnet.train_step(net, optimizer, gradient="{gradient}"))
+jax.block_until_ready(step(state, X, Y))
+print(time.perf_counter() - began)
+"""
+TORCH = """
+import sys, time, numpy as np, torch
+X, Y = torch.ones(32, 784), torch.arange(32) % 10
+began = time.perf_counter()
+model = torch.nn.Sequential(torch.nn.Linear(784, 512), torch.nn.ReLU(), torch.nn.Linear(512, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+loss = {compiled}(lambda: torch.nn.functional.cross_entropy(model(X), Y))
+loss().backward()
+optimizer.step()
+print(time.perf_counter() - began)
+"""
+DRAWN = "jax.jit(jaxnet.init, static_argnums=0)(net, jax.random.key(0))"
+CODES = {
+    "jaxnet, cold": (OURS.format(params=DRAWN, gradient="manual"), "jax", False),
+    "jaxnet, warm cache": (OURS.format(params=DRAWN, gradient="manual"), "jax", True),
+    "jax.grad, cold": (OURS.format(params=DRAWN, gradient="autodiff"), "jax", False),
+    "jax.grad, warm cache": (OURS.format(params=DRAWN, gradient="autodiff"), "jax", True),
+    "torch eager": (TORCH.format(compiled=""), "torch", False),
+    "torch.compile": (TORCH.format(compiled="torch.compile"), "torch", False),
+}
+GOALS = {"jaxnet, cold": 300.0, "jaxnet, warm cache": 50.0}
+
+
+def records(config) -> list[dict]:
+    """784-512-10 with SGD."""
+    codes = {name: code for name, code in CODES.items() if not (config.quick and "compile" in name)}
+    times, refused, absent = {name: [] for name in codes}, {}, []
+    with tempfile.TemporaryDirectory() as cache:
+        for round_ in range(1 + (1 if config.quick else config.rounds)):
+            for name, (code, package, warm) in codes.items():
+                if importlib.util.find_spec(package) is None:
+                    absent.append(f"{name} ({package} is not installed)")
+                    continue
+                done = subprocess.run(
+                    [sys.executable, "-c", code, cache if warm else ""], capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    refused[name] = (done.stderr.strip().splitlines() or ["no word"])[-1][:160]
+                elif round_:  # the first one fills caches: the disk's, and the compilation cache
+                    times[name].append(1e3 * float(done.stdout.split()[-1]))
+    ours = "jaxnet, cold"
+    rows = {
+        name: {
+            "median": statistics.median(t),
+            "min": min(t),
+            "ratio": statistics.median(t) / statistics.median(times[ours]),
+            "cost": float("nan"),
+        }
+        for name, t in times.items()
+        if t
+    }
+    return [
+        {
+            "title": "8 start: import done to the first step of 784-512-10",
+            "unit": "ms",
+            "ours": ours,
+            "rows": rows,
+            "goal": "<= 300 ms cold, <= 50 ms with the persistent cache",
+            "goals": {f"<= {limit:g} ms {name}": rows[name]["median"] <= limit for name, limit in GOALS.items()},
+            "absent": sorted(set(absent)),
+            "refused": refused,
+            "rounds": config.rounds,
+        }
+    ]

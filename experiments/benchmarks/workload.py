@@ -1,0 +1,101 @@
+"""What is trained in a race: the net, the data, the start and the order of the examples, the same for everybody."""
+
+import dataclasses
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnet
+from jaxnet import data
+from jaxnet.network import Params
+from jaxnet.shuffle import shuffled
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """Training a net for some epochs; optimizer is "sgd" or "adam", batch_size None is the full batch."""
+
+    sizes: tuple[int, ...]
+    X: np.ndarray = dataclasses.field(repr=False, hash=False, compare=False)  # (n_x, m)
+    labels: np.ndarray = dataclasses.field(repr=False, hash=False, compare=False)  # (m,)
+    batch_size: int | None
+    epochs: int
+    rate: float
+    optimizer: str = "sgd"
+    precision: str = "float32"
+    hidden: str = "relu"
+
+    @property
+    def m(self) -> int:
+        """How many examples."""
+        return self.X.shape[1]
+
+    @property
+    def steps(self) -> int:
+        """Steps in all; the batch size divides m."""
+        return self.epochs * (self.m // self.batch_size if self.batch_size else 1)
+
+    @cached_property
+    def net(self) -> jaxnet.MLP:
+        """The network."""
+        output = "sigmoid" if self.sizes[-1] == 1 else "softmax"
+        return jaxnet.MLP(self.sizes, (self.hidden,) * (len(self.sizes) - 2) + (output,))
+
+    @cached_property
+    def Y(self) -> np.ndarray:
+        """(n_y, m)."""
+        if self.sizes[-1] == 1:
+            return self.labels[None].astype(np.float32)
+        return np.asarray(jaxnet.one_hot(self.labels, self.sizes[-1]))
+
+    @cached_property
+    def params(self) -> Params:
+        """Where everybody starts."""
+        return jaxnet.init(self.net, jax.random.key(0))
+
+    @cached_property
+    def gradient_transformation(self) -> optax.GradientTransformation:
+        """The optimizer of those who use optax."""
+        return {"sgd": optax.sgd, "adam": optax.adam}[self.optimizer](self.rate)
+
+    @cached_property
+    def batches(self) -> list[np.ndarray]:
+        """The examples of each step, in the order that `jaxnet.fit` draws from jax.random.key(1)."""
+        if self.batch_size is None:
+            return [np.arange(self.m)] * self.epochs
+        key, orders = jax.random.split(jax.random.key(1))[1], []
+        draw = jax.jit(lambda key: shuffled(key, self.m))
+        for _ in range(self.epochs):
+            key, shuffle_key = jax.random.split(key)
+            orders += [*np.asarray(draw(shuffle_key)).reshape(-1, self.batch_size)]
+        return orders
+
+    def cost(self, params) -> float:
+        """The cost on all examples, in float32, of params that look like ours."""
+        return float(jaxnet.cost(self.net, *jax.tree.map(jnp.asarray, (params, self.X, self.Y))))
+
+
+def digits(sizes, batch_size, epochs, rate, **options) -> Workload:
+    """scikit-learn's digits, as many as the batch size divides."""
+    split = data.digits(0)
+    m = split.X.shape[1] // batch_size * batch_size
+    return Workload(sizes, split.X[:, :m], split.labels[:m], batch_size, epochs, rate, **options)
+
+
+def clusters(sizes, m, batch_size, epochs, rate, **options) -> Workload:
+    """Normal clouds, one a class: for sizes that no data set here has."""
+    rng = np.random.default_rng(0)
+    classes = max(2, sizes[-1])
+    labels = rng.integers(0, classes, m)
+    centres = rng.normal(size=(classes, sizes[0])) * 2 / sizes[0] ** 0.5  # they overlap: no cost falls to nothing
+    X = (centres[labels] + rng.normal(size=(m, sizes[0]))).T.astype(np.float32)
+    return Workload(sizes, np.ascontiguousarray(X), labels, batch_size, epochs, rate, **options)
+
+
+def flower(epochs, rate) -> Workload:
+    """The notes' own job: 2-4-1 on the flower of 400 points, full batch."""
+    X, Y = data.flower()
+    return Workload((2, 4, 1), X.astype(np.float32), Y[0].astype(int), None, epochs, rate, hidden="tanh")

@@ -1,0 +1,85 @@
+"""The race and its rules; the rows for accelerators run at small size here."""
+
+import dataclasses
+
+import pytest
+
+from experiments.benchmarks import __main__ as benchmarks
+from experiments.benchmarks import contest, row09_memory, row10_gpu_wide, row11_gpu_narrow
+from experiments.benchmarks.contest import Contestant, Race
+
+CONFIG = benchmarks.Config(quick=True, rounds=1)
+
+
+def contestant(name, cost, **options):
+    return Contestant(name, lambda: lambda: cost, **options)
+
+
+def raced(*contestants, **options):
+    return contest.run(Race("a race", contestants, "s", 1.0, "to be first", **options), rounds=3)
+
+
+def test_a_fast_wrong_answer_is_no_answer():
+    record = raced(contestant("ours", 1.0), contestant("wrong", 1.1), contestant("near", 1.0005))
+    assert set(record["rows"]) == {"ours", "near"}
+    assert "another result" in record["refused"]["wrong"]
+    assert "left out: wrong" in "\n".join(contest.table(record))
+
+
+def test_a_nan_is_another_result():
+    assert "nan" in raced(contestant("ours", 1.0), contestant("broken", float("nan")))["refused"]["broken"]
+
+
+def test_who_is_not_installed_is_named():
+    record = raced(contestant("ours", 1.0), contestant("theirs", 1.0, package="no_such_package"))
+    assert record["absent"] == ["theirs (no_such_package is not installed)"]
+
+
+def test_a_peer_that_cannot_is_left_out_and_ours_may_not():
+    def broken():
+        raise RuntimeError("no compiler")
+
+    record = raced(contestant("ours", 1.0), Contestant("theirs", broken))
+    assert record["refused"] == {"theirs": "RuntimeError: no compiler"}
+    with pytest.raises(RuntimeError, match="no compiler"):
+        raced(Contestant("ours", broken))
+
+
+def test_a_goal_is_judged_by_the_ratios(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: now[0])
+
+    def taking(name, seconds):
+        def run():
+            now[0] += seconds
+            return 1.0
+
+        return Contestant(name, lambda: run)
+
+    ours, theirs, slow = taking("ours", 1), taking("theirs", 3), taking("slow", 90)
+    record = raced(ours, theirs, slow, goals={"theirs": 4, "slow": 50}, limit=2.0)
+    assert record["rows"]["theirs"]["ratio"] == 3 and record["rows"]["slow"]["ratio"] == 90
+    assert record["goals"] == {">= 4x theirs": False, ">= 50x slow": True, "<= 2 s": True}
+    assert now[0] == 4 * (1 + 3) + 90 and "one run alone" in record["notes"][0]
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+@pytest.mark.parametrize("row", [row10_gpu_wide, row11_gpu_narrow])
+def test_the_rows_for_accelerators_run(row):
+    records = row.records(CONFIG) if hasattr(row, "records") else [contest.run(r, 1) for r in row.races(CONFIG)]
+    for record in records:
+        assert record["ours"] in record["rows"] and len(record["rows"]) >= 2, record
+        assert contest.figure(record).axes
+
+
+def test_memory_is_compared_where_the_compiler_reports_it():
+    record = row09_memory.record(CONFIG, "gelu", 16, 64, 512, 64)
+    assert record["memory"]["jaxnet"] < 0.4 * record["memory"]["jax.grad"]
+
+
+def test_unknown_rows_name_the_known_ones():
+    assert benchmarks.chosen(CONFIG) == [*range(1, 10)]
+    assert benchmarks.chosen(dataclasses.replace(CONFIG, device="gpu")) == [10, 11]
+    assert benchmarks.chosen(dataclasses.replace(CONFIG, rows="1,4")) == [1, 4]
+    with pytest.raises(SystemExit, match="expected numbers of 1, 2"):
+        benchmarks.chosen(dataclasses.replace(CONFIG, rows="1,99"))

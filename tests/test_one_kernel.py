@@ -1,0 +1,98 @@
+"""Small programs in one kernel: the same numbers, really one piece, and the plain program where that is refused."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+from jaxnet import training
+from jaxnet.one_kernel import is_small, where_possible
+from jaxnet.training import Data, Plan, TrainState
+
+NETS = {
+    "2-4-1": (jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), None, 300),
+    "8-16-4": (jaxnet.MLP((8, 16, 4), ("relu", "softmax")), 8, 300),
+    "few examples": (jaxnet.MLP((5, 6, 3), ("gelu", "softmax")), 7, 50),
+}
+
+
+def arguments(net, batch_size, m, dtype, epochs=3):
+    keys = jax.random.split(jax.random.key(3), 3)
+    X = jax.random.normal(keys[0], (net.sizes[0], m), dtype)
+    classes = max(net.sizes[-1], 2)
+    Y = jax.nn.one_hot(jax.random.randint(keys[1], (m,), 0, classes), classes, axis=0, dtype=dtype)[-net.sizes[-1] :]
+    data = Data(X.T, Y.T, None) if batch_size else Data(X, Y, None)
+    optimizer = optax.sgd(0.3)
+    params = jaxnet.init(net, keys[2], dtype=dtype)
+    plan = Plan(net, optimizer, "manual", "float64" if dtype == jnp.float64 else "float32", batch_size, None, None)
+    run = training.start(plan, TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(1)))
+    return plan, jax.tree.map(jnp.copy, run), data, None, jnp.int32(epochs), epochs
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_one_kernel_trains_as_the_plain_program(name, x64):
+    (small, _, log), (plain, _, plain_log) = (
+        run(*arguments(*NETS[name], jnp.float64)) for run in (training.small_chunk, training.chunk)
+    )
+    chex.assert_trees_all_close(small.state.params, plain.state.params, rtol=1e-12, atol=1e-13)
+    chex.assert_trees_all_close(log, plain_log, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_it_is_one_kernel(name):
+    small = training.compiled(training.several_epochs_in_one_kernel, compiler_options=training.OPTIONS)
+    given = arguments(*NETS[name], jnp.float32)
+    text = small.lower(*given).compile().as_text()
+    entry = text[text.index("ENTRY") :]
+    assert entry.count(" call(") == 1 and 'xla_cpu_small_call="true"' in entry
+    assert "ynn_fusion" not in text and " while(" not in entry
+
+
+def test_a_refused_program_is_compiled_as_usual():
+    asked = []
+
+    def refuses(*arguments):
+        asked.append(arguments)
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: Fusion kind not implemented on CPU")
+
+    run = where_possible(refuses, lambda plan, x: x + 1)
+    assert run("plan", 1) == run("plan", 1) == 2
+    assert len(asked) == 1  # not again
+
+
+def test_a_failure_while_running_is_no_refusal():
+    x = jnp.ones(3)
+
+    def fails(plan, x):
+        x.delete()
+        raise jax.errors.JaxRuntimeError("INTERNAL: out of memory")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        where_possible(fails, lambda plan, x: x)("plan", x)
+
+
+@pytest.mark.parametrize(
+    "sizes, m, batch_size, small",
+    [((2, 4, 1), 400, None, True), ((64, 32, 10), 1437, 32, True), ((64, 32, 10), 60_000, 32, False),
+     ((784, 8, 10), 1000, 8, False), ((64, 4, 10), 256, None, False), ((2, 50, 1), 400, None, False),
+     ((64, 128, 64, 10), 1437, 64, False), ((64, 10), 1437, 128, True)],
+)  # fmt: skip
+def test_small_is_what_was_measured_faster(sizes, m, batch_size, small):
+    assert is_small(sizes, m, batch_size) == small
+
+
+def test_fit_is_the_same_whether_small_or_not(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(4, 90)).astype(np.float32)
+    Y = (X.sum(axis=0, keepdims=True) > 0).astype(np.float32)
+    net = jaxnet.MLP((4, 5, 1), ("tanh", "sigmoid"))
+
+    def params():
+        optimizer = optax.sgd(0.1)
+        return jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optimizer, batch_size=30, epochs=4).params
+
+    small = params()
+    monkeypatch.setattr("jaxnet.fitting.is_small", lambda *sizes: False)
+    chex.assert_trees_all_close(params(), small, rtol=1e-5, atol=1e-6)
