@@ -1,11 +1,14 @@
 """The skeleton that every experiment shares: a frozen Config, `run(config) -> Result`, and `main`.
 
-All effects live here: the command line, the results directory, the clock, the exit code.
+All effects live here: the command line, the results directory, the clock, the exit code. An experiment is a module of
+this package with `NOTES` (the notes' sections that it shows), `Config`, `run`, and `main` for a run of its own;
+`python -m experiments` runs them all.
 """
 
 import dataclasses
 import json
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +16,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import matplotlib
-import tyro
-from matplotlib.figure import Figure
 
-matplotlib.use("Agg")  # figures go to files; no window, no display needed
+from jaxnet import parallel
+
+EXTRA = ("matplotlib", "mlxtend", "sklearn", "tyro")  # what pip install "jaxnet[experiments]" brings
+
+
+def said(error: BaseException) -> str:
+    """What to tell the user of an error: a package that is missing is named with the extra that brings it."""
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ImportError) and package in EXTRA:
+        return f'{package} is not installed; pip install "jaxnet[experiments]" brings it'
+    return str(error) if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: {error}"
+
+
+try:
+    import tyro
+    from matplotlib.figure import Figure
+except ImportError as error:
+    sys.exit(said(error))
 
 # Okabe and Ito's colours, told apart by the colour-blind as well
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
@@ -35,6 +52,8 @@ class Config:
     """Where to compute; None is JAX's default. One that is absent is an error."""
     results: Path = Path("results")
     """Directory for the figure and the numbers; the experiment adds its own name."""
+    quick: bool = False
+    """Smaller, for a look: seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,38 +78,69 @@ def writable(directory: Path) -> Path:
     return directory
 
 
-def save(directory: Path, name: str, config: Config, result: Result, seconds: float) -> None:
-    """Write metrics.json and NAME.png into the directory."""
+def perform(name: str, run: Callable[[Any], Result], config: Config) -> dict[str, Any]:
+    """Run an experiment on its device; write metrics.json and NAME.png, and return what metrics.json holds."""
+    directory = writable(config.results / name)
+    began = time.perf_counter()
+    with jax.default_device(parallel.device(config.device)):
+        result = run(config)
     record = {
         "experiment": name,
         "claim": result.claim,
         "held": result.held,
         "metrics": result.metrics,
         "config": dataclasses.asdict(config),
-        "seconds": round(seconds, 2),
+        "command": command(name, config),
+        "seconds": round(time.perf_counter() - began, 2),
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
     (directory / "metrics.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
     result.figure.savefig(directory / f"{name}.png", dpi=120)
+    return record
+
+
+def command(name: str, config: Config) -> str:
+    """The command line that makes this run again."""
+    words = [f"python -m experiments.{name}"]
+    for field in dataclasses.fields(config):
+        value, option = getattr(config, field.name), field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return " ".join(words)
+
+
+def seconds(call: Callable, *arguments, repeats: int = 20) -> float:
+    """The median time of a call, after a first one that compiles; each waits for what it computes."""
+    jax.block_until_ready(call(*arguments))
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call(*arguments))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def cli(config_type: type[Config], program: str, description: str | None) -> Config:
+    """The command line as a Config."""
+    return tyro.cli(config_type, prog=program, description=description)
 
 
 def main(name: str, run: Callable[[Any], Result], config_type: type[Config]) -> None:
     """Read the command line, run the experiment, save what it found; exit 1 if its claim did not hold."""
-    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=sys.modules["__main__"].__doc__)
-    directory = writable(config.results / name)
-    began = time.perf_counter()
+    config = cli(config_type, f"python -m experiments.{name}", sys.modules["__main__"].__doc__)
     try:
-        result = run(config)
-    except (
-        ValueError,
-        FloatingPointError,
-    ) as error:  # the message says what to do
-        sys.exit(f"{name}: {error}")
+        record = perform(name, run, config)
+    except (ValueError, FloatingPointError, ImportError) as error:  # the message says what to do
+        sys.exit(f"{name}: {said(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
-    save(directory, name, config, result, time.perf_counter() - began)
-    print(f"\n{'HELD' if result.held else 'FAILED'}: {result.claim}")
+    directory = config.results / name
+    print(f"\n{'HELD' if record['held'] else 'FAILED'}: {record['claim']}")
     print(f"Saved {directory / 'metrics.json'} and {directory / f'{name}.png'}")
-    sys.exit(0 if result.held else 1)
+    sys.exit(0 if record["held"] else 1)

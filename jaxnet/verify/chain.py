@@ -201,10 +201,10 @@ def _output(seen: Seen, L: int, evidence, k: int) -> str | None:
 
 
 def _factor(seen: Seen, x, y) -> float | None:
-    """c with x = c y (the loss may carry a constant), if there is one."""
-    if x.shape != y.shape or x.size < 2 or norm(y) == 0.0:
+    """c with x = c y (the loss may carry a constant), if there is one; of one unit only c = 1 says anything."""
+    if x.shape != y.shape or norm(y) == 0.0:
         return None
-    c = float(np.dot(x, y)) / norm(y) ** 2
+    c = float(np.dot(x, y)) / norm(y) ** 2 if x.size > 1 else 1.0
     return c if seen.equal(c * y, x) else None
 
 

@@ -157,3 +157,23 @@ def test_swapped_leaves_are_named():
         raise_=False,
     )
     assert "swapped" in report.cause
+
+
+def test_the_misprint_of_the_notes_is_named_with_one_output_unit():
+    """One unit's dZ is a number, a multiple of any other: only dZ[2] = A[2] - Y itself shows that g[2] is σ."""
+
+    def loss(layers, X, Y):
+        (W1, b1), (W2, b2) = layers
+        Z = W2 @ jnp.tanh(W1 @ X + b1) + b2
+        return jnp.mean(jax.nn.softplus(Z) - Y * Z)
+
+    def misprinted(layers, X, Y):
+        (W1, b1), (W2, b2) = layers
+        m, Z1 = X.shape[1], W1 @ X + b1
+        dZ2 = (jax.nn.sigmoid(W2 @ jnp.tanh(Z1) + b2) - Y) / m
+        dZ1 = W2.T @ dZ2 * jax.nn.sigmoid(Z1) * (1 - jax.nn.sigmoid(Z1))
+        return [(dZ @ A.T, dZ.sum(axis=1, keepdims=True)) for dZ, A in ((dZ1, X), (dZ2, jnp.tanh(Z1)))]
+
+    (W1, b1), (W2, b2) = WEIGHTS[0], (WEIGHTS[1][0][:1], WEIGHTS[1][1][:1])
+    report = check_gradients(loss, misprinted, [(W1, b1), (W2, b2)], X, Y[:1], raise_=False)
+    assert report.starts_at == "dZ[1]" and "g[2]'(Z[1]) / g[1]'(Z[1])" in report.cause

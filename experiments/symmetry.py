@@ -1,0 +1,141 @@
+"""Hidden units that start equal stay equal for ever, bit for bit; randn * 0.01 sets them apart.
+
+The notes' section 10 on the flower, 2-4-1, gradient descent with rate 1.2: W = 0 against W = randn * 0.01, b = 0 in
+both. With tanh, zero weights make every dW zero and nothing but b[2] can move, so both starts also run with sigmoid
+hidden units, whose weights do move from zero: all four rows of W[1] together, as one unit would.
+
+A fifth of one class is left out: with classes of equal size, and zero weights, even sigmoid's dW[2] is zero.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnet
+from experiments import experiment
+from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
+from jaxnet import data, validation
+
+NOTES = "section 10"
+UNITS = 4
+HIDDEN = ("tanh", "sigmoid")
+STARTS = {"zeros": "W = 0", "randn": "W = randn * 0.01"}
+BROKEN = 0.8  # the accuracy that a net with unequal units passes, and one unit does not reach
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the symmetry experiment."""
+
+    steps: int = 10_000
+    """Steps of gradient descent on all points."""
+    learning_rate: float = 1.2
+    """The rate of W -= rate * dW."""
+    init_scale: float = 0.01
+    """The other start's W is randn times this."""
+
+
+def run(config: Config) -> Result:
+    """Train both starts with both activations, and look at the rows of W[1] after every step."""
+    if config.quick:
+        config = dataclasses.replace(config, steps=3000)
+    validation.count("steps", config.steps)
+    X, Y = uneven_flower()
+    runs = {
+        f"{activation}, {start}": train(config, activation, start, X, Y) for activation in HIDDEN for start in STARTS
+    }
+    metrics = {name: measured(trace) for name, trace in runs.items()}
+    for name, found in metrics.items():
+        print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in found.items()))
+    zeros, randn = ([found for name, found in metrics.items() if name.endswith(start)] for start in STARTS)
+    clauses = {
+        "zero_rows_are_bit_equal_after_every_step": all(run["steps_with_equal_rows"] == config.steps for run in zeros),
+        "though_sigmoid's_move": metrics["sigmoid, zeros"]["largest_weight"] > 0,
+        "randn_rows_never_are": all(run["steps_with_equal_rows"] == 0 for run in randn),
+        "only_randn_learns_the_flower": max(run["accuracy"] for run in zeros) < BROKEN
+        and min(run["accuracy"] for run in randn) > BROKEN,
+    }
+    return Result(
+        claim=f"From zero the {UNITS} rows of W[1] are bit-equal after each of {config.steps:,} steps and the accuracy"
+        f" is at most {max(run['accuracy'] for run in zeros):.1%}; randn * {config.init_scale:g} reaches"
+        f" {max(run['accuracy'] for run in randn):.1%}.",
+        held=all(clauses.values()),
+        metrics={"clauses": clauses, **metrics},
+        figure=draw(runs),
+    )
+
+
+def uneven_flower():
+    """The flower without every fifth point of class 1."""
+    X, Y = data.flower()
+    kept = (Y[0] == 0) | (np.arange(Y.shape[1]) % 5 > 0)
+    return jnp.asarray(X[:, kept], jnp.float32), jnp.asarray(Y[:, kept], jnp.float32)
+
+
+def train(config: Config, activation: str, start: str, X, Y) -> dict[str, np.ndarray]:
+    """Gradient descent; return after every step W[1], whether its rows are bit-equal, and before it the accuracy."""
+    net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
+    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
+    params = jaxnet.init(net, jax.random.key(config.seed), config.init_scale)
+    if start == "zeros":  # init's own zeros are randn * 0, and half of those are -0
+        params = jax.tree.map(jnp.zeros_like, params)
+    step = jaxnet.train_step(net, optimizer)
+
+    def watched(state, _):
+        state, metrics = step(state, X, Y)
+        W = state.params[0].W
+        return state, {"W": W, "equal": rows_equal(W), "accuracy": metrics["accuracy"]}
+
+    state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(config.seed))
+    descent = jax.jit(functools.partial(jax.lax.scan, watched, length=config.steps))
+    _, trace = descent(state, None)
+    return jax.tree.map(np.asarray, trace)
+
+
+def rows_equal(W: jax.Array) -> jax.Array:
+    """Whether all rows have the same bits; a comparison of numbers would take -0 for 0."""
+    bits = jax.lax.bitcast_convert_type(W, jnp.uint32)
+    return (bits == bits[:1]).all()
+
+
+def measured(trace: dict[str, np.ndarray]) -> dict[str, float]:
+    """What a run comes to."""
+    last = trace["W"][-1]
+    return {
+        "accuracy": float(trace["accuracy"][-1]),
+        "steps_with_equal_rows": int(trace["equal"].sum()),
+        "largest_weight": float(np.abs(last).max()),
+        "largest_difference_of_rows": float(np.ptp(last, axis=0).max()),
+    }
+
+
+def draw(runs: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """The accuracies, and the first weight of each hidden unit from both starts."""
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    accuracies, *weights = figure.subplots(1, 3)
+    styles = zip((RED, GREEN, ORANGE, BLUE), ("--", "-", "--", "-"), strict=True)
+    for (name, trace), (colour, line) in zip(runs.items(), styles, strict=True):
+        accuracies.plot(*thinned(100 * trace["accuracy"]), line, color=colour, label=name)
+    accuracies.set(title="Accuracy", xlabel="step", ylabel="points right (%)", ylim=(40, 100))
+    accuracies.legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.65))
+    for axes, start, widths in zip(weights, STARTS, ((8, 6, 4, 2), (2, 2, 2, 2)), strict=True):
+        trace = runs[f"sigmoid, {start}"]["W"][:, :, 0]
+        for unit, (colour, width) in enumerate(zip((BLUE, ORANGE, GREEN, RED), widths, strict=True)):
+            axes.plot(*thinned(trace[:, unit]), color=colour, linewidth=width, label=f"unit {unit + 1}")
+        axes.set(title=f"{STARTS[start]}: first weight of each", xlabel="step", ylabel="W[1][unit, 1], sigmoid units")
+        axes.legend(fontsize="small", loc="upper right" if start == "zeros" else "upper left")
+    return figure
+
+
+def thinned(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and their values, as many as a figure can show."""
+    steps = np.unique(np.linspace(0, len(values) - 1, points).astype(int))
+    return steps + 1, values[steps]
+
+
+if __name__ == "__main__":
+    experiment.main("symmetry", run, Config)

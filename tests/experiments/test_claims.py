@@ -1,0 +1,147 @@
+"""The experiments' claims, clause by clause, on their quick settings: the numbers, not only that they run."""
+
+import importlib
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import experiment, gradient_check, init_scale, privacy, symmetry
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]
+
+
+def quick(name, tmp_path):
+    """The metrics of a quick run, as metrics.json has them, whose claim has to hold with all its clauses."""
+    module = importlib.import_module(f"experiments.{name}")
+    record = experiment.perform(name, module.run, module.Config(quick=True, results=tmp_path))
+    assert record["held"], record["metrics"]["clauses"]
+    assert all(value is True for value in record["metrics"]["clauses"].values())
+    assert (tmp_path / name / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert module.__doc__.splitlines()[0].endswith(".") and module.NOTES.startswith("section")
+    return json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
+
+
+def test_the_flower_needs_a_hidden_layer(tmp_path):
+    found = quick("planar", tmp_path)
+    accuracy, costs = found["accuracy"], found["costs"]
+    assert 0.4 < accuracy["logistic regression"] < 0.6 < accuracy["n = 1"] < 0.75 < 0.85 < accuracy["n = 4"]
+    assert next(iter(accuracy)) == "logistic regression"
+    assert all(len(cost) == len(found["steps"]) == 6 for cost in costs.values())
+    assert costs["n = 4"][0] == pytest.approx(math.log(2), abs=0.01) and costs["n = 4"][-1] < 0.3
+
+
+def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
+    found = quick("symmetry", tmp_path)
+    for hidden in symmetry.HIDDEN:
+        zeros, randn = found[f"{hidden}, zeros"], found[f"{hidden}, randn"]
+        assert (zeros["steps_with_equal_rows"], randn["steps_with_equal_rows"]) == (3000, 0)
+        assert zeros["largest_difference_of_rows"] == 0 < 1 < randn["largest_difference_of_rows"]
+        assert zeros["accuracy"] < 0.7 < 0.85 < randn["accuracy"]
+    assert found["sigmoid, zeros"]["largest_weight"] > 1 > found["tanh, zeros"]["largest_weight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("planar", {"learning_rate": -1.0}, "learning_rate is -1.0; expected a finite number above 0"),
+        ("planar", {"hidden": (0,)}, r"sizes\[1\] is 0"),
+        ("symmetry", {"steps": 0}, "steps is 0"),
+        ("init_scale", {"scales": (1.0, 0.1)}, "expected one or more, rising"),
+        ("mnist", {"seeds": 0}, "seeds is 0"),
+        ("mnist", {"path": "/nowhere"}, "expected an .npz file, or a directory"),
+        ("privacy", {"noise": (1.0, 2.0)}, "expected multipliers that rise from 0"),
+        ("sweep", {"rates": 0}, "rates is 0"),
+    ],
+)
+def test_bad_settings_are_refused(name, settings, message):
+    module = importlib.import_module(f"experiments.{name}")
+    with pytest.raises(ValueError, match=message):
+        module.run(module.Config(**settings))
+
+
+def test_rows_of_opposite_zeros_are_not_bit_equal():
+    assert symmetry.rows_equal(jax.numpy.ones((2, 2)))
+    assert not symmetry.rows_equal(jax.numpy.array([[0.0, 1.0], [-0.0, 1.0]]))
+
+
+def test_the_valley_of_initial_scales(tmp_path):
+    found = quick("init_scale", tmp_path)
+    cost = dict(zip(found["scales"], found["cost"], strict=True))
+    assert 0.01 <= found["best_scale"] <= 0.3
+    assert cost[1e-4] > 2 * cost[0.1] and cost[100] > 1000 * cost[0.1] and cost[0.01] < 2 * cost[0.1]
+    assert max(found["he"]["cost"], found["xavier"]["cost"]) < 1.2 * cost[0.1]
+    assert found["saturated"][0] == 0 and found["saturated"][-1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("scale", "cost", "clause"),
+    [
+        (1.0, 0.13, "the_lowest_cost_is_in_the_valley"),
+        (0.01, 0.39, "0.01_is_in_the_valley"),
+        (1e-4, 0.2, "smaller_is_slower"),
+        (100.0, 0.39, "larger_is_far_slower"),
+    ],
+)
+def test_a_missed_clause_is_seen(scale, cost, clause):
+    config = init_scale.Config(scales=(1e-4, 0.01, 0.1, 1.0, 100.0))
+    curve = {
+        "cost": np.array([0.4, 0.17, 0.14, 0.4, 800.0]),
+        "saturated": np.array([0, 0, 0.01, 0.7, 0.99]),
+        "relative_gradient_norm": np.array([1, 0.2, 0.17, 0.03, 0.001]),
+    }
+    found = {scheme: {"cost": 0.13} for scheme in init_scale.SCHEMES}
+    assert all(init_scale.clauses(config, curve, found).values())
+    curve["cost"][config.scales.index(scale)] = cost
+    assert not init_scale.clauses(config, curve, found)[clause]
+
+
+def test_the_misprint_is_refused_and_named(tmp_path):
+    found = quick("gradient_check", tmp_path)
+    assert found["largest_relative_error_of_the_right"] < 1e-3 < 0.1 < found["relative_error_of_the_misprint"]
+    assert "g[2]'(Z[1]) / g[1]'(Z[1]): sigmoid' in place of tanh'" in found["cause"]
+    verdicts = {name: report["verdict"] for name, report in found["reports"].items()}
+    assert verdicts == {"the notes, float32": "PASS", "the misprint, float32": "FAIL", "jaxnet, float32": "PASS"}
+
+
+def test_a_misprint_that_passes_fails_the_claim(monkeypatch):
+    monkeypatch.setattr(gradient_check, "sigmoid_derivative", lambda Z, A: 1 - A * A)
+    result = gradient_check.run(gradient_check.Config(quick=True))
+    assert not result.held and not result.metrics["clauses"]["the_misprint_is_refused"]
+
+
+def test_mnist_is_read_in_both_precisions(tmp_path):
+    found = quick("mnist", tmp_path)
+    for precision in ("float32", "bfloat16"):
+        assert found[precision]["test_accuracy_mean"] >= 0.94 and found[precision]["examples_a_second"] > 0
+        assert found[precision]["test_accuracy"][0] == pytest.approx(
+            found[precision]["history"]["validation_accuracy"][-1]
+        )
+    assert found["training_digits"] == 4000
+
+
+def test_privacy_is_bounded_and_costs_accuracy(tmp_path):
+    found = quick("privacy", tmp_path)
+    silent, noisy = found["test_accuracy"]
+    assert silent > 0.93 > noisy > 0.5
+    assert found["noise_multipliers"] == [0, 40] and found["epsilon_at_most"][0] == "infinite"
+    assert 0.999 < found["largest_move_by_one_digit"] <= 1 + 1e-4  # a clipped gradient has moved it, and none more
+    assert found["sampling_rate"] == 1 and len(found["milliseconds_a_step"]) == 4
+
+
+def test_the_bound_on_epsilon_is_bun_and_steinkes():
+    rho = 100 / (2 * 20**2)  # 100 Gaussian mechanisms of deviation 20 C
+    assert privacy.epsilon(100, 20.0) == pytest.approx(rho + 2 * math.sqrt(rho * math.log(1e5)))
+    assert privacy.epsilon(100, 0.0) == math.inf
+    assert privacy.epsilon(400, 40.0) == pytest.approx(
+        privacy.epsilon(100, 20.0)
+    )  # four times the steps, twice the noise
+
+
+def test_a_sweep_finds_the_rate(tmp_path):
+    found = quick("sweep", tmp_path)
+    assert found["nets"] == 32 and np.shape(found["test_accuracy"]) == (8, 4)
+    assert found["best_median_accuracy"] > 0.93 and 0.01 < found["best_rate"] < 10
+    assert found["largest_difference_from_fit"] < 1e-4 and found["speedup"] > 0
