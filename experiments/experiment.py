@@ -8,6 +8,7 @@ this package with `NOTES` (the notes' sections that it shows), `Config`, `run`, 
 import dataclasses
 import json
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -112,6 +113,17 @@ def command(name: str, config: Config) -> str:
         else:
             words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
     return " ".join(words)
+
+
+def seconds(call: Callable, *arguments, repeats: int = 20) -> float:
+    """The median time of a call, after a first one that compiles; each waits for what it computes."""
+    jax.block_until_ready(call(*arguments))
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call(*arguments))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
 def main(name: str, run: Callable[[Any], Result], config_type: type[Config]) -> None:

@@ -28,6 +28,7 @@ from jaxnet import validation as check
 from jaxnet.network import MLP, Params, init
 from jaxnet.training import Data, Plan, TrainState
 
+NOTHING_YET = optax.identity()  # one object, so that every sweep like another shares its compiled program
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
 
 
@@ -60,10 +61,10 @@ class SweepResult(NamedTuple):
     def table(self) -> str:
         """One line for each setting: members, best and median score over its keys, failures."""
         lines = ["learning rate  init scale  members        best      median  failed"]
-        settings = np.stack([self.learning_rate, self.init_scale], axis=1)
-        for rate, scale in np.unique(settings, axis=0):
-            own = (settings[:, 0] == rate) & (np.isnan(scale) | (settings[:, 1] == scale))
-            scores, named = self.score[own], "he" if np.isnan(scale) else f"{scale:.4g}"
+        scales = np.where(np.isnan(self.init_scale), -1, self.init_scale)  # no NaN is another's equal
+        for rate, scale in np.unique(np.stack([self.learning_rate, scales], axis=1), axis=0):
+            own = (self.learning_rate == rate) & (scales == scale)
+            scores, named = self.score[own], "he" if scale == -1 else f"{scale:.4g}"
             lines.append(
                 f"{rate:13.4g}  {named:>10}  {own.sum():7d}  {scores.min():10.4g}  {np.median(scores):10.4g}"
                 f"  {self.failed[own].sum():6d}"
@@ -121,7 +122,7 @@ def sweep(
     place = partial(jax.device_put, device=parallel.device(device))
     data = place(Data(X.T.copy(), Y.T.copy(), weights) if batch_size else Data(X, Y, weights))
     validation_data = None if validation is None else place(Data(*validation, weights=None))
-    plan = Plan(net, optax.identity(), gradient, precision, batch_size, patience=None, tol=None)
+    plan = Plan(net, NOTHING_YET, gradient, precision, batch_size, patience=None, tol=None)
     train = partial(_train_members, plan, optimizer, epochs, data=data, validation_data=validation_data)
 
     n = len(keys)

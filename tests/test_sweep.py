@@ -60,6 +60,18 @@ def test_one_setting_for_all():
     np.testing.assert_allclose(float(rows[1][4]), np.median(result.score[2:]), rtol=1e-3)
 
 
+def test_members_of_the_he_scheme_share_a_line():
+    """Their init_scale is NaN, which equals nothing."""
+    rows = [row.split() for row in sweep(learning_rate=[0.1, 0.2, 0.1, 0.2, 0.1]).table().splitlines()[1:]]
+    assert [row[:3] for row in rows] == [["0.1", "he", "3"], ["0.2", "he", "2"]]
+
+
+def test_a_second_sweep_compiles_nothing(compiled):
+    for rate in (0.5, 0.25):
+        sweep(learning_rate=rate, epochs=7)
+    assert len([name for name in compiled if "train_members" in name]) == 1
+
+
 def test_a_batch_of_members_is_each_of_them():
     """What a GPU runs (vmap) against what a CPU runs (one after the other)."""
     plan = training.Plan(NET, optax.identity(), "manual", "float32", 16, None, None)
