@@ -1,7 +1,7 @@
 """One example through a 3-4-1 network: unit by unit, w_iᵀx + b_i, or all at once, W x + b, the numbers are the same.
 
-The notes' sections 1 and 2. The network has 2 layers, for the input is not counted: a[0] = x, z[l] = W[l] a[l-1] + b[l],
-a[l] = σ(z[l]), and a[2] = ŷ. Unit by unit it is a program of plain Python numbers; all at once it is `jaxnet.forward`.
+The notes' sections 1 and 2. The network has 2 layers, for the input is not counted: a[0] = x, and z[l] = W[l] a[l-1] +
+b[l], a[l] = σ(z[l]); a[2] = ŷ. Unit by unit it is a program of plain Python numbers, all at once `jaxnet.forward`.
 """
 
 import dataclasses
@@ -48,8 +48,8 @@ def run(config: Config) -> Result:
         "last_activity_is_the_prediction": np.array_equal(together[-1][1], A[:, 0]),
     }
     return Result(
-        claim=f"Unit by unit or as W x + b, the {sum(NET.sizes[1:])} units of a 3-4-1 network hold the same numbers: they"
-        f" differ by {difference:.2g} at most, and ŷ = {float(A[0, 0]):.4f}.",
+        claim=f"Unit by unit or as W x + b, the {sum(NET.sizes[1:])} units of a 3-4-1 network hold the same numbers:"
+        f" they differ by {difference:.2g} at most, and ŷ = {float(A[0, 0]):.4f}.",
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,
@@ -108,11 +108,20 @@ def draw(params, alone, together, difference: float) -> Figure:
     left.plot([], [], color=BLUE, label="w > 0")
     left.plot([], [], color=ORANGE, linestyle="--", label="w < 0")
     left.set_ylim(-1.6, 1.2)
-    left.legend(loc="upper right", bbox_to_anchor=(1.08, 1.02), fontsize="small", frameon=False, title="width: |w|", title_fontsize="small")
+    left.legend(
+        loc="upper right",
+        bbox_to_anchor=(1.08, 1.02),
+        fontsize="small",
+        frameon=False,
+        title="width: |w|",
+        title_fontsize="small",
+    )
 
     right.axis("off")
     right.set_title(f"Unit by unit, and all at once: they differ by {difference:.2g} at most", fontsize="medium")
-    right.text(0, 0.5, written_out(params, alone, together), va="center", family="monospace", fontsize=9, linespacing=1.9)
+    right.text(
+        0, 0.5, written_out(params, alone, together), va="center", family="monospace", fontsize=9, linespacing=1.9
+    )
     return figure
 
 
@@ -124,7 +133,9 @@ def written_out(params, alone, together) -> str:
         lines.append(f"layer {number}, unit by unit")
         for i, w in enumerate(W.tolist()):
             terms = " ".join(f"{w_j:+.2f}({a_j:.2f})" for w_j, a_j in zip(w, a_prev, strict=True))
-            lines.append(f"  z{i + 1} = {terms} {float(b[i, 0]):+.2f} = {z[i]:+.3f}   a{i + 1} = σ(z{i + 1}) = {a[i]:.3f}")
+            lines.append(
+                f"  z{i + 1} = {terms} {float(b[i, 0]):+.2f} = {z[i]:+.3f}   a{i + 1} = σ(z{i + 1}) = {a[i]:.3f}"
+            )
         column = ", ".join(f"{z_i:+.3f}" for z_i in together[number][0])
         lines += [f"layer {number}, all at once", f"  z = W a_prev + b = ({column})ᵀ", ""]
     return "\n".join(lines[:-1])
