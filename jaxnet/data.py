@@ -53,3 +53,16 @@ def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Flo
         X[:, half] = r * np.sin(t), r * np.cos(t)
         Y[:, half] = label
     return X, Y
+
+
+def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
+    """Return X and Y of two half moons in the plane, one of each class, that a curve separates and no line does.
+
+    Needs scikit-learn (pip install "jaxnet[experiments]").
+
+    Source: scikit-learn's generator make_moons (BSD 3-clause), with a deviation of 0.1 about each moon.
+    """
+    from sklearn.datasets import make_moons
+
+    rows, labels = make_moons(m, noise=0.1, random_state=seed)
+    return rows.T, labels[None, :].astype(float)
