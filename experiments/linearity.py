@@ -62,8 +62,8 @@ def run(config: Config) -> Result:
     }
     return Result(
         claim=f"Networks of {', '.join(map(str, depths))} identity layers equal W'x + b' to"
-        f" {max(differences.values()):.0e} and are {max(accuracy.values()):.1%} right, logistic regression {line:.1%}, two tanh layers"
-        f" {bent['accuracy']:.1%}.",
+        f" {max(differences.values()):.0e} and are {max(accuracy.values()):.1%} right, logistic regression {line:.1%},"
+        f" two tanh layers {bent['accuracy']:.1%}.",
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,
