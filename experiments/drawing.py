@@ -1,17 +1,18 @@
-"""Networks and computation graphs as the notes draw them: units in columns, values written inside.
+"""Networks and computation graphs as the notes draw them: from left to right, with the values written inside.
 
 Coordinates are the axes' own: one unit is the distance between two layers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
 
-from experiments.experiment import BLUE, ORANGE
+from experiments.experiment import BLUE, ORANGE, RED
 
-RADIUS = 0.21
+RADIUS = 0.21  # of a unit
+LINE, WIDTH = 0.1, 0.8  # height of a line of text in a node, and a node's width
 
 
 def network(axes: Axes, layers: Sequence[Sequence[str]], weights: Sequence[np.ndarray]) -> None:
@@ -44,3 +45,56 @@ def heights(n: int) -> np.ndarray:
 def vector(values: np.ndarray) -> str:
     """A matrix as text, one line a row: two decimals, signs under each other."""
     return "\n".join(" ".join(f"{value:+.2f}" for value in row) for row in np.atleast_2d(values))
+
+
+def graph(
+    axes: Axes,
+    places: Mapping[str, tuple[float, float]],
+    edges: Sequence[Sequence[str]],
+    titles: Mapping[str, str],
+    values: Mapping[str, np.ndarray],
+    derivatives: Mapping[str, np.ndarray],
+) -> None:
+    """Draw a computation graph: in each node its value in blue and, where it has one, its derivative in red below.
+
+    Blue arrows lead forwards along the edges; red dashed ones lead back to the nodes that have a derivative.
+    """
+    boxes = {}
+    for name, (column, row) in places.items():
+        texts = [(titles[name], "black"), (vector(values[name]), BLUE)]
+        if name in derivatives:
+            texts.append((vector(derivatives[name]), RED))
+        height = LINE * (sum(text.count("\n") + 1 for text, _ in texts) + 0.8)
+        corner = (column - WIDTH / 2, row - height / 2)
+        boxes[name] = axes.add_patch(Rectangle(corner, WIDTH, height, facecolor="white", edgecolor="black", zorder=2))
+        top = row + height / 2 - 0.4 * LINE
+        for text, colour in texts:
+            style = {"color": colour, "family": "sans-serif" if colour == "black" else "monospace"}
+            axes.text(
+                column,
+                top,
+                text,
+                ha="center",
+                va="top",
+                fontsize=8.5 if colour == "black" else 8.7,
+                linespacing=1.25,
+                zorder=3,
+                **style,
+            )
+            top -= LINE * (text.count("\n") + 1)
+    for start, end in edges:
+        arrow(axes, places[start], places[end], boxes[start], boxes[end], BLUE, "-")
+        if start in derivatives:
+            arrow(axes, places[end], places[start], boxes[end], boxes[start], RED, "--")
+    axes.plot([], [], color=BLUE, label="forwards: values")
+    axes.plot([], [], color=RED, linestyle="--", label="backwards: derivatives")
+    axes.legend(loc="upper right", fontsize="medium")
+    columns, rows = zip(*places.values(), strict=True)
+    axes.set(xlim=(min(columns) - 0.5, max(columns) + 0.5), ylim=(min(rows) - 0.5, max(rows) + 0.55))
+    axes.axis("off")
+
+
+def arrow(axes: Axes, start, end, box_start: Rectangle, box_end: Rectangle, colour: str, line: str) -> None:
+    """An arrow between two boxes, bent a little so that the one back lies beside it."""
+    style = {"arrowstyle": "-|>", "color": colour, "linestyle": line, "connectionstyle": "arc3,rad=-0.16"}
+    axes.annotate("", end, start, arrowprops={**style, "patchA": box_start, "patchB": box_end, "mutation_scale": 13})
