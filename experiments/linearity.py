@@ -93,6 +93,7 @@ def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
         net, X, Y, key=jax.random.key(config.seed), optimizer=optimizer, steps=config.steps, batch_size=None,
         progress=False, device=config.device,
     )  # fmt: skip
+    X, Y = jnp.asarray(X), jnp.asarray(Y)
     last = float(jaxnet.cost(net, result.params, X, Y))  # the history has the cost before each step
     return {
         "net": net,

@@ -62,7 +62,7 @@ def run(config: Config) -> Result:
     )
 
 
-def point(config: Config) -> tuple[tuple[jaxnet.Layer, ...], np.ndarray]:
+def point(config: Config) -> tuple[tuple[jaxnet.Layer, ...], jax.Array]:
     """Params with biases that are not 0, and one example (3, 1)."""
     weights, biases, example = jax.random.split(jax.random.key(config.seed), 3)
     params = jaxnet.init(NET, weights, config.scale, jnp.float64)
@@ -70,10 +70,10 @@ def point(config: Config) -> tuple[tuple[jaxnet.Layer, ...], np.ndarray]:
         layer._replace(b=config.scale * jax.random.normal(key, layer.b.shape, jnp.float64))
         for layer, key in zip(params, jax.random.split(biases, len(params)), strict=True)
     )
-    return params, np.asarray(config.scale * jax.random.normal(example, (3, 1), jnp.float64))
+    return params, config.scale * jax.random.normal(example, (3, 1), jnp.float64)
 
 
-def unit_by_unit(params: tuple[jaxnet.Layer, ...], x: np.ndarray) -> list[tuple[list[float], list[float]]]:
+def unit_by_unit(params: tuple[jaxnet.Layer, ...], x: jax.Array) -> list[tuple[list[float], list[float]]]:
     """(z, a) of every layer, in plain numbers: z_i = w_iᵀ a_prev + b_i and a_i = σ(z_i); for layer 0 both are x."""
     activity = x[:, 0].tolist()
     layers = [(activity, activity)]

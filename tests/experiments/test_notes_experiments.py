@@ -1,4 +1,4 @@
-"""The experiments on the notes' sections 1 to 9 hold their claims, number by number, and fail when a piece is broken."""
+"""The experiments on the notes' sections 1 to 9 hold their claims, number by number; with a piece broken they fail."""
 
 import dataclasses
 
