@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxnet
 from experiments import experiment
@@ -53,8 +54,9 @@ def run(config: Config) -> Result:
     split = data.digits(config.seed)
     Y = jaxnet.one_hot(split.labels, CLASSES)
     depths = {"shallow": 1, "deep": validation.count("deep", config.deep, least=2)}
+    descent = optax.sgd(validation.positive("learning_rate", config.learning_rate))  # one object: one program a net
     costs = {
-        depth: {name: train(config, network(name, hidden), split.X, Y) for name in NOTED}
+        depth: {name: train(config, descent, network(name, hidden), split.X, Y) for name in NOTED}
         for depth, hidden in depths.items()
     }
     last = {depth: {name: float(cost[:, -1].mean()) for name, cost in by.items()} for depth, by in costs.items()}
@@ -102,14 +104,20 @@ def network(hidden: str, layers: int) -> jaxnet.MLP:
     return jaxnet.MLP((64, *[WIDTH] * layers, CLASSES), (*[hidden] * layers, "softmax"))
 
 
-def train(config: Config, net: jaxnet.MLP, X, Y) -> np.ndarray:
+def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> np.ndarray:
     """Return the costs (seeds, epochs) of gradient descent from several starts."""
-    keys = jax.random.split(jax.random.key(config.seed), validation.count("seeds", config.seeds))
-    result = jaxnet.sweep(
-        net, X, Y, keys=keys, learning_rate=validation.positive("learning_rate", config.learning_rate),
-        epochs=config.epochs, batch_size=config.batch_size, progress=False, device=config.device,
-    )  # fmt: skip
-    return result.history["cost"]
+    return np.stack([
+        jaxnet.fit(
+            net, X, Y, key=key, optimizer=optimizer, epochs=config.epochs, batch_size=config.batch_size,
+            progress=False, device=config.device,
+        ).history["cost"]
+        for key in starts(config)
+    ])  # fmt: skip
+
+
+def starts(config: Config) -> jax.Array:
+    """A key for every seed."""
+    return jax.random.split(jax.random.key(config.seed), validation.count("seeds", config.seeds))
 
 
 def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
@@ -119,8 +127,7 @@ def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
         grads = jaxnet.value_and_grad(net, jaxnet.init(net, key), jnp.asarray(X), Y)[1]
         return jnp.stack([jnp.linalg.norm(layer.W) for layer in grads])
 
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    return np.median(jax.jit(jax.vmap(norms))(keys), axis=0).tolist()
+    return np.median(jax.jit(jax.vmap(norms))(starts(config)), axis=0).tolist()
 
 
 def draw(slopes, costs, norms, config: Config) -> Figure:
