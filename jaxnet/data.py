@@ -25,6 +25,23 @@ class Split(NamedTuple):
     raw_test: Float[np.ndarray, "n_x m_test"]  # before standardising, to look at
 
 
+class RegressionSplit(NamedTuple):
+    """A data set of real targets in two parts; X's features have mean 0 and deviation 1 over the training part."""
+
+    X: Float[np.ndarray, "n_x m"]
+    Y: Float[np.ndarray, "1 m"]  # in its own unit
+    X_test: Float[np.ndarray, "n_x m_test"]
+    Y_test: Float[np.ndarray, "1 m_test"]
+    deviation: Float[np.ndarray, "n_x 1"]  # of the features in their own units, over the training part
+
+
+HOUSE_FEATURES = ("living area (m²)", "rooms", "age (years)", "distance to the centre (km)")
+HOUSE_WEIGHTS = (2.2, 8.0, -1.0, -6.0)  # thousand euros for one unit of each feature
+HOUSE_BASE, HOUSE_NOISE = 30.0, 20.0  # thousand euros
+
+DIABETES_FEATURES = ("age", "sex", "body mass index", "blood pressure", "s1", "s2", "s3", "s4", "s5", "s6")
+
+
 def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     """Return scikit-learn's 1,797 real handwritten digits, 8x8 grey values, in a stratified random split.
 
@@ -157,3 +174,60 @@ def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Flo
         X[:, half] = r * np.sin(t), r * np.cos(t)
         Y[:, half] = label
     return X, Y
+
+
+def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
+    """Return X and Y of two half moons in the plane, one of each class, that a curve separates and no line does.
+
+    Needs scikit-learn (pip install "jaxnet[experiments]").
+
+    Source: scikit-learn's generator make_moons (BSD 3-clause), with a deviation of 0.1 about each moon.
+    """
+    from sklearn.datasets import make_moons
+
+    rows, labels = make_moons(m, noise=0.1, random_state=seed)
+    return rows.T, labels[None, :].astype(float)
+
+
+def house_prices(m: int = 1000, seed: int = 0) -> tuple[Float[np.ndarray, "4 m"], Float[np.ndarray, "1 m"]]:
+    """Return X, the features of invented houses, and Y, their prices in thousand euros, of which none is negative.
+
+    Y = max(0, w·x + base + noise), with w = HOUSE_WEIGHTS, base = HOUSE_BASE and normal noise of deviation HOUSE_NOISE;
+    rows of X as in HOUSE_FEATURES: area uniform on 40 to 200, a room for every 25 m² give or take one, age uniform on
+    0 to 100, distance exponential with mean 12. A ruin far out costs nothing.
+
+    Source: invented for the notes' section 6; no real house is in it.
+    """
+    random = np.random.default_rng(seed)
+    area = random.uniform(40, 200, m)
+    rooms = np.maximum(1, np.round(area / 25 + random.normal(0, 1, m)))
+    X = np.stack([area, rooms, random.uniform(0, 100, m), random.exponential(12, m)])
+    worth = np.array([HOUSE_WEIGHTS]) @ X + HOUSE_BASE + random.normal(0, HOUSE_NOISE, (1, m))
+    return X, np.maximum(0, worth)
+
+
+def diabetes() -> tuple[Float[np.ndarray, "10 m"], Float[np.ndarray, "1 m"]]:
+    """Return X, ten measurements of 442 real patients, and Y, how far diabetes had come a year later (25 to 346).
+
+    Rows of X as in DIABETES_FEATURES, in their own units: years, kg/m², mm Hg; s1 to s6 are of the blood serum.
+    Needs scikit-learn (pip install "jaxnet[experiments]").
+
+    Source: B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least Angle Regression, Annals of Statistics 32 (2004),
+    doi 10.1214/009053604000000067, as it ships in scikit-learn (BSD 3-clause).
+    """
+    from sklearn.datasets import load_diabetes
+
+    rows, progression = load_diabetes(return_X_y=True, scaled=False)
+    return rows.T, progression[None, :]
+
+
+def regression_split(
+    X: Float[np.ndarray, "n_x m"], Y: Float[np.ndarray, "1 m"], seed: int = 0, test_share: float = 0.2
+) -> RegressionSplit:
+    """Split at random and standardise the features by the training part; a feature that never varies becomes 0."""
+    order = np.random.default_rng(seed).permutation(X.shape[1])
+    held_back = round(test_share * X.shape[1])
+    test, train = order[:held_back], order[held_back:]
+    mean, deviation = X[:, train].mean(axis=1, keepdims=True), X[:, train].std(axis=1, keepdims=True)
+    standardised = (X - mean) / np.where(deviation > 0, deviation, 1)
+    return RegressionSplit(standardised[:, train], Y[:, train], standardised[:, test], Y[:, test], deviation)

@@ -1,0 +1,179 @@
+"""Slopes of activations are as noted; tanh trains ahead of sigmoid, and on a deep network relu ahead of both.
+
+The notes' sections 5 and 7. The slopes at z = -10, 0 and 10 are those of jaxnet's hand-written derivatives, compared
+with the notes' values and with autodiff. Then the same networks, one hidden layer and many, are trained with sigmoid,
+tanh and relu hidden layers on scikit-learn's digits, by plain gradient descent from He's start, over several seeds; the
+gradient's norm by layer, at the start, shows why the deep sigmoid network stands still.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnet
+from experiments import experiment
+from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
+from jaxnet import data, validation
+from jaxnet.activations import ACTIVATIONS
+
+NOTES = "sections 5 and 7"
+CLASSES, WIDTH = 10, 32
+NAMES = [name for name in ACTIVATIONS if name != "softmax"]  # softmax has no slope unit by unit
+POINTS = (-10.0, 0.0, 10.0)
+NOTED = {"sigmoid": (0, 1 / 4, 0), "tanh": (0, 1, 0), "relu": (0, 0, 1)}  # the notes' slopes; relu'(0) is jaxnet's
+NEARLY = 1e-4  # the notes' "about": σ'(10) is 4.5e-5
+VANISHED, ALIVE = 0.05, 0.1  # the first layer's share of the last layer's gradient: sigmoid below, tanh and relu above
+COLOURS = {"sigmoid": RED, "tanh": ORANGE, "relu": BLUE}
+LINES = {"sigmoid": "-.", "tanh": "--", "relu": "-"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the activations experiment."""
+
+    deep: int = 8
+    """Hidden layers of the deep network."""
+    epochs: int = 20
+    """Passes over the digits."""
+    learning_rate: float = 0.05
+    """The rate of W -= rate * dW, the same for all."""
+    batch_size: int = 64
+    """Examples a step."""
+    seeds: int = 4
+    """Starts of each network; the mean cost counts."""
+
+
+def run(config: Config) -> Result:
+    """Check the slopes, train the networks, and measure gradients by layer."""
+    if config.quick:
+        config = dataclasses.replace(config, deep=min(config.deep, 4), seeds=min(config.seeds, 2))
+    slopes = {name: slopes_of(name, jnp.asarray([POINTS])) for name in NAMES}
+    split = data.digits(config.seed)
+    Y = jaxnet.one_hot(split.labels, CLASSES)
+    depths = {"shallow": 1, "deep": validation.count("deep", config.deep, least=2)}
+    descent = optax.sgd(validation.positive("learning_rate", config.learning_rate))  # one object: one program a net
+    costs = {
+        depth: {name: train(config, descent, network(name, hidden), split.X, Y) for name in NOTED}
+        for depth, hidden in depths.items()
+    }
+    last = {depth: {name: float(cost[:, -1].mean()) for name, cost in by.items()} for depth, by in costs.items()}
+    norms = {name: gradient_norms(config, network(name, config.deep), split.X, Y) for name in NOTED}
+    share = {name: norm[0] / norm[-1] for name, norm in norms.items()}
+    for depth, by_name in last.items():
+        print(f"{depth}: mean cost after {config.epochs} epochs", {name: round(J, 4) for name, J in by_name.items()})
+
+    shallow, deep = last["shallow"], last["deep"]
+    clauses = {
+        "slopes_are_the_notes": all(np.allclose(slopes[name][0], NOTED[name], rtol=0, atol=NEARLY) for name in NOTED),
+        "slopes_are_autodiffs": all(np.allclose(*pair, rtol=1e-5, atol=1e-6) for pair in slopes.values()),
+        "tanh_ahead_of_sigmoid": shallow["tanh"] < shallow["sigmoid"] and deep["tanh"] < deep["sigmoid"],
+        "relu_ahead_on_the_deep_one": deep["relu"] < min(deep["tanh"], deep["sigmoid"]),
+        "sigmoid_gradients_vanish": share["sigmoid"] < VANISHED < ALIVE < min(share["tanh"], share["relu"]),
+    }
+    return Result(
+        claim=f"Slopes are the notes'; with one hidden layer tanh's cost ends at {shallow['tanh']:.3f}, sigmoid's at"
+        f" {shallow['sigmoid']:.3f}; with {config.deep} relu's at {deep['relu']:.3f}, tanh's at {deep['tanh']:.3f},"
+        f" sigmoid's at {deep['sigmoid']:.3f}: its first layer has {share['sigmoid']:.1e} of the last one's gradient.",
+        held=all(clauses.values()),
+        metrics={
+            "clauses": clauses,
+            "slopes_at_minus_10_0_10": {name: ours.tolist() for name, (ours, _) in slopes.items()},
+            "last_cost": last,
+            "last_cost_by_seed": {
+                depth: {name: cost[:, -1].tolist() for name, cost in by.items()} for depth, by in costs.items()
+            },
+            "gradient_norms_by_layer": norms,
+            "first_layer_gradient_over_last": share,
+        },
+        figure=draw(slopes, costs, norms, config),
+    )
+
+
+def slopes_of(name: str, z) -> tuple[np.ndarray, np.ndarray]:
+    """g' at the row z (1, n): by hand and by autodiff."""
+    g = ACTIVATIONS[name]
+    autodiff = jax.vmap(jax.grad(lambda point: g.apply(point[None, None])[0, 0]))(z[0])
+    return np.asarray(g.derivative(z, g.apply(z)))[0], np.asarray(autodiff)
+
+
+def network(hidden: str, layers: int) -> jaxnet.MLP:
+    """64-32-...-32-10 with so many hidden layers of that activation."""
+    return jaxnet.MLP((64, *[WIDTH] * layers, CLASSES), (*[hidden] * layers, "softmax"))
+
+
+def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> np.ndarray:
+    """Return the costs (seeds, epochs) of gradient descent from several starts."""
+    return np.stack([
+        jaxnet.fit(
+            net, X, Y, key=key, optimizer=optimizer, epochs=config.epochs, batch_size=config.batch_size,
+            progress=False, device=config.device,
+        ).history["cost"]
+        for key in starts(config)
+    ])  # fmt: skip
+
+
+def starts(config: Config) -> jax.Array:
+    """A key for every seed."""
+    return jax.random.split(jax.random.key(config.seed), validation.count("seeds", config.seeds))
+
+
+def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
+    """‖dW[l]‖ of every layer at the start, the median over the seeds."""
+
+    def norms(key):
+        grads = jaxnet.value_and_grad(net, jaxnet.init(net, key), jnp.asarray(X), Y)[1]
+        return jnp.stack([jnp.linalg.norm(layer.W) for layer in grads])
+
+    return np.median(jax.jit(jax.vmap(norms))(starts(config)), axis=0).tolist()
+
+
+def draw(slopes, costs, norms, config: Config) -> Figure:
+    """Every g with its slopes; under them the costs of both depths and the gradient by layer."""
+    figure = Figure(figsize=(12, 10), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.45, 1))
+    for number, (axes, name) in enumerate(zip(top.subplots(2, 4, sharex=True).flat, NAMES, strict=True)):
+        draw_activation(axes, name, slopes[name][0])
+        if number == 0:
+            axes.legend(loc="upper left", fontsize="small")
+    shallow, deep, layers = bottom.subplots(1, 3)
+    for axes, (depth, by_name), hidden in zip((shallow, deep), costs.items(), (1, config.deep), strict=True):
+        for name, cost in by_name.items():
+            epochs = np.arange(1, cost.shape[1] + 1)
+            axes.semilogy(epochs, cost.T, color=COLOURS[name], linewidth=0.6, alpha=0.5)
+            axes.semilogy(epochs, cost.mean(axis=0), LINES[name], color=COLOURS[name], label=name, linewidth=2)
+        axes.set(
+            title=f"Digits, {depth}: {hidden} hidden layer{'s' * (hidden > 1)}", xlabel="epoch",
+            ylabel="cost J (nats an example)",
+        )  # fmt: skip
+    shallow.legend(loc="lower left", fontsize="small", title=f"mean of {config.seeds} seeds", title_fontsize="small")
+    for name, norm in norms.items():
+        numbers = np.arange(1, len(norm) + 1)
+        layers.semilogy(numbers, norm, f"o{LINES[name]}", color=COLOURS[name], label=name, markersize=4)
+    layers.set(title="Gradient by layer, at the start", xlabel="layer l", ylabel="‖dW[l]‖ (nats)", xticks=numbers)
+    return figure
+
+
+def draw_activation(axes, name: str, slopes: np.ndarray) -> None:
+    """A function g with its derivative, and at z = -10, 0, 10 a tangent and its slope."""
+    g = ACTIVATIONS[name]
+    z = np.linspace(-13, 13, 521, dtype=np.float32)[None, :]
+    A = g.apply(jnp.asarray(z))
+    axes.plot(z[0], A[0], color=BLUE, label="g(z)")
+    axes.plot(z[0], g.derivative(jnp.asarray(z), A)[0], "--", color=ORANGE, label="g'(z)")
+    low, high = axes.get_ylim()
+    for point, slope in zip(POINTS, slopes, strict=True):
+        height = float(g.apply(jnp.full((1, 1), point))[0, 0])
+        run = np.array([-2.5, 2.5])
+        axes.plot(point + run, height + slope * run, color=GREEN, linewidth=3, alpha=0.7)
+        axes.plot(point, height, "o", color=GREEN, label="tangent: its slope" if point < 0 else None)
+        text = f"{slope:.3g}" if abs(slope) >= 1e-2 or slope == 0 else f"{slope:.0e}"
+        place = {"x": 1.6, "ha": "left"} if point == 0 else {"x": point, "ha": "center"}  # beside the curve, or below
+        axes.text(y=height - 0.07 * (high - low), s=text, color=GREEN, va="top", fontsize=9, **place)
+    axes.set(title=name, xlabel="z", ylabel="g(z), g'(z)", ylim=(low - 0.18 * (high - low), high + 0.1 * (high - low)))
+
+
+if __name__ == "__main__":
+    experiment.main("activations", run, Config)

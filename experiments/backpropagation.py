@@ -1,0 +1,200 @@
+"""Derivatives flow back through one example's graph, each equal to autodiff's, and gradient descent follows them.
+
+The notes' sections 8 and 9. For one example and a network 2-3-1, tanh then sigmoid, every node of the graph has a
+value, computed forwards, and the derivative of ℓ with respect to it, computed backwards by the chain rule. Autodiff is
+asked for the derivative at each node as well. Then gradient descent with the notes' six formulas, in a loop as the
+notes have it, is laid beside `jaxnet.fit` on scikit-learn's digits, even against odd.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnet
+from experiments import drawing, experiment
+from experiments.experiment import BLUE, ORANGE, RED, Figure, Result
+from experiments.gradient_check import the_notes
+from jaxnet import data, validation
+from jaxnet.activations import ACTIVATIONS
+
+NOTES = "sections 8 and 9"
+NET = jaxnet.MLP((2, 3, 1), ("tanh", "sigmoid"))
+DIGITS = jaxnet.MLP((64, 16, 1), ("tanh", "sigmoid"))
+SAME = 1e-12  # a derivative and autodiff's, in float64
+TOGETHER = 1e-9  # two descents after some hundred steps, in float64: roundings add up
+PLACES = {  # of the nodes in the drawing: what is computed on one line, what it is computed from above and below
+    "x": (0, 1), "W1": (1, 2), "b1": (1, 0), "z1": (2, 1), "a1": (3, 1),
+    "W2": (4, 2), "b2": (4, 0), "z2": (5, 1), "a2": (6, 1), "loss": (7, 1), "y": (7, 0),
+}  # fmt: skip
+EDGES = ("x z1", "W1 z1", "b1 z1", "z1 a1", "a1 z2", "W2 z2", "b2 z2", "z2 a2", "a2 loss", "y loss")
+TITLES = {
+    "x": "x", "W1": "W[1]", "b1": "b[1]", "z1": "z[1] = W[1]x + b[1]", "a1": "a[1] = tanh z[1]", "W2": "W[2]",
+    "b2": "b[2]", "z2": "z[2] = W[2]a[1] + b[2]", "a2": "a[2] = σ(z[2])", "loss": "ℓ(a[2], y)", "y": "y",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the backpropagation experiment."""
+
+    steps: int = 400
+    """Steps of gradient descent."""
+    learning_rate: float = 0.3
+    """The rate of W -= rate * dW."""
+
+
+def run(config: Config) -> Result:
+    """Walk the graph forwards and backwards, ask autodiff at every node, and descend."""
+    if config.quick:
+        config = dataclasses.replace(config, steps=min(config.steps, 100))
+    validation.count("steps", config.steps, least=2)
+    with jax.enable_x64(True):
+        values, y = forwards(*example(config.seed))
+        derivatives = backwards(values, y)
+        autodiff = jax.grad(loss_of_shifts, argnums=2)(values, y, jax.tree.map(jnp.zeros_like, values))
+        params = (jaxnet.Layer(values["W1"], values["b1"]), jaxnet.Layer(values["W2"], values["b2"]))
+        A, cache = jaxnet.forward(NET, params, values["x"])
+        grads, dX = jaxnet.backward(NET, params, cache, A - y)
+        descent = descend(config)
+    by_jaxnet = {"W1": grads[0].W, "b1": grads[0].b, "W2": grads[1].W, "b2": grads[1].b, "x": dX}
+    differences = {name: largest_difference(derivatives[name], autodiff[name]) for name in values}
+    from_jaxnet = max(largest_difference(derivatives[name], own) for name, own in by_jaxnet.items())
+    apart = largest_difference(descent["the six formulas"], descent["jaxnet.fit"])
+    print("\n".join(f"d{name:5} differs from jax.grad's by {error:.1e}" for name, error in differences.items()))
+
+    costs = descent["the six formulas"]
+    clauses = {
+        "every_derivative_is_autodiffs": max(differences.values()) <= SAME,
+        "jaxnets_backward_agrees": from_jaxnet <= SAME,
+        "six_formulas_and_fit_descend_together": apart <= TOGETHER,
+        "the_cost_falls_at_every_step": bool((np.diff(costs) < 0).all()),
+        "it_learns": descent["accuracy"] > 0.85,
+    }
+    return Result(
+        claim=f"All {len(values)} derivatives of the graph equal jax.grad's to {max(differences.values()):.0e}; by the"
+        f" six formulas J falls from {costs[0]:.3f} to {costs[-1]:.3f} in {config.steps} steps, as jaxnet.fit's does to"
+        f" {apart:.0e}.",
+        held=all(clauses.values()),
+        metrics={
+            "clauses": clauses,
+            "values": {name: value.tolist() for name, value in values.items()},
+            "derivatives": {name: value.tolist() for name, value in derivatives.items()},
+            "difference_from_autodiff": differences,
+            "difference_from_jaxnet": from_jaxnet,
+            "descent": {"first_cost": float(costs[0]), "last_cost": float(costs[-1]), "difference_from_fit": apart,
+                        "training_accuracy": descent["accuracy"]},
+        },
+        figure=draw(values, derivatives, y, differences, descent),
+    )  # fmt: skip
+
+
+def example(seed: int):
+    """Params with biases that are not 0, one example x (2, 1) and its label y (1, 1)."""
+    start, point, *biases = jax.random.split(jax.random.key(seed), 4)
+    params = tuple(
+        layer._replace(b=0.3 * jax.random.normal(bias, layer.b.shape, jnp.float64))
+        for layer, bias in zip(jaxnet.init(NET, start, 0.8, jnp.float64), biases, strict=True)
+    )
+    return params, jax.random.normal(point, (2, 1), jnp.float64), jnp.ones((1, 1), jnp.float64)
+
+
+def forwards(params, x, y):
+    """The value of every node, from left to right; and y, which has no derivative."""
+    (W1, b1), (W2, b2) = params
+    start = {"x": x, "W1": W1, "b1": b1, "W2": W2, "b2": b2}
+    return graph(start, y, lambda name, value: value), y
+
+
+def graph(start: dict, y, at):
+    """The computation graph; at(name, value) may look at each node, or shift it, as it is computed."""
+    x, W1, b1, W2, b2 = (at(name, start[name]) for name in ("x", "W1", "b1", "W2", "b2"))
+    z1 = at("z1", W1 @ x + b1)
+    a1 = at("a1", ACTIVATIONS["tanh"].apply(z1))
+    z2 = at("z2", W2 @ a1 + b2)
+    a2 = at("a2", ACTIVATIONS["sigmoid"].apply(z2))
+    loss = at("loss", -(y * jnp.log(a2) + (1 - y) * jnp.log(1 - a2)))
+    return {"x": x, "W1": W1, "b1": b1, "z1": z1, "a1": a1, "W2": W2, "b2": b2, "z2": z2, "a2": a2, "loss": loss}
+
+
+def loss_of_shifts(start: dict, y, shifts: dict):
+    """ℓ where every node is shifted: its derivative at 0 is the derivative with respect to each node."""
+    return graph(start, y, lambda name, value: value + shifts[name])["loss"][0, 0]
+
+
+def backwards(values: dict, y) -> dict:
+    """The derivative of ℓ with respect to every node, from right to left, one application of the chain rule a line."""
+    x, W2, a1, a2 = values["x"], values["W2"], values["a1"], values["a2"]
+    dloss = jnp.ones_like(a2)
+    da2 = dloss * (-y / a2 + (1 - y) / (1 - a2))
+    dz2 = da2 * a2 * (1 - a2)  # = a2 - y
+    dW2, db2 = dz2 @ a1.T, dz2
+    da1 = W2.T @ dz2
+    dz1 = da1 * (1 - a1 * a1)
+    dW1, db1 = dz1 @ x.T, dz1
+    dx = values["W1"].T @ dz1
+    return {"x": dx, "W1": dW1, "b1": db1, "z1": dz1, "a1": da1, "W2": dW2, "b2": db2, "z2": dz2, "a2": da2,
+            "loss": dloss}  # fmt: skip
+
+
+def largest_difference(own, other) -> float:
+    """The largest difference of two arrays' entries."""
+    return float(np.abs(np.subtract(own, other)).max())
+
+
+def descend(config: Config) -> dict:
+    """Costs before each step, by the notes' loop and by jaxnet.fit, from one start; and the loop's last accuracy."""
+    split = data.digits(config.seed)
+    X, Y = jnp.asarray(split.X, jnp.float64), jnp.asarray(split.labels[None, :] % 2, jnp.float64)
+    key, rate = jax.random.key(config.seed), validation.positive("learning_rate", config.learning_rate)
+    start = jaxnet.init(DIGITS, key, "xavier", jnp.float64)
+    fitted = jaxnet.fit(
+        DIGITS, X, Y, key=key, params=start, optimizer=optax.sgd(rate), steps=config.steps, batch_size=None,
+        progress=False, device=config.device,
+    )  # fmt: skip
+
+    @jax.jit
+    def repeat(params):
+        grads = the_notes(params, X, Y, ACTIVATIONS["tanh"].derivative)
+        stepped = jax.tree.map(lambda leaf, dleaf: leaf - rate * dleaf, params, grads)
+        return stepped, jaxnet.cost(DIGITS, params, X, Y)
+
+    params, costs = start, []
+    for _ in range(config.steps):
+        params, J = repeat(params)
+        costs.append(float(J))
+    accuracy = float(jaxnet.accuracy(jaxnet.predict(DIGITS, params, X), Y))
+    return {"the six formulas": np.array(costs), "jaxnet.fit": fitted.history["cost"], "accuracy": accuracy}
+
+
+def draw(values, derivatives, y, differences, descent) -> Figure:
+    """The graph with its values and derivatives; under it their agreement with autodiff, and the descent."""
+    figure = Figure(figsize=(14, 10), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.75, 1))
+    axes = top.subplots()
+    drawing.graph(axes, PLACES, [edge.split() for edge in EDGES], TITLES, values | {"y": y}, derivatives)
+    axes.set_title("One example: values forwards, derivatives of ℓ backwards", fontsize="large")
+    agreement, costs = bottom.subplots(1, 2)
+    places = np.arange(len(differences))
+    floor = 1e-18  # an exact agreement has no place on a log axis
+    agreement.semilogy(places, [max(error, floor) for error in differences.values()], "o", color=BLUE)
+    agreement.axhline(SAME, color=RED, linestyle="--", label="limit")
+    agreement.set(
+        title="Difference from jax.grad's derivative (0 drawn at the bottom)", ylabel="largest difference (nats)",
+        xlabel="derivative of ℓ with respect to", xticks=places, xticklabels=["ℓ" if name == "loss" else name
+                                                                         for name in differences],
+        ylim=(floor / 3, 1e-10),
+    )  # fmt: skip
+    agreement.legend(loc="center right", fontsize="small")
+    steps = np.arange(len(descent["jaxnet.fit"]))
+    costs.plot(steps, descent["the six formulas"], color=ORANGE, linewidth=5, alpha=0.6, label="the six formulas")
+    costs.plot(steps, descent["jaxnet.fit"], color=BLUE, linestyle="--", label="jaxnet.fit")
+    costs.set(title="Gradient descent: digits, even or odd", xlabel="step", ylabel="cost J (nats an example)")
+    costs.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    experiment.main("backpropagation", run, Config)

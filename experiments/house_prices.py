@@ -1,0 +1,173 @@
+"""A real-valued output is linear, or relu where it can't be negative: then no price is, and the errors are smaller.
+
+The notes' section 6. Two data sets: 1,000 invented houses whose prices are max(0, w·x + base + noise) with known w
+(`jaxnet.data.house_prices`), and the progression of diabetes in 442 real patients (Efron et al. 2004, as it ships in
+scikit-learn). On several random splits networks of one layer and of two are trained with a linear and with a relu
+output, and compared with scikit-learn's ridge regression, whose penalty is chosen by cross-validation.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+
+import jaxnet
+from experiments import experiment
+from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
+from jaxnet import data, validation
+
+NOTES = "section 6"
+HIDDEN = 8
+UNITS = {"houses": "thousand euros", "diabetes": "points of progression"}
+RECOVERED = 5.0  # thousand euros: how far the effect of one deviation of a feature may be from the known one
+NEAR = 1.1  # a network's error on the patients, as a multiple of ridge regression's
+COLOURS = {"ridge": GREY, "linear": ORANGE, "relu": BLUE, "linear, hidden layer": ORANGE, "relu, hidden layer": BLUE}
+NETS = [name for name in COLOURS if name != "ridge"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the house-price experiment."""
+
+    houses: int = 1000
+    """Invented houses."""
+    splits: int = 5
+    """Random splits into 80 % for training and 20 % for the errors."""
+    epochs: int = 100
+    """Passes over the training part."""
+    learning_rate: float = 0.01
+    """Adam's rate."""
+
+
+def run(config: Config) -> Result:
+    """Train every network on every split of both data sets; compare errors, signs and weights."""
+    if config.quick:
+        config = dataclasses.replace(config, splits=min(config.splits, 2))
+    seeds = range(config.seed, config.seed + validation.count("splits", config.splits))
+    sets = {"houses": data.house_prices(validation.count("houses", config.houses, 100), config.seed)}
+    sets["diabetes"] = data.diabetes()
+    adam = optax.adam(validation.positive("learning_rate", config.learning_rate))  # one object: one program for all
+    outcomes = {name: [measure(config, adam, data.regression_split(*XY, seed), seed) for seed in seeds]
+                for name, XY in sets.items()}  # fmt: skip
+    errors = {name: {model: [runs[model]["error"] for runs in outcome] for model in COLOURS}
+              for name, outcome in outcomes.items()}  # fmt: skip
+    mean = {name: {model: float(np.mean(values)) for model, values in by.items()} for name, by in errors.items()}
+    negative = {
+        model: sum(int((runs[model]["predicted"] < 0).sum()) for runs in outcomes["houses"]) for model in COLOURS
+    }
+    effects = {model: np.mean([runs[model]["effect"] for runs in outcomes["houses"]], axis=0) for model in
+               ("linear", "relu")}  # fmt: skip
+    known = np.mean([runs["known"] for runs in outcomes["houses"]], axis=0)
+    for name, by_model in mean.items():
+        print(f"{name}, error ({UNITS[name]}):", ", ".join(f"{model} {error:.1f}" for model, error in by_model.items()))
+
+    houses, patients = mean["houses"], mean["diabetes"]
+    clauses = {
+        "no_price_of_a_relu_net_is_negative": negative["relu"] == negative["relu, hidden layer"] == 0,
+        "linear_output_and_ridge_have_negative_prices": negative["linear"] > 0 < negative["ridge"],
+        "relu_has_the_least_error_on_houses": max(houses["relu"], houses["relu, hidden layer"])
+        < min(houses["linear"], houses["ridge"]),
+        "relu_finds_the_known_weights": float(np.abs(effects["relu"] - known).max()) < RECOVERED,
+        "every_net_is_near_ridge_on_patients": max(patients[model] for model in NETS) < NEAR * patients["ridge"],
+    }
+    return Result(
+        claim=f"On houses the relu output is off by {houses['relu']:.1f}, the linear one by {houses['linear']:.1f} and"
+        f" ridge by {houses['ridge']:.1f} thousand euros, and of their test prices {negative['relu']},"
+        f" {negative['linear']} and {negative['ridge']} are negative; on patients all are near ridge's"
+        f" {patients['ridge']:.1f} points.",
+        held=all(clauses.values()),
+        metrics={
+            "clauses": clauses,
+            "units": UNITS,
+            "root_mean_squared_test_error": mean,
+            "by_split": errors,
+            "negative_test_prices": negative,
+            "effect_of_one_deviation": {
+                "features": data.HOUSE_FEATURES,
+                "known": known.tolist(),
+                **{model: effect.tolist() for model, effect in effects.items()},
+            },
+        },
+        figure=draw(outcomes["houses"][0], known, effects, errors, negative),
+    )
+
+
+def measure(config: Config, optimizer, split: data.RegressionSplit, seed: int) -> dict:
+    """Fit every model to a split: its test predictions, error and weights; and what the weights of houses are."""
+    runs = {"ridge": ridge(split), "truth": split.Y_test[0]}
+    if len(split.X) == len(data.HOUSE_WEIGHTS):
+        runs["known"] = np.array(data.HOUSE_WEIGHTS) * split.deviation[:, 0]
+    for model in NETS:
+        output = "relu" if model.startswith("relu") else "identity"
+        hidden = (HIDDEN,) if "hidden" in model else ()
+        net = jaxnet.MLP((len(split.X), *hidden, 1), (*["relu"] * len(hidden), output))
+        runs[model] = train(config, optimizer, net, split, seed)
+    for model in COLOURS:
+        runs[model]["error"] = float(np.sqrt(np.mean((runs[model]["predicted"] - split.Y_test[0]) ** 2)))
+    return runs
+
+
+def ridge(split: data.RegressionSplit) -> dict:
+    """Scikit-learn's ridge regression."""
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(np.logspace(-2, 3, 20)).fit(split.X.T, split.Y[0])
+    return {"predicted": model.predict(split.X_test.T)}
+
+
+def train(config: Config, optimizer, net: jaxnet.MLP, split: data.RegressionSplit, seed: int) -> dict:
+    """Train on targets divided by their deviation, from the mean target on, so that no relu output starts dead."""
+    X, X_test = (part.astype(np.float32) for part in (split.X, split.X_test))
+    scale, key = split.Y.std(), jax.random.key(seed)
+    *hidden, last = jaxnet.init(net, key)
+    params = (*hidden, last._replace(b=last.b + np.float32(split.Y.mean() / scale)))
+    result = jaxnet.fit(
+        net, X, (split.Y / scale).astype(np.float32), key=key, params=params, batch_size=32,
+        optimizer=optimizer, epochs=config.epochs, progress=False,
+        device=config.device,
+    )  # fmt: skip
+    found = {"predicted": np.asarray(jaxnet.predict(net, result.params, X_test))[0] * scale}
+    return found if hidden else found | {"effect": np.asarray(result.params[0].W)[0] * scale}
+
+
+def draw(first: dict, known, effects, errors, negative) -> Figure:
+    """Predictions of houses, the weights found, and the errors of both data sets."""
+    figure = Figure(figsize=(11.5, 8.5), layout="constrained")
+    (prices, weights), bars = figure.subplots(2, 2)
+    for model, marker in (("linear", "^"), ("relu", "o")):
+        prices.scatter(first["truth"], first[model]["predicted"], s=14, marker=marker, color=COLOURS[model],
+                       label=f"{model} output: {negative[model]} negative in all splits", alpha=0.7)  # fmt: skip
+    prices.axline((0, 0), slope=1, color=GREY, linestyle="--", label="right")
+    prices.axhline(0, color="black", linewidth=0.8)
+    prices.set(title="Test houses, first split, one layer", xlabel="price (thousand euros)",
+               ylabel="predicted price (thousand euros)")  # fmt: skip
+    prices.legend(loc="upper left", fontsize="small")
+
+    for shift, name, effect, colour in ((-0.25, "known", known, GREEN), (0, "linear output", effects["linear"], ORANGE),
+                                        (0.25, "relu output", effects["relu"], BLUE)):  # fmt: skip
+        weights.bar(np.arange(len(effect)) + shift, effect, 0.25, color=colour, label=name)
+    weights.axhline(0, color="black", linewidth=0.8)
+    weights.set(title="What one deviation of a feature does", ylabel="effect on the price (thousand euros)",
+                xticks=range(len(known)), xticklabels=[name.split(" (")[0].replace(" to ", "\nto ")
+                                                       for name in data.HOUSE_FEATURES])  # fmt: skip
+    weights.legend(fontsize="small")
+    for axes, (name, by_model) in zip(bars, errors.items(), strict=True):
+        draw_errors(axes, name, by_model)
+    return figure
+
+
+def draw_errors(axes, name: str, by_model: dict[str, list[float]]) -> None:
+    """The error of every model: the mean as a bar, each split as a dot."""
+    for place, (model, values) in enumerate(by_model.items()):
+        axes.barh(-place, np.mean(values), color=COLOURS[model], alpha=0.6)
+        axes.plot(values, [-place] * len(values), "ko", markersize=3)
+        axes.text(0.5, -place, f"{np.mean(values):.1f}", va="center", fontsize="small")
+    axes.set(
+        title=f"Test errors, {name}: mean of {len(values)} splits", xlabel=f"root mean squared error ({UNITS[name]})",
+        yticks=[-place for place in range(len(by_model))], yticklabels=list(by_model),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    experiment.main("house_prices", run, Config)

@@ -1,0 +1,151 @@
+"""However deep, a network with identity activations is one linear layer, W'x + b', and no better than one.
+
+The notes' section 6. On two half moons (scikit-learn's generator), networks 2-8-...-8-1 with identity hidden layers and
+a sigmoid output are trained beside one with two tanh layers. Their layers multiplied out, W' = W[L] ... W[1], give the
+same z[L]; and as logistic regression's cost has one minimum, found here by scikit-learn, none of them ever goes below.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnet
+from experiments import experiment
+from experiments.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Figure, Result
+from experiments.planar import draw_boundary
+from jaxnet import data, validation
+
+NOTES = "section 6"
+WIDTH = 8
+SAME = 1e-12  # the difference of a deep linear network from W'x + b', in float64, relative to the largest z[L]
+ROUNDING = 1e-6  # of a cost in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the linearity experiment."""
+
+    depths: tuple[int, ...] = (1, 2, 4, 8)
+    """Hidden layers of the identity networks."""
+    steps: int = 2000
+    """Steps on all points."""
+    learning_rate: float = 0.01
+    """Adam's rate."""
+
+
+def run(config: Config) -> Result:
+    """Train the networks, multiply the linear ones out, and compare with logistic regression."""
+    depths = tuple(validation.count("depths", depth) for depth in config.depths)
+    if config.quick:
+        depths = depths[::3]
+        config = dataclasses.replace(config, steps=min(config.steps, 1000))
+    X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
+    floor, line = logistic_regression(X, Y)
+    adam = optax.adam(validation.positive("learning_rate", config.learning_rate))
+    linear = {depth: train(config, adam, "identity", depth, X, Y) for depth in depths}
+    bent = train(config, adam, "tanh", 2, X, Y)
+    differences = {depth: difference_from_one_layer(one["net"], one["params"], X) for depth, one in linear.items()}
+
+    lowest = min(float(one["costs"].min()) for one in linear.values())
+    accuracy = {depth: one["accuracy"] for depth, one in linear.items()}
+    print(
+        f"logistic regression: cost {floor:.6f}, {line:.1%} right; the lowest cost of an identity network: {lowest:.6f}"
+    )
+    clauses = {
+        "identity_layers_are_one_layer": max(differences.values()) <= SAME,
+        "their_cost_is_never_below_logistic_regressions": lowest >= floor - ROUNDING,
+        "they_are_not_right_more_often": max(accuracy.values()) <= line,
+        "tanh_separates": bent["accuracy"] == 1,
+    }
+    return Result(
+        claim=f"Networks of {', '.join(map(str, depths))} identity layers equal W'x + b' to"
+        f" {max(differences.values()):.0e} and are {max(accuracy.values()):.1%} right, logistic regression {line:.1%},"
+        f" two tanh layers {bent['accuracy']:.1%}.",
+        held=all(clauses.values()),
+        metrics={
+            "clauses": clauses,
+            "relative_difference_from_one_layer": differences,
+            "logistic_regression": {"cost": floor, "accuracy": line},
+            "lowest_cost_of_identity": {depth: float(one["costs"].min()) for depth, one in linear.items()},
+            "accuracy_of_identity": accuracy,
+            "tanh": {"cost": float(bent["costs"][-1]), "accuracy": bent["accuracy"]},
+        },
+        figure=draw(linear, bent, differences, floor, line, X, Y),
+    )
+
+
+def logistic_regression(X, Y) -> tuple[float, float]:
+    """Scikit-learn's: the least cost that a line can have, and its accuracy."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(X.T, Y[0])
+    z = model.decision_function(X.T)
+    return float(np.mean(np.logaddexp(0, z) - Y[0] * z)), float(np.mean((z > 0) == (Y[0] == 1)))
+
+
+def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
+    """Train 2-8-...-8-1 on all points; return the net, its params, its costs and its accuracy."""
+    net = jaxnet.MLP((2, *[WIDTH] * depth, 1), (*[hidden] * depth, "sigmoid"))
+    result = jaxnet.fit(
+        net, X, Y, key=jax.random.key(config.seed), optimizer=optimizer, steps=config.steps, batch_size=None,
+        progress=False, device=config.device,
+    )  # fmt: skip
+    X, Y = jnp.asarray(X), jnp.asarray(Y)
+    last = float(jaxnet.cost(net, result.params, X, Y))  # the history has the cost before each step
+    return {
+        "net": net,
+        "params": result.params,
+        "costs": np.append(result.history["cost"], last),
+        "accuracy": float(jaxnet.accuracy(jaxnet.predict(net, result.params, X), Y)),
+    }
+
+
+def one_layer(params: tuple[jaxnet.Layer, ...]) -> jaxnet.Layer:
+    """The layers multiplied out: W' = W[L] ... W[1], b' = W[L] (... (W[2] b[1] + b[2]) ...) + b[L]."""
+    product, *others = params
+    for W, b in others:
+        product = jaxnet.Layer(W @ product.W, W @ product.b + b)
+    return product
+
+
+def difference_from_one_layer(net: jaxnet.MLP, params: tuple[jaxnet.Layer, ...], X) -> float:
+    """The largest difference of z[L] from W'x + b', relative to the largest z[L]; in float64."""
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params)
+        X = jnp.asarray(X, jnp.float64)
+        _, cache = jaxnet.forward(net, params, X)
+        W, b = one_layer(params)
+        return float(jnp.abs(cache[-1].Z - (W @ X + b)).max() / jnp.abs(cache[-1].Z).max())
+
+
+def draw(linear, bent, differences, floor: float, line: float, X, Y) -> Figure:
+    """The deepest linear network's boundary beside tanh's, the costs, and the differences from one layer."""
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    (left, right), (costs, bars) = figure.subplots(2, 2)
+    deepest = max(linear)
+    for axes, net, name in ((left, linear[deepest], f"{deepest} identity"), (right, bent, "2 tanh")):
+        draw_boundary(axes, net, X, Y)
+        axes.set(title=f"{name} hidden layers: {net['accuracy']:.1%} right", xlabel="$x_1$", ylabel="$x_2$")
+    styles = zip((SKY, GREEN, PURPLE, ORANGE), ("-", "--", "-.", (0, (1, 1))), strict=True)
+    for (depth, net), (colour, style) in zip(linear.items(), styles, strict=False):
+        costs.loglog(net["costs"], linestyle=style, color=colour, label=f"{depth} identity")
+    costs.loglog(bent["costs"], color=BLUE, linewidth=2, label="2 tanh")
+    costs.axhline(floor, color=RED, linestyle=":", linewidth=2, label=f"logistic regression: {floor:.4f}")
+    costs.set(title="Cost, by hidden layers", xlabel="step", ylabel="cross-entropy J (nats an example)")
+    costs.legend(loc="lower left", fontsize="small")
+    places = np.arange(len(differences))
+    bars.bar(places, list(differences.values()), color=GREY, width=0.5)
+    bars.axhline(SAME, color=RED, linestyle="--", label="limit")
+    bars.set(
+        title="Difference of z[L] from W'x + b'", yscale="log", ylim=(1e-17, 1e-11), xticks=places,
+        xticklabels=list(differences), xlabel="identity hidden layers", ylabel="relative difference (float64)",
+    )  # fmt: skip
+    bars.legend(loc="upper right", bbox_to_anchor=(1, 0.8), fontsize="small")
+    return figure
+
+
+if __name__ == "__main__":
+    experiment.main("linearity", run, Config)

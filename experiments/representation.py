@@ -1,0 +1,145 @@
+"""One example through a 3-4-1 network: unit by unit, w_iᵀx + b_i, or all at once, W x + b, the numbers are the same.
+
+The notes' sections 1 and 2. The network has 2 layers, for the input is not counted: a[0] = x, and z[l] = W[l] a[l-1] +
+b[l], a[l] = σ(z[l]); a[2] = ŷ. Unit by unit it is a program of plain Python numbers, all at once `jaxnet.forward`.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnet
+from experiments import drawing, experiment
+from experiments.experiment import BLUE, ORANGE, Figure, Result
+
+NOTES = "sections 1 and 2"
+NET = jaxnet.MLP((3, 4, 1), ("sigmoid", "sigmoid"))
+SHAPES = [(4, 3), (4, 1), (1, 4), (1, 1)]  # W[1], b[1], W[2], b[2] in the notes
+LAST_DIGITS = 4 * np.finfo(np.float64).eps  # what another order of summation may change, relative to numbers near 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """Settings of the representation experiment."""
+
+    scale: float = 0.8
+    """W, b and x are randn times this."""
+
+
+def run(config: Config) -> Result:
+    """Compute every z and a twice and compare."""
+    with jax.enable_x64(True):
+        params, x = point(config)
+        A, cache = jaxnet.forward(NET, params, x)
+        together = [(np.asarray(layer.Z)[:, 0], np.asarray(layer.A)[:, 0]) for layer in cache]
+    alone = unit_by_unit(params, x)
+    difference = max(float(np.abs(np.subtract(*pair)).max()) for pair in zip(alone, together, strict=True))
+    for number, units in enumerate(alone[1:], 1):
+        for i, (z, a) in enumerate(zip(*units, strict=True), 1):
+            print(f"z[{number}]_{i} = {z:+.6f}   a[{number}]_{i} = {a:.6f}")
+
+    clauses = {
+        "unit_by_unit_equals_matrix_form": difference <= LAST_DIGITS,
+        "input_is_layer_0": np.array_equal(together[0][1], x[:, 0]) and len(cache) == len(params) + 1,
+        "two_layers_of_the_notes_shapes": [leaf.shape for leaf in jax.tree.leaves(params)] == SHAPES,
+        "last_activity_is_the_prediction": np.array_equal(together[-1][1], A[:, 0]),
+    }
+    return Result(
+        claim=f"Unit by unit or as W x + b, the {sum(NET.sizes[1:])} units of a 3-4-1 network hold the same numbers:"
+        f" they differ by {difference:.2g} at most, and ŷ = {float(A[0, 0]):.4f}.",
+        held=all(clauses.values()),
+        metrics={
+            "clauses": clauses,
+            "largest_difference": difference,
+            "x": x[:, 0].tolist(),
+            "z": [z.tolist() for z, _ in together[1:]],
+            "a": [a.tolist() for _, a in together[1:]],
+        },
+        figure=draw(params, alone, together, difference),
+    )
+
+
+def point(config: Config) -> tuple[tuple[jaxnet.Layer, ...], jax.Array]:
+    """Params with biases that are not 0, and one example (3, 1)."""
+    weights, biases, example = jax.random.split(jax.random.key(config.seed), 3)
+    params = jaxnet.init(NET, weights, config.scale, jnp.float64)
+    params = tuple(
+        layer._replace(b=config.scale * jax.random.normal(key, layer.b.shape, jnp.float64))
+        for layer, key in zip(params, jax.random.split(biases, len(params)), strict=True)
+    )
+    return params, config.scale * jax.random.normal(example, (3, 1), jnp.float64)
+
+
+def unit_by_unit(params: tuple[jaxnet.Layer, ...], x: jax.Array) -> list[tuple[list[float], list[float]]]:
+    """(z, a) of every layer, in plain numbers: z_i = w_iᵀ a_prev + b_i and a_i = σ(z_i); for layer 0 both are x."""
+    activity = x[:, 0].tolist()
+    layers = [(activity, activity)]
+    for W, b in params:
+        z = [unit(w, activity, b_i) for w, (b_i,) in zip(W.tolist(), b.tolist(), strict=True)]
+        activity = [1 / (1 + math.exp(-z_i)) for z_i in z]
+        layers.append((z, activity))
+    return layers
+
+
+def unit(w: list[float], a_prev: list[float], b: float) -> float:
+    """Return wᵀ a_prev + b, one product after the other."""
+    z = 0.0
+    for weight, a in zip(w, a_prev, strict=True):
+        z += weight * a
+    return z + b
+
+
+def draw(params, alone, together, difference: float) -> Figure:
+    """The network with its values, and beside it every unit's sum written out and the matrix form."""
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.45))
+    names = [[f"$x_{i}$\n{x:.3f}" for i, x in enumerate(together[0][1], 1)]]
+    names += [
+        [f"$a^{{[{number}]}}_{i}$\n{a:.3f}" for i, a in enumerate(layer[1], 1)]
+        for number, layer in enumerate(together[1:], 1)
+    ]
+    drawing.network(left, names, [np.asarray(layer.W) for layer in params])
+    left.set_title("One example through the network", fontsize="medium")
+    for column, text in enumerate(("layer 0\n$a^{[0]} = x$", "layer 1", "layer 2\n$a^{[2]} = \\hat{y}$")):
+        left.text(column, -1.25, text, ha="center", va="top", fontsize="small")
+    left.plot([], [], color=BLUE, label="w > 0")
+    left.plot([], [], color=ORANGE, linestyle="--", label="w < 0")
+    left.set_ylim(-1.6, 1.2)
+    left.legend(
+        loc="upper right",
+        bbox_to_anchor=(1.08, 1.02),
+        fontsize="small",
+        frameon=False,
+        title="width: |w|",
+        title_fontsize="small",
+    )
+
+    right.axis("off")
+    right.set_title(f"Unit by unit, and all at once: they differ by {difference:.2g} at most", fontsize="medium")
+    right.text(
+        0, 0.5, written_out(params, alone, together), va="center", family="monospace", fontsize=9, linespacing=1.9
+    )
+    return figure
+
+
+def written_out(params, alone, together) -> str:
+    """Every unit's z as a sum of numbers, then its layer's as a column."""
+    lines = []
+    for number, (W, b) in enumerate(params, 1):
+        a_prev, (z, a) = alone[number - 1][1], alone[number]
+        lines.append(f"layer {number}, unit by unit")
+        for i, w in enumerate(W.tolist()):
+            terms = " ".join(f"{w_j:+.2f}({a_j:.2f})" for w_j, a_j in zip(w, a_prev, strict=True))
+            lines.append(
+                f"  z{i + 1} = {terms} {float(b[i, 0]):+.2f} = {z[i]:+.3f}   a{i + 1} = σ(z{i + 1}) = {a[i]:.3f}"
+            )
+        column = ", ".join(f"{z_i:+.3f}" for z_i in together[number][0])
+        lines += [f"layer {number}, all at once", f"  z = W a_prev + b = ({column})ᵀ", ""]
+    return "\n".join(lines[:-1])
+
+
+if __name__ == "__main__":
+    experiment.main("representation", run, Config)

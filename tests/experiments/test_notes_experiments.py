@@ -1,0 +1,181 @@
+"""The experiments on the notes' sections 1 to 9 hold their claims, number by number; with a piece broken they fail."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import (
+    activations,
+    backpropagation,
+    experiment,
+    house_prices,
+    linearity,
+    representation,
+    vectorization,
+    ways,
+)
+from jaxnet import data
+from jaxnet.activations import ACTIVATIONS
+
+MODULES = (representation, vectorization, activations, linearity, house_prices, backpropagation)
+pytestmark = pytest.mark.usefixtures("implicit_promotion")  # Adam's
+
+
+@pytest.fixture(scope="module")
+def metrics(request):
+    """What each experiment measures with --quick, run once and only when it is asked for."""
+    found = {}
+
+    def of(module):
+        if module not in found:
+            found[module] = module.run(module.Config(quick=True))
+            assert found[module].held, found[module].metrics["clauses"]
+        return found[module].metrics
+
+    return of
+
+
+def test_representation_one_example_twice(metrics):
+    found = metrics(representation)
+    assert found["largest_difference"] <= 1e-15
+    assert [len(layer) for layer in found["z"]] == [4, 1] and len(found["x"]) == 3
+    for z, a in zip(found["z"], found["a"], strict=True):
+        np.testing.assert_allclose(a, 1 / (1 + np.exp(-np.array(z))), rtol=1e-14)
+
+
+def test_vectorization_four_ways(metrics):
+    found = metrics(vectorization)
+    differences = found["relative_difference_of_prediction_and_gradient"]
+    assert set(differences) == set(ways.WAYS)
+    assert max(max(pair) for pair in differences.values()) < 2e-14
+    assert found["relative_difference_of_mean_per_example_gradient"] < 2e-14
+    assert found["m"] == [1, 10, 100, 1000]
+    assert all(len(times) == 4 and min(times) > 0 for by in found["seconds"].values() for times in by.values())
+
+
+@pytest.mark.slow
+def test_activations_slopes_and_training(metrics):
+    found = metrics(activations)
+    slopes = found["slopes_at_minus_10_0_10"]
+    np.testing.assert_allclose(slopes["sigmoid"], [0, 1 / 4, 0], atol=1e-4)
+    np.testing.assert_allclose(slopes["tanh"], [0, 1, 0], atol=1e-6)
+    assert slopes["relu"] == [0, 0, 1]
+    assert set(slopes) == set(ACTIVATIONS) - {"softmax"}
+    assert 2 * found["last_cost"]["shallow"]["tanh"] < found["last_cost"]["shallow"]["sigmoid"]
+    assert found["last_cost"]["deep"]["relu"] < found["last_cost"]["deep"]["tanh"]
+    assert found["first_layer_gradient_over_last"]["sigmoid"] < 0.05
+
+
+def test_linearity_one_layer_and_no_better(metrics):
+    found = metrics(linearity)
+    assert max(found["relative_difference_from_one_layer"].values()) <= 1e-12
+    line = found["logistic_regression"]
+    assert min(found["lowest_cost_of_identity"].values()) == pytest.approx(line["cost"], abs=1e-3)
+    assert max(found["accuracy_of_identity"].values()) <= line["accuracy"] < 0.95
+    assert found["tanh"]["accuracy"] == 1 and found["tanh"]["cost"] < line["cost"] / 10
+
+
+@pytest.mark.slow
+def test_house_prices_none_is_negative(metrics):
+    found = metrics(house_prices)
+    negative, errors = found["negative_test_prices"], found["root_mean_squared_test_error"]
+    assert negative["relu"] == negative["relu, hidden layer"] == 0 < min(negative["linear"], negative["ridge"])
+    assert errors["houses"]["relu"] < 0.8 * errors["houses"]["ridge"]  # near the noise, 20 thousand euros
+    assert errors["diabetes"]["relu"] == pytest.approx(errors["diabetes"]["ridge"], rel=0.1)
+    effect = found["effect_of_one_deviation"]
+    np.testing.assert_allclose(effect["relu"], effect["known"], atol=5)
+
+
+def test_backpropagation_every_node(metrics):
+    found = metrics(backpropagation)
+    assert set(found["difference_from_autodiff"]) == set(backpropagation.PLACES) - {"y"}
+    assert max(found["difference_from_autodiff"].values()) < 1e-14
+    assert found["descent"]["difference_from_fit"] < 1e-12
+    assert found["descent"]["last_cost"] < 0.5 * found["descent"]["first_cost"]
+
+
+def test_a_unit_without_its_bias_fails(monkeypatch):
+    unit = representation.unit
+    monkeypatch.setattr(representation, "unit", lambda w, a_prev, b: unit(w, a_prev, 0.0))
+    result = representation.run(representation.Config())
+    assert not result.held and not result.metrics["clauses"]["unit_by_unit_equals_matrix_form"]
+
+
+def test_a_loop_that_forgets_the_last_example_fails(monkeypatch):
+    whole = ways.GRADIENTS["units and examples"]
+    monkeypatch.setitem(
+        ways.GRADIENTS, "units and examples", lambda params, X, Y: whole(params, X[:, :-1] if X.shape[1] > 1 else X, Y)
+    )
+    monkeypatch.setattr(ways, "zip", lambda *parts, strict=False: zip(*parts, strict=False), raising=False)
+    result = vectorization.run(vectorization.Config(largest=10))
+    assert not result.held and not result.metrics["clauses"]["the_same_gradient"]
+
+
+def test_a_wrong_slope_fails(monkeypatch):
+    """tanh' = 1 - A: right at 0, wrong at -10; training is left out, its costs are made up."""
+    wrong = ACTIVATIONS["tanh"]._replace(derivative=lambda Z, A: 1 - A)
+    monkeypatch.setitem(activations.ACTIVATIONS, "tanh", wrong)
+    monkeypatch.setattr(activations, "train", lambda *arguments: np.ones((2, 20)))
+    monkeypatch.setattr(activations, "gradient_norms", lambda *arguments: [1.0, 1.0])
+    clauses = activations.run(activations.Config(quick=True)).metrics["clauses"]
+    assert not any(clauses.values())
+
+
+def test_a_collapsed_layer_without_its_bias_fails(monkeypatch):
+    product = linearity.one_layer
+    monkeypatch.setattr(linearity, "one_layer", lambda params: product(params)._replace(b=params[-1].b))
+    clauses = linearity.run(linearity.Config(depths=(2,), steps=50)).metrics["clauses"]
+    assert not clauses["identity_layers_are_one_layer"]
+
+
+def test_a_wrong_derivative_in_the_graph_fails(monkeypatch):
+    right = backpropagation.backwards
+    monkeypatch.setattr(backpropagation, "backwards", lambda values, y: (d := right(values, y)) | {"z1": 2 * d["z1"]})
+    result = backpropagation.run(backpropagation.Config(quick=True, steps=5))
+    assert not result.held and not result.metrics["clauses"]["every_derivative_is_autodiffs"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_it_names_its_sections_and_claims_in_a_sentence(module):
+    assert module.NOTES.startswith("section")
+    assert module.__doc__.split("\n")[0].endswith(".")
+    assert issubclass(module.Config, experiment.Config) and dataclasses.fields(module.Config)
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "message"),
+    [
+        (representation, {"scale": 0.0}, "scheme is 0.0; expected a finite number above 0"),
+        (vectorization, {"largest": 0}, "largest is 0"),
+        (activations, {"deep": 1}, "deep is 1; expected an integer of at least 2"),
+        (linearity, {"depths": (0,)}, "depths is 0"),
+        (linearity, {"learning_rate": -1.0}, "learning_rate is -1.0"),
+        (house_prices, {"splits": 0}, "splits is 0"),
+        (backpropagation, {"steps": 1}, "steps is 1"),
+    ],
+)
+def test_bad_settings_are_named(module, settings, message):
+    with pytest.raises(ValueError, match=message):
+        module.run(module.Config(**settings))
+
+
+def test_houses_are_as_documented():
+    X, Y = data.house_prices(20_000, seed=3)
+    assert X.shape == (4, 20_000) and Y.shape == (1, 20_000) and Y.min() == 0
+    dear = Y[0] > 100  # far from the kink the price is linear, up to the noise
+    design = np.vstack([X, np.ones(X.shape[1])])
+    worth = np.array([[*data.HOUSE_WEIGHTS, data.HOUSE_BASE]]) @ design
+    assert np.std((Y - worth)[0, dear]) == pytest.approx(data.HOUSE_NOISE, rel=0.1)
+    assert np.array_equal(data.house_prices(50, seed=3)[1], data.house_prices(50, seed=3)[1])
+    assert not np.array_equal(data.house_prices(50, seed=3)[1], data.house_prices(50, seed=4)[1])
+
+
+def test_a_regression_split_keeps_units_apart():
+    X, Y = data.diabetes()
+    assert X.shape == (10, 442) and (Y.min(), Y.max()) == (25, 346)
+    split = data.regression_split(X, Y, seed=1)
+    np.testing.assert_allclose(split.X.mean(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(split.X.std(axis=1), 1)
+    assert sorted([*split.Y[0], *split.Y_test[0]]) == sorted(Y[0])
+    assert split.X_test.shape == (10, 88)
