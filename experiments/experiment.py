@@ -96,9 +96,10 @@ def perform(name: str, run: Callable[[Any], Result], config: Config) -> dict[str
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    (directory / "metrics.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+    text = json.dumps(record, indent=2, default=str)
+    (directory / "metrics.json").write_text(text + "\n")
     result.figure.savefig(directory / f"{name}.png", dpi=120)
-    return record
+    return json.loads(text)
 
 
 def command(name: str, config: Config) -> str:
