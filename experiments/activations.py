@@ -43,7 +43,7 @@ class Config(experiment.Config):
     batch_size: int = 64
     """Examples a step."""
     seeds: int = 4
-    """Starts of each network; the mean cost counts."""
+    """Starts of each network; the median cost counts, for a relu cost may leap now and then."""
 
 
 def run(config: Config) -> Result:
@@ -59,11 +59,11 @@ def run(config: Config) -> Result:
         depth: {name: train(config, descent, network(name, hidden), split.X, Y) for name in NOTED}
         for depth, hidden in depths.items()
     }
-    last = {depth: {name: float(cost[:, -1].mean()) for name, cost in by.items()} for depth, by in costs.items()}
+    last = {depth: {name: float(np.median(cost[:, -1])) for name, cost in by.items()} for depth, by in costs.items()}
     norms = {name: gradient_norms(config, network(name, config.deep), split.X, Y) for name in NOTED}
     share = {name: norm[0] / norm[-1] for name, norm in norms.items()}
     for depth, by_name in last.items():
-        print(f"{depth}: mean cost after {config.epochs} epochs", {name: round(J, 4) for name, J in by_name.items()})
+        print(f"{depth}: median cost after {config.epochs} epochs", {name: round(J, 4) for name, J in by_name.items()})
 
     shallow, deep = last["shallow"], last["deep"]
     clauses = {
@@ -143,12 +143,12 @@ def draw(slopes, costs, norms, config: Config) -> Figure:
         for name, cost in by_name.items():
             epochs = np.arange(1, cost.shape[1] + 1)
             axes.semilogy(epochs, cost.T, color=COLOURS[name], linewidth=0.6, alpha=0.5)
-            axes.semilogy(epochs, cost.mean(axis=0), LINES[name], color=COLOURS[name], label=name, linewidth=2)
+            axes.semilogy(epochs, np.median(cost, axis=0), LINES[name], color=COLOURS[name], label=name, linewidth=2)
         axes.set(
             title=f"Digits, {depth}: {hidden} hidden layer{'s' * (hidden > 1)}", xlabel="epoch",
             ylabel="cost J (nats an example)",
         )  # fmt: skip
-    shallow.legend(loc="lower left", fontsize="small", title=f"mean of {config.seeds} seeds", title_fontsize="small")
+    shallow.legend(loc="lower left", fontsize="small", title=f"median of {config.seeds} seeds", title_fontsize="small")
     for name, norm in norms.items():
         numbers = np.arange(1, len(norm) + 1)
         layers.semilogy(numbers, norm, f"o{LINES[name]}", color=COLOURS[name], label=name, markersize=4)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from jaxnet import parallel
 
@@ -87,7 +88,7 @@ def perform(name: str, run: Callable[[Any], Result], config: Config) -> dict[str
     record = {
         "experiment": name,
         "claim": result.claim,
-        "held": result.held,
+        "held": bool(result.held),
         "metrics": result.metrics,
         "config": dataclasses.asdict(config),
         "command": command(name, config),
@@ -96,9 +97,15 @@ def perform(name: str, run: Callable[[Any], Result], config: Config) -> dict[str
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    (directory / "metrics.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+    text = json.dumps(record, indent=2, default=plain)
+    (directory / "metrics.json").write_text(text + "\n")
     result.figure.savefig(directory / f"{name}.png", dpi=120)
-    return record
+    return json.loads(text)
+
+
+def plain(value: Any) -> Any:
+    """What JSON does not know, as what it knows: NumPy's numbers and truths as Python's, paths and others as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def command(name: str, config: Config) -> str:

@@ -21,7 +21,7 @@ NOTES = "section 6"
 HIDDEN = 8
 UNITS = {"houses": "thousand euros", "diabetes": "points of progression"}
 RECOVERED = 5.0  # thousand euros: how far the effect of one deviation of a feature may be from the known one
-NEAR = 1.1  # a network's error on the patients, as a multiple of ridge regression's
+NEAR = 1.05  # a one-layer network's error on the patients, as a multiple of ridge regression's
 COLOURS = {"ridge": GREY, "linear": ORANGE, "relu": BLUE, "linear, hidden layer": ORANGE, "relu, hidden layer": BLUE}
 NETS = [name for name in COLOURS if name != "ridge"]
 
@@ -69,13 +69,14 @@ def run(config: Config) -> Result:
         "relu_has_the_least_error_on_houses": max(houses["relu"], houses["relu, hidden layer"])
         < min(houses["linear"], houses["ridge"]),
         "relu_finds_the_known_weights": float(np.abs(effects["relu"] - known).max()) < RECOVERED,
-        "every_net_is_near_ridge_on_patients": max(patients[model] for model in NETS) < NEAR * patients["ridge"],
+        "one_layer_is_near_ridge_on_patients": max(patients["linear"], patients["relu"]) < NEAR * patients["ridge"],
     }
     return Result(
         claim=f"On houses the relu output is off by {houses['relu']:.1f}, the linear one by {houses['linear']:.1f} and"
         f" ridge by {houses['ridge']:.1f} thousand euros, and of their test prices {negative['relu']},"
-        f" {negative['linear']} and {negative['ridge']} are negative; on patients all are near ridge's"
-        f" {patients['ridge']:.1f} points.",
+        f" {negative['linear']} and {negative['ridge']} are negative; on patients one layer is"
+        f" off by {patients['linear']:.1f} and {patients['relu']:.1f} points, ridge by {patients['ridge']:.1f}, a"
+        f" hidden layer by {patients['linear, hidden layer']:.1f} and {patients['relu, hidden layer']:.1f}.",
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import experiments.__main__ as runner
@@ -86,9 +88,16 @@ def test_the_experiments_are_found_in_the_order_of_the_notes():
 
 
 def test_all_that_hold_are_a_success(ran):
-    code, text, printed = ran(lambda config: result(number=1.5), lambda config: result(), arguments=["--quick"])
+    code, text, printed = ran(
+        lambda config: result(number=1.5, group={1: Path("x"), 2: np.bool_(True)}),
+        lambda config: result(),
+        arguments=["--quick"],
+    )
     assert code == 0 and "2 of 2 claims held" in text and printed.count("held ") >= 2
     assert "One &amp; one are &lt;two&gt;." in text and "<td>number</td><td>1.5</td>" in text
+    assert (
+        "<td>1</td><td>x</td>" in text and "<td>2</td><td>yes</td>" in text
+    )  # as metrics.json has them: names and values that JSON knows
     assert "on data of &lt;somebody&gt;." in text
     assert "python -m experiments.alpha --results" in text and "--quick" in text
 
