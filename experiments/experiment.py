@@ -7,6 +7,7 @@ this package with `NOTES` (the notes' sections that it shows), `Config`, `run`, 
 
 import dataclasses
 import json
+import os
 import platform
 import statistics
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 
 from jaxnet import parallel
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxnet"
 EXTRA = ("matplotlib", "mlxtend", "sklearn", "tyro")  # what pip install "jaxnet[experiments]" brings
 
 
@@ -55,6 +57,8 @@ class Config:
     """Directory for the figure and the numbers; the experiment adds its own name."""
     quick: bool = False
     """Smaller, for a look: seconds."""
+    cache: bool = False
+    """Keep compiled programs for later runs, in your own cache directory: a second start compiles nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +83,18 @@ def writable(directory: Path) -> Path:
     return directory
 
 
+def keep_compiled(directory: Path) -> None:
+    """Use JAX's persistent compilation cache, for programs of any size."""
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
 def perform(name: str, run: Callable[[Any], Result], config: Config) -> dict[str, Any]:
     """Run an experiment on its device; write metrics.json and NAME.png, and return what metrics.json holds."""
     directory = writable(config.results / name)
+    if config.cache:
+        keep_compiled(CACHE)
     began = time.perf_counter()
     with jax.default_device(parallel.device(config.device)):
         result = run(config)

@@ -8,6 +8,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -183,3 +184,19 @@ def test_numbers_are_written_as_people_write_them(value, text):
 
 def test_an_empty_page_is_a_page(tmp_path):
     assert "0 of 0 claims held" in page([], tmp_path)
+
+
+def test_compiled_programs_are_kept_when_asked_for(monkeypatch, tmp_path):
+    from jax.experimental.compilation_cache import compilation_cache
+
+    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    try:
+        compilation_cache.reset_cache()
+        experiment.keep_compiled(tmp_path)
+        jax.block_until_ready(jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(7)))
+        assert any(tmp_path.iterdir())
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
