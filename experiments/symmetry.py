@@ -80,9 +80,7 @@ def train(config: Config, activation: str, start: str, X, Y) -> dict[str, np.nda
     """Gradient descent; return after every step W[1], whether its rows are bit-equal, and before it the accuracy."""
     net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
-    params = jaxnet.init(net, jax.random.key(config.seed), config.init_scale)
-    if start == "zeros":  # init's own zeros are randn * 0, and half of those are -0
-        params = jax.tree.map(jnp.zeros_like, params)
+    params = jaxnet.init(net, jax.random.key(config.seed), "zeros" if start == "zeros" else config.init_scale)
     step = jaxnet.train_step(net, optimizer)
 
     def watched(state, _):

@@ -112,9 +112,14 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
     keys = jax.random.split(key, len(net.sizes) - 1)
     return tuple(
-        Layer(W=jax.random.normal(k, (n, n_prev), dtype) * scale(n, n_prev), b=jnp.zeros((n, 1), dtype))
+        Layer(W=_normal(k, (n, n_prev), dtype, scale(n, n_prev)), b=jnp.zeros((n, 1), dtype))
         for k, n_prev, n in zip(keys, net.sizes[:-1], net.sizes[1:], strict=True)
     )
+
+
+def _normal(key, shape, dtype, scale):
+    """randn * scale; plain zeros for 0, where randn * 0 would leave every other entry at -0.0."""
+    return jax.random.normal(key, shape, dtype) * scale if scale else jnp.zeros(shape, dtype)
 
 
 def forward(
