@@ -53,6 +53,7 @@ class Race:
     goal: str
     goals: dict[str, float] = dataclasses.field(default_factory=dict)  # least ratio of a peer's time to ours, by name
     limit: float | None = None  # most of our own time, in the unit
+    why: str = ""  # what explains a missed goal, and what was tried
 
 
 def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -112,6 +113,7 @@ def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
         "absent": absent,
         "refused": refused,
         "rounds": rounds,
+        "why": race.why,
         "notes": [f"{name}: one run alone, its warm-up, for it took {taken:.0f} s" for name, taken in slow.items()],
     }
 
@@ -126,7 +128,10 @@ def table(record: dict[str, Any]) -> list[str]:
     lines += [f"- {'held' if held else 'MISSED'}: {goal}" for goal, held in record["goals"].items()]
     lines += [f"- not installed: {name}" for name in record["absent"]]
     lines += [f"- left out: {name}: {why}" for name, why in record["refused"].items()]
-    return [*lines, *(f"- {note}" for note in record.get("notes", ())), ""]
+    lines += [f"- {note}" for note in record.get("notes", ())]
+    if record.get("why") and not all(record["goals"].values()):
+        lines += ["", record["why"]]
+    return [*lines, ""]
 
 
 def figure(record: dict[str, Any]) -> Figure:

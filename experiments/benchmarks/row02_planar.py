@@ -4,6 +4,12 @@ from experiments.benchmarks import in_jax, in_numpy, in_sklearn, in_torch
 from experiments.benchmarks.contest import Race
 from experiments.benchmarks.workload import flower
 
+WHY = (
+    "In one kernel a step takes 3.1 us; the default program 6.1, one kernel with XLA's products 5.2. Of the 3.1 the "
+    "cost's softplus is 0.9, the two sums dW about 0.8, db 0.35. Tried and no better: sums by lanes of 16, a "
+    "library's products, no guards."
+)
+
 
 def races(config) -> list[Race]:
     """10,000 steps at rate 1.2."""
@@ -25,5 +31,6 @@ def races(config) -> list[Race]:
             "<= 0.020 s, >= 1.5x jax.grad in a scan",
             {"jax.grad in a scan": 1.5},
             None if config.quick else 0.020,
+            WHY,
         )
     ]
