@@ -7,8 +7,10 @@ from experiments.benchmarks.workload import clusters
 EPOCHS = 5  # fit checks and turns its data once
 
 WHY = (
-    "The products of 128 columns take most of a step and come from the same library as those of jax.grad; fit also "
-    "checks 64 MB of data for what is not finite and turns them by rows, once a call."
+    "The guard that undoes a step which is not finite reads and writes the params and Adam's two moments once more, "
+    "and the norm reads them: an epoch takes 0.59 s with both, 0.49 without the guard and 0.43 without either, where "
+    "jax.grad takes 0.64 in the same rounds (medians of four on a busy machine). To decide once an epoch, and go back "
+    "to its start if need be, would save it at the price of one more copy of the state. fit also checks 64 MB of data."
 )
 
 
