@@ -114,6 +114,7 @@ def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
         "refused": refused,
         "rounds": rounds,
         "why": race.why,
+        "limit": race.limit,
         "notes": [f"{name}: one run alone, its warm-up, for it took {taken:.0f} s" for name, taken in slow.items()],
     }
 
@@ -144,7 +145,7 @@ def figure(record: dict[str, Any]) -> Figure:
     axes.barh(names, medians, color=colours, log=True)
     for place, (name, value) in enumerate(zip(names, medians, strict=True)):
         axes.text(value * 1.05, place, f"{value:.3g} ({record['rows'][name]['ratio']:.2g}x)", va="center", fontsize=9)
-    limits = [float(goal.split()[1]) for goal in record["goals"] if goal.startswith("<=")]
+    limits = [race_limit] if (race_limit := record.get("limit")) is not None else []
     for limit in limits:
         axes.axvline(limit, color=ORANGE, linestyle="--", label=f"goal {limit:g}")
         axes.legend(loc="lower right", fontsize="small")

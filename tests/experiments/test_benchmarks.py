@@ -75,6 +75,7 @@ def test_the_rows_for_accelerators_run(row):
 def test_memory_is_compared_where_the_compiler_reports_it():
     record = row09_memory.record(CONFIG, "gelu", 16, 64, 512, 64)
     assert record["memory"]["jaxnet"] < 0.4 * record["memory"]["jax.grad"]
+    assert contest.figure(record).axes
 
 
 def test_unknown_rows_name_the_known_ones():
