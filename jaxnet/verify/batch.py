@@ -18,6 +18,7 @@ from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
 CLOSE = 1e-9  # float64 values
+ASKED = 16  # examples, for two whose losses differ
 
 
 @dataclass
@@ -52,20 +53,18 @@ class Batch:
 
     @cached_property
     def total(self) -> str | None:
-        """ "mean" or "sum": whether half as many copies of an example have the same value; None for neither."""
+        """ "mean" or "sum": how half as many copies of an example change its loss; None if that cannot be told."""
         values = []
-        for k in range(min(self.m, 4)):
+        for k in range(min(self.m, ASKED)):
             there = self.problem.double(given=self.alone(k))[0], self.half.double(given=self.take([k] * self.half_m))[0]
             values += [there] if np.isfinite(there).all() else []
-        for whole, part in values:
-            if abs(whole - part) > CLOSE * abs(whole):
-                break
-        else:
-            return "mean" if values else None
-        # A regulariser is in each value: it cancels in the difference of two examples.
-        (whole, part), (other, other_part) = values[0], values[-1]
-        ratio = (whole - other) / (part - other_part) if part != other_part else np.nan
-        return "sum" if abs(ratio - self.m / self.half_m) <= 1e-6 * ratio else None
+            # A regulariser is in each value: it cancels in the difference of two examples that differ.
+            (whole, part), (other, other_part) = values[0] if values else there, there
+            if abs(whole - other) > 1e-6 * max(abs(whole), abs(other)) and part != other_part:
+                ratio = (whole - other) / (part - other_part)
+                kinds = {"mean": 1.0, "sum": self.m / self.half_m}
+                return next((name for name, r in kinds.items() if abs(ratio - r) <= 1e-6 * r), None)
+        return None
 
 
 def _take(x, which, axis):

@@ -36,19 +36,20 @@ def relations(problem, manual, findings, rng) -> tuple[list[str], str]:
         moved = broken(gradient(rng.permutation(batch.m)))
         if moved:
             notes.append(f"permuting the examples changes the manual gradient of {', '.join(moved)}")
-        parts = np.array_split(np.arange(batch.m), batch.m if batch.m <= SINGLES else 2)
-        total = None
-        for part in parts:
-            weight = len(part) / batch.m if batch.total == "mean" else 1.0
-            there = [weight * x for x in gradient(part)]
-            total = there if total is None else [t + x for t, x in zip(total, there, strict=True)]
-        unequal = broken(total)
-        if unequal:
-            notes.append(
-                f"the {batch.total} over parts of the batch is not the manual gradient of {', '.join(unequal)}"
-            )
+        if batch.total is not None:
+            parts = np.array_split(np.arange(batch.m), batch.m if batch.m <= SINGLES else 2)
+            total = None
+            for part in parts:
+                weight = len(part) / batch.m if batch.total == "mean" else 1.0
+                there = [weight * x for x in gradient(part)]
+                total = there if total is None else [t + x for t, x in zip(total, there, strict=True)]
+            unequal = broken(total)
+            if unequal:
+                notes.append(
+                    f"the {batch.total} over parts of the batch is not the manual gradient of {', '.join(unequal)}"
+                )
     except Exception as error:  # a gradient that insists on its batch size
         note(problem, error, "relations")
         return notes, f"cannot take examples apart: {type(error).__name__}"
     said = "permuted examples and parts of the batch agree" if not notes else "; ".join(notes)
-    return notes, f"{said} ({batch.m} examples, loss is a {batch.total})"
+    return notes, f"{said} ({batch.m} examples, loss is a {batch.total or 'weighted mean or sum'})"

@@ -177,3 +177,16 @@ def test_the_misprint_of_the_notes_is_named_with_one_output_unit():
     (W1, b1), (W2, b2) = WEIGHTS[0], (WEIGHTS[1][0][:1], WEIGHTS[1][1][:1])
     report = check_gradients(loss, misprinted, [(W1, b1), (W2, b2)], X, Y[:1], raise_=False)
     assert report.starts_at == "dZ[1]" and "g[2]'(Z[1]) / g[1]'(Z[1])" in report.cause
+
+
+def test_a_sum_is_told_from_a_mean_though_some_examples_lose_nothing():
+    """A hinge that the first examples satisfy: their loss is 0, taken once or twice."""
+    W = RNG.normal(size=(1, 5)).astype(np.float32)
+    margin = np.where(np.arange(9) < 4, -50.0, 50.0).astype(np.float32)
+
+    def loss(W, X, margin):
+        return jnp.sum(jnp.maximum(0, margin + (W @ X)[0]))
+
+    wrong = lambda *a: jax.grad(loss)(*a) / a[1].shape[1]  # noqa: E731
+    report = check_gradients(loss, wrong, W, X, margin, raise_=False)
+    assert "the loss is a sum, the gradient that of a mean" in report.cause, str(report)
