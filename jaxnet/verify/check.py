@@ -198,7 +198,8 @@ class Check:
         verdict = (
             "FAIL" if "FAIL" in verdicts or self.mutated else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "PASS"
         )
-        if all(v in ("FROZEN", "EMPTY") for v in verdicts):
+        torn = any(text.startswith("the witnesses disagree") for text in self.notes)
+        if all(v in ("FROZEN", "EMPTY") for v in verdicts) or (verdict == "PASS" and torn):
             verdict = "INCONCLUSIVE"
         return Report(
             verdict,

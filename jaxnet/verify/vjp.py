@@ -60,6 +60,7 @@ def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **
     report = min(reports, key=lambda r: order[r.verdict])
     with quiet(), outside_of_any_trace():
         report = _linear(report, f, primals, chosen, shapes, floating, rng)
+        report = _same_value(report, f, primals, chosen)
     if not report.stripped:
         note = "f carries no custom rule of its own: JAX's derivative was compared with itself, nothing is proved"
         verdict = "INCONCLUSIVE" if report.verdict == "PASS" else report.verdict
@@ -87,6 +88,29 @@ def _cotangent(rng, shape):
     if jnp.issubdtype(shape.dtype, jnp.complexfloating):
         sample = sample + 1j * rng.standard_normal(shape.shape)
     return np.asarray(sample, shape.dtype)
+
+
+def _same_value(report: Report, f, primals, chosen) -> Report:
+    """Under differentiation the rule's own forward pass runs: it has to return what the function returns."""
+    positions = (chosen,) if isinstance(chosen, int) else chosen
+
+    def at(*varying):
+        arguments = list(primals)
+        for i, v in zip(positions, varying, strict=True):
+            arguments[i] = v
+        return [out for out in jax.tree_util.tree_leaves(f(*arguments)) if is_inexact(out)]
+
+    varying = [primals[i] for i in positions]
+    try:
+        plain, differentiated = at(*varying), jax.vjp(at, *varying)[0]
+    except Exception as error:  # argument trees that vjp does not take
+        return Report(**{**fields(report), "notes": (*report.notes, f"fwd's value was not seen: {first_line(error)}")})
+    for number, (one, other) in enumerate(zip(map(wide, plain), map(wide, differentiated), strict=True)):
+        # Roundings may differ between two ways of computing one value; a tenth of it is no rounding.
+        if not norm(other - one) <= 0.1 * norm(one) and np.isfinite(one).all():
+            cause = f"Under differentiation output {number} has another value than without: fwd does not return f(x)."
+            return Report(**{**fields(report), "verdict": "FAIL", "cause": report.cause or cause})
+    return report
 
 
 def _linear(report: Report, f, primals, chosen, shapes, floating, rng) -> Report:

@@ -164,6 +164,13 @@ def test_a_large_float16_output_does_not_overflow_in_the_cotangents_sum():
     assert check_vjp(double, np.full((64, 64), 3000.0, np.float16)).verdict == "PASS"
 
 
+def test_a_forward_pass_of_the_rule_that_returns_another_value_is_refused():
+    squashed = jax.custom_vjp(jnp.tanh)
+    squashed.defvjp(lambda x: (2 * jnp.tanh(x), jnp.tanh(x)), lambda a, c: (c * (1 - a * a),))
+    report = check_vjp(squashed, np.linspace(-1, 2, 7, dtype=np.float32), raise_=False)
+    assert report.verdict == "FAIL" and "fwd does not return f(x)" in report.cause, str(report)
+
+
 def test_check_vjp_checks_several_primals_and_skips_integers():
     @jax.custom_vjp
     def rows(table, tokens, scale):

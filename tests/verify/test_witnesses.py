@@ -165,3 +165,16 @@ def test_closed_over_float32_constants_are_widened_too():
     assert check_gradients(
         lambda W: jnp.sum(jnp.tanh(W @ constant)), lambda W: (1 - jnp.tanh(W @ constant) ** 2) @ constant.T, W
     )
+
+
+def test_witnesses_that_disagree_are_never_green():
+    """A solve whose transposed rule is wrong: reverse mode errs, forward mode and differences do not."""
+    A = np.array([[2.0, 1.0], [0.0, 3.0]], np.float32)
+
+    def loss(b):
+        solve = lambda matvec, y: jnp.linalg.solve(jnp.asarray(A), y)  # noqa: E731
+        return jnp.sum(jax.lax.custom_linear_solve(lambda x: A @ x, b, solve, transpose_solve=solve) ** 2)
+
+    b = np.array([1.0, -2.0], np.float32)
+    report = check_gradients(loss, jax.grad(loss), b, witnesses="full", raise_=False)
+    assert report.verdict == "INCONCLUSIVE", str(report)
