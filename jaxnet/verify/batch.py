@@ -71,7 +71,7 @@ def _take(x, which, axis):
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.extended):  # PRNG keys
         return jnp.take(x, which, axis)
     taken = np.take(np.asarray(x), which, axis)  # on the host, where a new shape costs no compilation
-    return jnp.asarray(taken) if isinstance(x, jax.Array) else taken
+    return jax.device_put(taken) if isinstance(x, jax.Array) else taken  # asarray would compile
 
 
 def restricted(problem: Problem, given) -> Problem:

@@ -118,6 +118,7 @@ class Check:
         """The whole check."""
         if reference_note:
             self.notes.append(reference_note)
+        self.begin_to_compile()
         self.manual_gradient()
         known = true_gradient(self)
         if empty_batch(self):
@@ -151,6 +152,12 @@ class Check:
                 f.variants["second call"] = two
         self.mutated = first.mutated
         self.statements.append(Statement("0 manual gradient", "eager, twice", time.perf_counter() - begun))
+
+    def begin_to_compile(self):
+        """Lets the witnesses be compiled while the gradient under test runs."""
+        with tolerated(self.problem, "compiling ahead"):  # true_gradient will meet what the loss raises, and tell it
+            self.problem.expect_reverse()
+            self.problem.expect_double()
 
     def other_variants(self, variants):
         """Runs it jitted and batched, if it is right as it stands: a wrong gradient needs no second trial."""

@@ -80,7 +80,7 @@ class Manual:
         closed = self.trace()
         if closed is None:
             return jax.jit(self.leaves)(values, given)
-        run = program_of(closed).compiled("jit", _as_it_is)
+        run = program_of(closed).compiled(_as_it_is)
         found = iter(run(closed.consts, [*values, *given]))
         return [next(found) if there else None for there in self._there]
 
@@ -137,7 +137,15 @@ def _same(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _copies(leaves) -> list:
-    return [jnp.copy(x) if isinstance(x, jax.Array) else np.copy(x) if isinstance(x, np.ndarray) else x for x in leaves]
+    """Copies in the same places; device_put because jnp.copy would be compiled for each shape."""
+    return [
+        jax.device_put(x, may_alias=False)
+        if isinstance(x, jax.Array)
+        else np.copy(x)
+        if isinstance(x, np.ndarray)
+        else x
+        for x in leaves
+    ]
 
 
 def _host(leaf):

@@ -5,8 +5,10 @@ Two checks of one loss at two points (another seed, another cotangent, another w
 need one compilation. Equal means equal in everything that a reading looks at: operations, parameters, literals, avals.
 """
 
+import functools
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -37,16 +39,28 @@ class Program:
         self.stripped: dict[str, None] = {}  # names of the custom rules that the readings left out
         self.notes: dict = {}  # what else a reading has to say about the program
         self._compiled: dict = {}
+        self._expected: dict = {}  # of what is being compiled on another core
 
-    def compiled(self, name, build, quickly=False):
-        """The function called `name`, made by `build(self)` and jitted on first use.
+    def compiled(self, build, quickly=False):
+        """The reading `build(self)`, jitted on first use; waits for it if it is being compiled already.
 
         quickly   for what runs a few times: compile in two thirds of the time, to slower code
         """
-        if name not in self._compiled:
+        if build in self._expected:
+            self._expected.pop(build).result()
+        if build not in self._compiled:
             options = QUICK if quickly and jax.default_backend() == "cpu" else None
-            self._compiled[name] = jax.jit(build(self), compiler_options=options)
-        return self._compiled[name]
+            self._compiled[build] = jax.jit(build(self), compiler_options=options)
+        return self._compiled[build]
+
+    def expect(self, build, arguments, quickly=False):
+        """Begins to compile, on another core, what will soon be called with such arguments."""
+        self._expected[build] = _compilers().submit(self.compiled(build, quickly).lower(*arguments).compile)
+
+
+@functools.cache
+def _compilers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, "jaxnet.verify compiles")
 
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

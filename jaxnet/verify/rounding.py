@@ -55,17 +55,8 @@ class OwnRounding:
     def noise(self) -> list[tuple[float, float]]:
         """Norm and largest entry of the rounding of each leaf."""
 
-        def build(program):
-            def shaken(consts, inputs, seed, unit):
-                reader = _Watching(seed, unit)
-                outs = reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
-                program.notes["places"] = reader.places
-                return outs, reader.loss
-
-            return shaken
-
         def run(*arguments):
-            return self.program.compiled("rounded", build, quickly=True)(self.trace.consts, *arguments)
+            return self.program.compiled(_rounded, quickly=True)(self.trace.consts, *arguments)
 
         with jax.enable_x64(True):
             base, loss = run(self.inputs, np.uint32(self.seed), np.float64(0.0))
@@ -83,7 +74,7 @@ class OwnRounding:
         """The user's own gradient evaluated in float64."""
         with jax.enable_x64(True):
             try:
-                run = self.program.compiled("exact", _exact, quickly=True)
+                run = self.program.compiled(_exact, quickly=True)
                 return [wide(x) for x in run(self.trace.consts, self.inputs)]
             except Exception as error:  # an operation that has no float64 form
                 note(self.problem, error, "the formula in float64")
@@ -102,3 +93,13 @@ def _exact(program):
         return reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
 
     return exact
+
+
+def _rounded(program):
+    def rounded(consts, inputs, seed, unit):
+        reader = _Watching(seed, unit)
+        outs = reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
+        program.notes["places"] = reader.places
+        return outs, reader.loss
+
+    return rounded

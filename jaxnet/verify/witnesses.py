@@ -7,20 +7,19 @@
     5 complex step  Im J(x + ihv) / h, where every operation is analytic
     6 relations     what holds without any reference (in relations.py)
 
-A `Problem` traces the loss once; every witness reads that trace. Each is compiled at most once for all leaves.
-For a complex leaf the gradient is JAX's: dJ = Re(Σ g v) for a step v.
+A `Problem` traces the loss once; every witness reads that trace. Each is compiled at most once for all leaves
+(derivatives.py), on another core where it is known beforehand that it will be asked.
 """
 
 import contextlib
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.interpret import Reader, UnreadableError, is_float
+from jaxnet.verify import derivatives
+from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.programs import Program, program_of
-from jaxnet.verify.readings import Complex, Float64, Tilted, toss
 from jaxnet.verify.strip import opaque_operations, operations
 from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide
 
@@ -124,65 +123,33 @@ class Problem:
             self._program = program_of(self.traced())
         return self._program
 
-    def call(self, name, build, *arguments, quickly=False):
-        """The reading called `name` at (consts, *arguments), and the rules that it stripped noted."""
+    def call(self, build, *arguments, quickly=True):
+        """What `build` (of derivatives.py) gives at these arguments, and the rules that it stripped noted."""
         program = self.program
-        out = program.compiled(name, build, quickly)(self.trace.consts, *arguments)
+        out = program.compiled(build, quickly)(self.trace.consts, *arguments)
         self.stripped = list(program.stripped)
         return out
 
     # ---- witness 1 -------------------------------------------------------------------------------------------------
     def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
         """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
-
-        def build(program):
-            def gradient(consts, values, given, seed, shake):
-                values, given, consts = Problem._shaken((values, given, consts), seed, shake)
-                reader = Reader()
-                out = jax.value_and_grad(lambda v: reader.read(program.jaxpr, consts, [*v, *given])[0])(values)
-                program.stripped.update(dict.fromkeys(reader.stripped))
-                return out
-
-            return gradient
-
-        inputs = self.own(self.params.values), self.given.values
-        value, grads = self.call("reverse", build, *inputs, np.uint32(seed % 2**32), np.float32(shake))
+        value, grads = self.call(derivatives.reverse, *self._here(), *_shaking(seed, shake), quickly=False)
         return float(value), grads
 
-    @staticmethod
-    def _shaken(tree, seed, shake):
-        count = itertools.count()
-
-        def one(x):
-            dtype = jnp.result_type(x)
-            if not (is_float(dtype) or jnp.issubdtype(dtype, jnp.complexfloating)):
-                return x
-            x = jnp.asarray(x)
-            sign = toss(x.shape, seed, next(count)).astype(jnp.finfo(dtype).dtype)
-            # 2u: the smallest factor that always changes a number.
-            step = shake.astype(sign.dtype) * np.asarray(2 * unit_roundoff(dtype), sign.dtype)
-            return x * (1 + step * sign).astype(x.dtype)
-
-        return jax.tree_util.tree_map(one, tree)
+    def _here(self):
+        return self.own(self.params.values), self.given.values
 
     # ---- witness 2 -------------------------------------------------------------------------------------------------
     def double(self, values=None, given=None) -> tuple[float, list[np.ndarray]]:
         """Value and gradient in float64; at other values or fixed arrays of the same shapes if given."""
-
-        def build(program):
-            def gradient(consts, values, given):
-                reader = Float64()
-                values = [reader.cast(v) for v in values]
-                return jax.value_and_grad(lambda v: evaluate(program, reader, consts, v, given))(values)
-
-            return gradient
-
         self.traced()  # in the caller's precision
         with jax.enable_x64(True):
-            values = [Float64().cast(jnp.asarray(v)) for v in (self.params.values if values is None else values)]
-            given = self.given.values if given is None else given
-            value, grads = self.call("double", build, values, given, quickly=True)
+            value, grads = self.call(derivatives.double, *self._here_doubled(values, given))
             return float(value), [np.asarray(g) for g in grads]
+
+    def _here_doubled(self, values=None, given=None):
+        values = [wide(v) for v in (self.params.values if values is None else values)]
+        return values, self.given.values if given is None else given
 
     def double_forward(self) -> tuple[float, list[np.ndarray]]:
         """The same by forward mode, a coordinate at a time: for programs that cannot be reversed (while loops)."""
@@ -214,40 +181,46 @@ class Problem:
             self.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
             return float(out[0] if self.has_aux else out)
         with jax.enable_x64(True):
-            build = lambda program: lambda consts, v, given: evaluate(program, Float64(), consts, v, given)  # noqa: E731
-            return float(self.call("value", build, values, given, quickly=True))
+            return float(self.call(derivatives.value, values, given))
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction) -> float:
         """The derivative along a direction (one array or None a leaf) by forward mode in float64."""
-
-        def build(program):
-            def slope(consts, values, given, v):
-                reader = Float64()
-                values = [reader.cast(x) for x in values]
-                return jax.jvp(lambda x: evaluate(program, reader, consts, x, given), (values,), (v,))[1]
-
-            return slope
-
         with jax.enable_x64(True):
             v = [
                 np.zeros(np.shape(x), wide(x).dtype) if d is None else d
                 for x, d in zip(self.params.values, direction, strict=True)
             ]
-            return float(self.call("slope", build, self.params.values, self.given.values, v, quickly=True))
+            return float(self.call(derivatives.slope, self.params.values, self.given.values, v))
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
     def complex_slope(self, direction, step: float = 1e-30) -> float:
         """The derivative along a direction by a complex step; UnreadableError names what is in its way."""
         if any(jnp.issubdtype(d, jnp.complexfloating) for d in self.own_dtypes):
             raise UnreadableError("a complex leaf")
-        build = lambda program: lambda consts, v, given: evaluate(program, Complex(), consts, v, given)  # noqa: E731
         with jax.enable_x64(True):
             values = [
                 wide(x) + (0.0j if d is None else 1j * step * d)
                 for x, d in zip(self.params.values, direction, strict=True)
             ]
-            return float(jnp.imag(self.call("complex", build, values, self.given.values, quickly=True))) / step
+            return float(jnp.imag(self.call(derivatives.continued, values, self.given.values))) / step
+
+    # ---- on another core ---------------------------------------------------------------------------------------------
+    def expect_reverse(self):
+        """Begins to compile witness 1."""
+        self.program.expect(derivatives.reverse, (self.traced().consts, *self._here(), *_shaking(0, 0.0)))
+
+    def expect_double(self):
+        """Begins to compile witness 2."""
+        self.traced()
+        with jax.enable_x64(True):
+            self.program.expect(derivatives.double, (self.trace.consts, *self._here_doubled()), quickly=True)
+
+    def expect_value(self):
+        """Begins to compile the loss in float64."""
+        with jax.enable_x64(True):
+            values = [wide(v) for v in self.params.values]
+            self.program.expect(derivatives.value, (self.trace.consts, values, self.given.values), quickly=True)
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
     KINKED = frozenset(
@@ -280,30 +253,14 @@ class Problem:
     def tilted(self, side: float, seed: int, width: float) -> list[np.ndarray]:
         """The float64 gradient with each tie (within `width` of the largest entry) broken to `side`, 0 at random."""
 
-        def build(program):
-            def gradient(consts, values, given, side, seed, width):
-                reader = Tilted(seed, side, width)
-                values = [reader.cast(v) for v in values]
-                return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
-
-            return gradient
-
         with jax.enable_x64(True):
             how = np.float64(side), np.uint32(seed), np.float64(width)
-            grads = self.call("tilted", build, self.params.values, self.given.values, *how, quickly=True)
+            grads = self.call(derivatives.tilted, self.params.values, self.given.values, *how)
             return [np.asarray(g) for g in grads]
 
 
-def evaluate(program: Program, reader: Reader, consts, values, given):
-    """The loss, read by `reader`; fixed integers have the widths of the trace (NumPy's int64 is int32 unless x64)."""
-    expected = [v.aval.dtype for v in program.jaxpr.invars[len(values) :]]
-    given = [
-        x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
-        for x, d in zip(given, expected, strict=True)
-    ]
-    out = reader.read(program.jaxpr, consts, [reader.cast(x) for x in [*values, *given]])[0]
-    program.stripped.update(dict.fromkeys(reader.stripped))
-    return out
+def _shaking(seed, shake):
+    return np.uint32(seed % 2**32), np.float32(shake)
 
 
 def inner_product(g, v) -> float:

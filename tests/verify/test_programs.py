@@ -55,3 +55,16 @@ def test_equal_programs_are_shared_and_their_constants_are_not():
     for c in (first, second):
         assert check_gradients(loss_with(c), lambda x, c=c: jnp.asarray(c), X)
     assert not check_gradients(loss_with(second), lambda x: jnp.asarray(first), X, raise_=False)
+
+
+def test_what_was_expected_is_compiled_once(caplog):
+    program = program_of(jax.make_jaxpr(lambda x: jnp.sin(x).sum())(X))
+
+    def reading(program):
+        return lambda consts, x: jax.core.eval_jaxpr(program.jaxpr, consts, x)[0]
+
+    with jax.log_compiles(True), caplog.at_level("WARNING"):
+        program.expect(reading, ((), X))
+        there = program.compiled(reading)((), X)
+    assert there == pytest.approx(np.sin(X).sum(), rel=1e-6)
+    assert sum("Compiling jit(<lambda>)" in record.message for record in caplog.records) == 1

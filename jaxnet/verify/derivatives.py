@@ -1,0 +1,97 @@
+"""What is compiled of a loss: its value and its derivatives, each a function made from the program.
+
+Arguments: consts (the program's constants), values (the leaves that vary), given (the arrays that stay fixed).
+For a complex leaf the gradient is JAX's: dJ = Re(Σ g v) for a step v.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.verify.interpret import Reader, is_float
+from jaxnet.verify.programs import Program
+from jaxnet.verify.readings import Complex, Float64, Tilted, toss
+from jaxnet.verify.tree import unit_roundoff
+
+
+def reverse(program: Program):
+    """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u)."""
+
+    def gradient(consts, values, given, seed, shake):
+        values, given, consts = _shaken((values, given, consts), seed, shake)
+        return jax.value_and_grad(lambda v: evaluate(program, Reader(), consts, v, given))(values)
+
+    return gradient
+
+
+def double(program: Program):
+    """Value and gradient in float64."""
+
+    def gradient(consts, values, given):
+        reader = Float64()
+        values = [reader.cast(v) for v in values]
+        return jax.value_and_grad(lambda v: evaluate(program, reader, consts, v, given))(values)
+
+    return gradient
+
+
+def value(program: Program):
+    """The loss in float64."""
+    return lambda consts, values, given: evaluate(program, Float64(), consts, values, given)
+
+
+def slope(program: Program):
+    """The derivative along a direction, by forward mode in float64."""
+
+    def along(consts, values, given, v):
+        reader = Float64()
+        values = [reader.cast(x) for x in values]
+        return jax.jvp(lambda x: evaluate(program, reader, consts, x, given), (values,), (v,))[1]
+
+    return along
+
+
+def continued(program: Program):
+    """The loss at complex values, every operation continued analytically."""
+    return lambda consts, values, given: evaluate(program, Complex(), consts, values, given)
+
+
+def tilted(program: Program):
+    """The float64 gradient with each tie broken to `side`, 0 at random."""
+
+    def gradient(consts, values, given, side, seed, width):
+        reader = Tilted(seed, side, width)
+        values = [reader.cast(v) for v in values]
+        return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
+
+    return gradient
+
+
+def evaluate(program: Program, reader: Reader, consts, values, given):
+    """The loss, read by `reader`; fixed integers have the widths of the trace (NumPy's int64 is int32 unless x64)."""
+    expected = [v.aval.dtype for v in program.jaxpr.invars[len(values) :]]
+    given = [
+        x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
+        for x, d in zip(given, expected, strict=True)
+    ]
+    out = reader.read(program.jaxpr, consts, [reader.cast(x) for x in [*values, *given]])[0]
+    program.stripped.update(dict.fromkeys(reader.stripped))
+    return out
+
+
+def _shaken(tree, seed, shake):
+    """Each floating number × (1 ± shake 2u): 2u is the smallest factor that always changes a number."""
+    count = itertools.count()
+
+    def one(x):
+        dtype = jnp.result_type(x)
+        if not (is_float(dtype) or jnp.issubdtype(dtype, jnp.complexfloating)):
+            return x
+        x = jnp.asarray(x)
+        sign = toss(x.shape, seed, next(count)).astype(jnp.finfo(dtype).dtype)
+        step = shake.astype(sign.dtype) * np.asarray(2 * unit_roundoff(dtype), sign.dtype)
+        return x * (1 + step * sign).astype(x.dtype)
+
+    return jax.tree_util.tree_map(one, tree)
