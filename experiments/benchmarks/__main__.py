@@ -1,6 +1,6 @@
 """Time jaxnet beside its peers, row by row of the scoreboard; a table, the numbers and a figure for each race.
 
-`--results experiments/benchmarks` of the committed RESULTS.md aside, everything goes to results/benchmarks.
+Everything goes to the directory benchmarks of --results; the committed RESULTS.md is a copy of what it then holds.
 """
 
 import dataclasses
@@ -8,15 +8,17 @@ import datetime
 import importlib.metadata
 import json
 import os
-import pathlib
 import platform
 import sys
+from pathlib import Path
+from typing import Literal
 
 import jax
 import tyro
 
 from experiments import experiment
 from experiments.benchmarks import contest
+from jaxnet import parallel
 
 ROWS = {
     1: "row01_tiny",
@@ -36,13 +38,17 @@ PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(experiment.Config):
-    """Settings of the benchmarks."""
+class Config:
+    """Settings of the benchmarks. Seeds are fixed, and what is compiled is kept nowhere but in row 8's warm cache."""
 
     rows: str | None = None
     """Which rows, such as 1,4; None is 1 to 9, or 10 and 11 with --device gpu."""
     rounds: int = contest.ROUNDS
     """Counted runs of each contestant, after a warm-up."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Where JAX computes; None is its default. One that is absent is an error. Torch goes along in rows 10 and 11."""
+    results: Path = Path("results")
+    """Directory for the tables and figures; they lie in its directory benchmarks."""
     quick: bool = False
     """Small versions, to see that they run: nothing is proved by their times."""
 
@@ -61,17 +67,21 @@ def chosen(config: Config) -> list[int]:
 def main(config: Config) -> int:
     """Run the rows; the exit code says whether all ran, not whether goals were held: a time is no test."""
     numbers = chosen(config)
-    jax.devices(config.device)  # an absent device is an error before any work
+    try:
+        device = parallel.device(config.device)
+    except ValueError as error:
+        sys.exit(f"--device: {error}")
     directory = experiment.writable(config.results / "benchmarks")
     records, broken = [], 0
     for number in numbers:
         module = importlib.import_module(f"experiments.benchmarks.{ROWS[number]}")
         try:
-            found = (
-                module.records(config)
-                if hasattr(module, "records")
-                else [contest.run(race, config.rounds) for race in module.races(config)]
-            )
+            with jax.default_device(device):
+                found = (
+                    module.records(config)
+                    if hasattr(module, "records")
+                    else [contest.run(race, config.rounds) for race in module.races(config)]
+                )
         except Exception as error:  # one broken row does not stop the others
             print(f"row {number} is broken: {type(error).__name__}: {error}", file=sys.stderr)
             broken += 1
@@ -84,7 +94,7 @@ def main(config: Config) -> int:
     return 1 if broken else 0
 
 
-def write(directory: pathlib.Path, config: Config, records) -> None:
+def write(directory: Path, config: Config, records) -> None:
     """RESULTS.md and results.json with where, when and how."""
     how = "python -m experiments.benchmarks" + "".join(f" {part}" for part in sys.argv[1:])
     versions = {name: version(name) for name in PACKAGES}
@@ -118,7 +128,7 @@ def version(package: str) -> str:
 def processor() -> str:
     """The processor's own name, where the system tells it."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -1,8 +1,8 @@
 """A race: contestants that do the same work in turn, and what may be said of the times.
 
-The rules: all reach the same final cost, or no time is reported; a warm-up each; then rounds in which every contestant
-runs once, one after the other, so that a busy machine disturbs all alike. A ratio is the median over rounds of the
-ratios within a round.
+The rules: who ends at another cost than ours, by more than the tolerance that each contestant states, gets no time; a
+warm-up each; then rounds in which every contestant runs once, one after the other, so that a busy machine disturbs all
+alike. A ratio is the median over rounds of the ratios within a round.
 """
 
 import dataclasses
@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from tqdm import tqdm
 
 from experiments.experiment import BLUE, GREY, ORANGE
 
 ROUNDS = 5
 PATIENCE = 20.0  # seconds: who takes longer runs once, and its time is that of the warm-up
+WIDE = 10  # times that differ by more are drawn on a log axis, whose labels would overlap over less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
         "refused": refused,
         "rounds": rounds,
         "why": race.why,
-        "limit": race.limit,
+        "limits": [] if race.limit is None else [race.limit],
         "notes": [f"{name}: one run alone, its warm-up, for it took {taken:.0f} s" for name, taken in slow.items()],
     }
 
@@ -124,7 +125,8 @@ def table(record: dict[str, Any]) -> list[str]:
     lines = [f"### {record['title']}", "", f"Goal: {record['goal']}.", ""]
     lines += [f"| contestant | {record['unit']}, median | min | times ours | final cost |", "|---|---|---|---|---|"]
     for name, row in record["rows"].items():
-        lines.append(f"| {name} | {row['median']:.3g} | {row['min']:.3g} | {row['ratio']:.2f} | {row['cost']:.5g} |")
+        times = f"{number(row['median'])} | {number(row['min'])} | {row['ratio']:.2f}"
+        lines.append(f"| {name} | {times} | {row['cost']:.5g} |")
     lines += [""]
     lines += [f"- {'held' if held else 'MISSED'}: {goal}" for goal, held in record["goals"].items()]
     lines += [f"- not installed: {name}" for name in record["absent"]]
@@ -136,25 +138,29 @@ def table(record: dict[str, Any]) -> list[str]:
 
 
 def figure(record: dict[str, Any]) -> Figure:
-    """Bars of the medians on a log axis, ours in blue, the goal as a line."""
+    """Bars of the medians, ours in blue, and the goals as lines; on a log axis where they differ by much."""
     names = list(record["rows"])
-    medians = [record["rows"][name]["median"] for name in names]
+    medians, ratios = ([record["rows"][name][key] for name in names] for key in ("median", "ratio"))
+    low, high = (pick([*medians, *record["limits"]]) for pick in (min, max))
+    log = high / low >= WIDE
     drawing = Figure(figsize=(8, 0.42 * len(names) + 1.6), layout="constrained")
     axes = drawing.subplots()
     colours = [BLUE if name == record["ours"] else GREY for name in names]
-    axes.barh(names, medians, color=colours, log=True)
-    for place, (name, value) in enumerate(zip(names, medians, strict=True)):
-        axes.text(value * 1.05, place, f"{value:.3g} ({record['rows'][name]['ratio']:.2g}x)", va="center", fontsize=9)
-    limits = [race_limit] if (race_limit := record.get("limit")) is not None else []
-    for limit in limits:
-        axes.axvline(limit, color=ORANGE, linestyle="--", label=f"goal {limit:g}")
-        axes.legend(loc="lower right", fontsize="small")
-    low, high = min([*medians, *limits]), max(medians)
-    axes.set(xlabel=record["unit"], title=record["title"], xlim=(low / 2, high * (high / low) ** 0.35 * 2))
+    bars = axes.barh(names, medians, color=colours, log=log)
+    times = [f"{ratio:{'.0f' if ratio >= 10 else '.2g'}}x" for ratio in ratios]
+    labels = [f"{number(value)} ({x})" for value, x in zip(medians, times, strict=True)]
+    axes.bar_label(bars, labels, padding=4, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+    for limit in record["limits"]:
+        axes.axvline(limit, color=ORANGE, linestyle="--", label=f"goal {number(limit)}")
+    if record["limits"]:
+        drawing.legend(loc="outside lower right", ncols=len(record["limits"]), fontsize="small")
+    reach = (low / 2, high * (high / low) ** 0.35 * 2) if log else (0, high * 1.25)  # room for the labels
+    axes.set(xlabel=f"time ({record['unit']})", title=record["title"], xlim=reach)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.invert_yaxis()
     return drawing
 
 
-def scalar(x) -> float:
-    """A cost as a number, once it is there."""
-    return float(np.asarray(x))
+def number(value: float) -> str:
+    """Three digits, and all of them before the point: 0.0417, 9.72, 3,240."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

@@ -23,7 +23,7 @@ WHY = (
 def races(config) -> list[Race]:
     """64-32-10, 20 epochs of digits, batch 32."""
     work = digits((64, 32, 10), 32, 3 if config.quick else 20, 0.1)
-    return [race(work, copies=2 if config.quick else 8)]
+    return [race(work, copies=2 if config.quick else 8, device=config.device)]
 
 
 def race(work, copies, device=None) -> Race:
