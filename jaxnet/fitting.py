@@ -6,6 +6,7 @@ the callbacks, and holds Ctrl-C back while a chunk runs, so that state and histo
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from jaxnet import interrupts, parallel
 from jaxnet import validation as check
 from jaxnet.network import MLP, Params, init
 from jaxnet.one_kernel import is_small
-from jaxnet.training import GRADIENTS, Data, Plan, TrainState, chunk, small_chunk, start
+from jaxnet.training import GRADIENTS, Data, Plan, TrainState, chunk, resumed, small_chunk, start
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
@@ -119,7 +120,8 @@ def fit(
     callbacks = check.callbacks(callbacks)
     gradient = check.choice("gradient", gradient, GRADIENTS)
 
-    plan = Plan(net, optimizer, gradient, precision, batch_size, patience, tol, mesh)
+    guard = "epoch" if batch_size else "step"
+    plan = Plan(net, optimizer, gradient, precision, batch_size, patience, tol, mesh, guard)
     place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
     data = place(Data(X.T.copy(), Y.T.copy(), weights)) if batch_size else _full_batch(X, Y, weights, mesh, place)
     validation_data = None if validation is None else place(Data(*validation, weights=None))
@@ -171,6 +173,11 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
                     ran = int(ran)
                     history = {name: _append(history.get(name), done, ran, values) for name, values in log.items()}
                     done += ran
+                    if not run.finite and plan.guard == "epoch":  # again, to the step that was not finite
+                        run, _, log = run_chunk(
+                            replace(plan, guard="step"), resumed(run), data, validation_data, jnp.int32(1), capacity
+                        )
+                        history = {name: _append(history[name], done - 1, 1, values) for name, values in log.items()}
                 if not run.finite:
                     done -= 1
                     raise NotFiniteError(_not_finite_message(run.state, history, done))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxnet import parallel
 from jaxnet import validation as check
@@ -65,40 +65,39 @@ def train_step(net: MLP, optimizer: optax.GradientTransformation, gradient: str 
     tried = _tried_step(net, optimizer, gradient, precision)
 
     def step(state: TrainState, X, Y, weights=None) -> tuple[TrainState, dict[str, Array]]:
-        new, counts, metrics = tried(state, X, Y, weights)
-        return _select(counts, new, state), metrics
+        new, metrics = tried(state, X, Y, weights)
+        finite = metrics["finite"] & _all_finite(new.params)
+        counts = finite if weights is None else finite & (weights.sum() > 0)
+        return _select(counts, new, state), metrics | {"finite": finite}
 
     return step
 
 
 def _tried_step(net, optimizer, gradient, precision):
-    """(state, X, Y, weights) -> the new state as it comes, whether it counts, and the metrics."""
+    """(state, X, Y, weights) -> the new state as it comes, and the metrics; "finite" speaks of cost and gradient."""
     value_and_grad = GRADIENTS[check.choice("gradient", gradient, GRADIENTS)]
     check.precision(precision)
     optimizer = optax.with_extra_args_support(check.gradient_transformation(optimizer))
 
-    def step(state: TrainState, X, Y, weights) -> tuple[TrainState, Array, dict[str, Array]]:
+    def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line
             value_fn=lambda params: cost(net, params, X, Y, weights, precision),
         )  # fmt: skip
         params = optax.apply_updates(state.params, updates)
-        norm = _norm_if_finite(grads, params)
-        finite = jnp.isfinite(J + norm)
-        metrics = {"cost": J, "gradient_norm": norm, "finite": finite}
+        norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(grads)))
+        metrics = {"cost": J, "gradient_norm": norm, "finite": jnp.isfinite(J + norm)}
         if is_classifier(net):
             metrics["accuracy"] = accuracy(A, Y, weights)
-        counts = finite if weights is None else finite & (weights.sum() > 0)
-        return TrainState(params, opt_state, state.step + 1, state.key), counts, metrics
+        return TrainState(params, opt_state, state.step + 1, state.key), metrics
 
     return step
 
 
-def _norm_if_finite(grads: Params, params: Params) -> Float[Array, ""]:
-    """The norm of all grads; NaN if any of params is not finite, for 0 * inf is NaN: one pass finds both."""
-    squares = jax.tree.map(lambda g, p: jnp.sum(g * g + 0 * p), grads, params)
-    return jnp.sqrt(sum(jax.tree.leaves(squares)))
+def _all_finite(params: Params) -> Bool[Array, ""]:
+    """Whether every number is: 0 * inf and 0 * NaN are NaN, and a sum is faster than a conjunction."""
+    return jnp.isfinite(sum(jnp.sum(0 * p) for p in jax.tree.leaves(params)))
 
 
 def is_classifier(net: MLP) -> bool:
@@ -139,6 +138,7 @@ class Plan:
     patience: int | None
     tol: float | None
     mesh: Mesh | None = None
+    guard: str = "step"  # what comes back as it was where a step is not finite: that "step", or its whole "epoch"
 
 
 def start(plan: Plan, state: TrainState) -> Run:
@@ -148,6 +148,11 @@ def start(plan: Plan, state: TrainState) -> Run:
     best_params = None if plan.patience is None else state.params
     nothing_yet, never_better = jnp.array(jnp.nan, dtype), jnp.array(jnp.inf, dtype)
     return Run(state, best_params, never_better, zero, nothing_yet, zero, finite=yes, running=yes)
+
+
+def resumed(run: Run) -> Run:
+    """A run that was stopped, ready to go on from its state."""
+    return run._replace(finite=jnp.ones_like(run.finite), running=jnp.ones_like(run.running))
 
 
 def _select(condition, new, old):
@@ -164,9 +169,11 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
 
     A last partial batch, and on a mesh each batch that does not divide by its devices, is filled up with examples
     of weight 0: a batch counts for exactly the examples that it has.
-    After a step that is not finite the state stays what it was, to the end of the epoch.
+    After a step that is not finite the state stays what it was, to the end of the epoch. With plan.guard "epoch" it
+    does not, and is of no use: no step has to read and write all of its state once more.
     """
-    step = _tried_step(plan.net, plan.optimizer, plan.gradient, plan.precision)
+    guarded = plan.guard == "step"
+    step = (train_step if guarded else _tried_step)(plan.net, plan.optimizer, plan.gradient, plan.precision)
     m, batch_size = data.X.shape[0], plan.batch_size
     key, shuffle_key = jax.random.split(state.key)
     order = _batches(shuffled(shuffle_key, m), batch_size, plan.mesh)
@@ -179,12 +186,17 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
         if data.weights is not None:
             weights = weights * data.weights[examples]
         X, Y = (parallel.split_columns(rows[examples].T, plan.mesh) for rows in (data.X, data.Y))
-        new, counts, metrics = step(state, X, Y, weights if weighted else None)
-        finite &= metrics.pop("finite")
-        return (_select(finite & counts, new, state), finite), (metrics, weights.sum())
+        new, metrics = step(state, X, Y, weights if weighted else None)
+        if guarded:
+            new = _select(finite, new, state)
+        elif data.weights is not None:
+            new = _select(weights.sum() > 0, new, state)
+        return (new, finite & metrics.pop("finite")), (metrics, weights.sum())
 
     start = state._replace(key=key), jnp.array(True)
     (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
+    if not guarded:
+        finite &= _all_finite(state.params)  # once not finite, they have stayed so
     epoch = {name: (v.astype(totals.dtype) * totals).sum() / totals.sum() for name, v in metrics.items()}
     return state, epoch | {"gradient_norm": metrics["gradient_norm"].max(), "finite": finite}
 
@@ -196,7 +208,11 @@ def _batches(vector, batch_size, mesh):
 
 
 def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) -> tuple[Run, dict[str, Array]]:
-    """Train for an epoch, measure, and decide whether to go on."""
+    """Train for an epoch, measure, and decide whether to go on.
+
+    With plan.guard "epoch" one with a step that is not finite leaves the run as it was, but for `finite` and `running`.
+    """
+    before = run
     epoch = full_batch_epoch if plan.batch_size is None else mini_batch_epoch
     state, metrics = epoch(plan, run.state, data)
     dtype = run.best_cost.dtype
@@ -221,7 +237,10 @@ def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) ->
                 since_best=jnp.where(better, 0, run.since_best + 1),
             )
             stop |= run.since_best >= plan.patience
-    return run._replace(running=~stop), metrics
+    run = run._replace(running=~stop)
+    if plan.guard == "epoch":
+        run = _select(run.finite, run, before._replace(finite=run.finite, running=run.finite))
+    return run, metrics
 
 
 def several_epochs(plan: Plan, run: Run, data: Data, validation_data: Data | None, epochs, capacity: int):
