@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import jaxpr_as_fun
 
 from jaxnet.precision import FEW
 
@@ -40,10 +41,11 @@ def one_kernel(function: Callable) -> Callable:
     """The function as one call that the compiler keeps together; to be traced by a jit with `OPTIONS`."""
 
     def marked(*arguments):
-        whole = jax.jit(function)
-        whole.trace(*arguments)  # before the attributes are in force, or every operation within would carry them
+        traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        whole = jax.jit(jaxpr_as_fun(traced))
         with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-            return whole(*arguments)
+            leaves = whole(*jax.tree.leaves(arguments))  # what was traced before carries no attributes: it is fused
+        return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
     return marked
 

@@ -43,8 +43,13 @@ def plain(precision: jax.lax.Precision) -> Products:
             if dZ.shape[0] * A_prev.shape[0] <= FEW
             else jnp.matmul(dZ, A_prev.T, precision=precision)
         ),
-        inputs=lambda W, dZ: jnp.matmul(W.T, dZ, precision=precision),
+        inputs=lambda W, dZ: jnp.matmul(_written_out(W), dZ, precision=precision),
     )
+
+
+def _written_out(W):
+    """Wᵀ; on a CPU as an array of its own, for XLA hands a product that reads W across to a slower library."""
+    return jax.lax.platform_dependent(W, cpu=lambda W: jax.lax.optimization_barrier(W.T), default=jnp.transpose)
 
 
 def _few_sums(dZ, A_prev):
