@@ -123,7 +123,8 @@ def sweep(
     place = partial(jax.device_put, device=parallel.device(device))
     data = place(Data(X.T.copy(), Y.T.copy(), weights) if batch_size else Data(X, Y, weights))
     validation_data = None if validation is None else place(Data(*validation, weights=None))
-    plan = Plan(net, UNKNOWN_YET, gradient, precision, batch_size, patience=None, tol=None)
+    guard = "epoch" if batch_size else "step"
+    plan = Plan(net, UNKNOWN_YET, gradient, precision, batch_size, patience=None, tol=None, guard=guard)
 
     n = len(keys)
     on_cpu = jax.tree.leaves(data)[0].devices().pop().platform == "cpu"
@@ -135,8 +136,13 @@ def sweep(
     tasks = [place((keys[i], rates[i], scales[i])) for i in filled.reshape(-1, task)]
 
     def run(task):
-        members = _start_members((plan, optimizer), *task)
-        return jax.block_until_ready(train((plan, optimizer, epochs), members, data, validation_data))
+        runs, rates = _start_members((plan, optimizer), *task)
+        runs, history = train((plan, optimizer, epochs), (runs, rates), data, validation_data)
+        failed = ~runs.finite
+        if plan.guard == "epoch" and failed.any():  # they are at that epoch's start: again, to the step that failed
+            again = (replace(plan, guard="step"), optimizer, 1), (training.resumed(runs), rates)
+            runs = _where(failed, train(*again, data, validation_data)[0], runs)
+        return jax.block_until_ready((runs.state.params, history, failed))
 
     parts = []
     with ThreadPoolExecutor(cores) as pool, tqdm(total=n, unit="net", disable=None if progress else True) as bar:
@@ -164,7 +170,7 @@ def _start_members(static, keys, rates, scales):
 
 
 def _train_members(over, static, members, data, validation_data):
-    """Train each member; `over` lifts the training of one: jax.vmap as one batch, jax.lax.map in turn."""
+    """Train each (run, rate); `over` lifts the training of one: jax.vmap as one batch, jax.lax.map in turn."""
     return over(lambda member: _train_member(static, *member, data, validation_data))(members)
 
 
@@ -173,13 +179,14 @@ def _train_members_in_one_kernel(static, *arrays):
 
 
 IN_TURN = partial(partial, jax.lax.map)
+_where = jax.jit(jax.vmap(training.select))
 _compiled = partial(jax.jit, static_argnums=0)
 _as_one_batch, _in_turn = (_compiled(partial(_train_members, over)) for over in (jax.vmap, IN_TURN))
 _in_one_kernel = where_possible(_compiled(_train_members_in_one_kernel, compiler_options=OPTIONS), _in_turn)
 
 
 def _train_member(static, run: Run, rate, data: Data, validation_data: Data | None):
-    """One member from its start: (params, history, failed)."""
+    """One member: (run, history)."""
     plan, optimizer, epochs = static
     plan = replace(plan, optimizer=optimizer(rate))
 
@@ -189,8 +196,7 @@ def _train_member(static, run: Run, rate, data: Data, validation_data: Data | No
         kept = jax.tree.map(lambda new, old: jnp.where(run.running, new, old), after, run)
         return kept, {name: jnp.where(ran, value, jnp.nan) for name, value in metrics.items()}
 
-    run, history = jax.lax.scan(epoch, run, length=epochs)
-    return run.state.params, history, ~run.finite
+    return jax.lax.scan(epoch, run, length=epochs)
 
 
 def _members(keys, learning_rate, init_scale, dtype):

@@ -68,7 +68,7 @@ def train_step(net: MLP, optimizer: optax.GradientTransformation, gradient: str 
         new, metrics = tried(state, X, Y, weights)
         finite = metrics["finite"] & _all_finite(new.params)
         counts = finite if weights is None else finite & (weights.sum() > 0)
-        return _select(counts, new, state), metrics | {"finite": finite}
+        return select(counts, new, state), metrics | {"finite": finite}
 
     return step
 
@@ -160,7 +160,8 @@ def resumed(run: Run) -> Run:
     return run._replace(finite=jnp.ones_like(run.finite), running=jnp.ones_like(run.running))
 
 
-def _select(condition, new, old):
+def select(condition, new, old):
+    """`new` where the condition holds, else `old`: two trees alike."""
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
@@ -193,9 +194,9 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
         X, Y = (parallel.split_columns(rows[examples].T, plan.mesh) for rows in (data.X, data.Y))
         new, metrics = step(state, X, Y, weights if weighted else None)
         if guarded:
-            new = _select(finite, new, state)
+            new = select(finite, new, state)
         elif data.weights is not None:
-            new = _select(weights.sum() > 0, new, state)
+            new = select(weights.sum() > 0, new, state)
         return (new, finite & metrics.pop("finite")), (metrics, weights.sum())
 
     start = state._replace(key=key), jnp.array(True)
@@ -237,14 +238,14 @@ def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) ->
         if plan.patience is not None:
             better = run.best_cost > J
             run = run._replace(
-                best_params=_select(better, state.params, run.best_params),
+                best_params=select(better, state.params, run.best_params),
                 best_cost=jnp.where(better, J, run.best_cost),
                 since_best=jnp.where(better, 0, run.since_best + 1),
             )
             stop |= run.since_best >= plan.patience
     run = run._replace(running=~stop)
     if plan.guard == "epoch":
-        run = _select(run.finite, run, before._replace(finite=run.finite, running=run.finite))
+        run = select(run.finite, run, before._replace(finite=run.finite, running=run.finite))
     return run, metrics
 
 

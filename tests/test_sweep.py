@@ -52,6 +52,19 @@ def test_a_member_that_diverges_harms_nobody():
     assert len(rows) == 6 and rows[-1].split() == ["1e+09", "he", "1", "inf", "inf", "1"]
 
 
+def test_a_member_that_diverges_keeps_the_params_before_the_step_that_failed():
+    """As fit does; among others that go on."""
+    net, rates = jaxnet.MLP((2, 4, 1), ("identity", "identity")), [0.01, 3.0, 0.02, 30.0, 0.04]
+    result = sweep(net, learning_rate=rates, epochs=40, batch_size=16)
+    assert result.failed.tolist() == [False, True, False, True, False]
+    for i in (1, 3):
+        with pytest.raises(jaxnet.NotFiniteError) as caught:
+            jaxnet.fit(net, X, Y, key=KEYS[i], epochs=40, optimizer=optax.sgd(rates[i]), batch_size=16)
+        alone = caught.value.result
+        assert_trees_close(jax.tree.map(lambda leaf, i=i: leaf[i], result.params), alone.params, 1e-3)
+        assert np.isfinite(result.history["cost"][i]).sum() == len(alone.history["cost"])
+
+
 def test_one_setting_for_all():
     result = sweep(learning_rate=0.5, init_scale=[0.01, 0.01, 0.1, 0.1, 0.1])
     rows = [row.split() for row in result.table().splitlines()[1:]]
@@ -81,9 +94,10 @@ def test_a_batch_of_members_is_each_of_them():
     batch, loop, kernel = (
         train((plan, optax.sgd, 3), members, data, None) for train in (_as_one_batch, _in_turn, _in_one_kernel)
     )
-    for other in (loop, kernel):
-        assert_trees_close(batch[0], other[0], 1e-5)
-        assert_trees_close(batch[1], other[1], 1e-5)
+    for run, history in (loop, kernel):
+        assert_trees_close(batch[0].state.params, run.state.params, 1e-5)
+        assert_trees_close(batch[1], history, 1e-5)
+        assert run.finite.all()
 
 
 @pytest.mark.usefixtures("untyped")
