@@ -23,7 +23,7 @@ from jaxnet import interrupts, parallel
 from jaxnet import validation as check
 from jaxnet.network import MLP, Params, init
 from jaxnet.one_kernel import is_small
-from jaxnet.training import GRADIENTS, Data, Plan, TrainState, chunk, resumed, small_chunk, start
+from jaxnet.training import GRADIENTS, Data, Plan, Run, TrainState, chunk, resumed, small_chunk, start
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
@@ -123,17 +123,23 @@ def fit(
     guard = "epoch" if batch_size else "step"
     plan = Plan(net, optimizer, gradient, precision, batch_size, patience, tol, mesh, guard)
     place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
-    data = place(Data(X.T.copy(), Y.T.copy(), weights)) if batch_size else _full_batch(X, Y, weights, mesh, place)
+    data = place(Data.by_rows(X, Y, weights)) if batch_size else _full_batch(X, Y, weights, mesh, place)
     validation_data = None if validation is None else place(Data(*validation, weights=None))
-    init_key, run_key = jax.random.split(place(key))
-    if params is None:
-        params = init(net, init_key, dtype=dtype)
-    else:
+    if params is not None:
         check.params_of(net, params)
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), place(params))
-    state = TrainState(params, optimizer.init(params), jnp.int32(0), run_key)
-    run = jax.tree.map(jnp.copy, start(plan, state))  # buffers of its own: a chunk takes them, the caller keeps its
-    return _train(plan, place(run), data, validation_data, epochs, progress, callbacks)
+    run = _begin(plan, *place((key, params)), dtype)
+    return _train(plan, run if mesh is None else place(run), data, validation_data, epochs, progress, callbacks)
+
+
+@partial(jax.jit, static_argnames=("plan", "dtype"))
+def _begin(plan: Plan, key, params: Params | None, dtype) -> Run:
+    """The run at its start, in buffers of its own: a chunk takes them, the caller keeps its params and key."""
+    init_key, run_key = jax.random.split(key)
+    if params is None:
+        params = init(plan.net, init_key, dtype=dtype)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    state = TrainState(params, plan.optimizer.init(params), jnp.int32(0), run_key)
+    return jax.tree.map(jnp.copy, start(plan, state))
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:

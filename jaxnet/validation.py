@@ -218,15 +218,11 @@ def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{argument} is complex ({array.dtype}); expected real numbers: pass real and imaginary parts")
     if jnp.issubdtype(array.dtype, jnp.floating):
-        _first_bad(
-            argument,
-            array,
-            ~np.isfinite(array.astype(np.float64)),
-            "expected finite numbers: clean or impute",
-        )
+        _first_bad(argument, array, ~np.isfinite(array), "expected finite numbers: clean or impute")
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
-    _first_bad(argument, array, ~np.isfinite(cast.astype(np.float64)), f"it overflows {dtype}: rescale {argument}")
+    if array.dtype != dtype:
+        _first_bad(argument, array, ~np.isfinite(cast), f"it overflows {dtype}: rescale {argument}")
     return cast
 
 
