@@ -1,5 +1,7 @@
 """Small programs in one kernel: the same numbers, really one piece, and the plain program where that is refused."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,7 @@ def test_it_is_one_kernel(name):
     entry = text[text.index("ENTRY") :]
     assert entry.count(" call(") == 1 and 'xla_cpu_small_call="true"' in entry
     assert "ynn_fusion" not in text and " while(" not in entry
+    assert not re.search(r" call\(.*_where", text)  # small functions within are fused
 
 
 def test_a_refused_program_is_compiled_as_usual():
