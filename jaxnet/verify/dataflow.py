@@ -1,6 +1,12 @@
-"""What depends on what: read from the program, not from names."""
+"""What depends on what: read from the program, not from names.
 
-from dataclasses import dataclass
+Followed are values that are a parameter, written otherwise (transposed, broadcast, cast), and products of a matrix
+with something. That tells for each matrix which of its axes is summed over, what it is multiplied with, and which
+parameter is added to the result along its units: the bias.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Literal
@@ -8,55 +14,139 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxnet.verify.strip import is_custom_rule, primal_of
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"})
-# What leaves an array the same parameter, written otherwise.
-SAME = frozenset({"transpose", "reshape", "squeeze", "broadcast_in_dim", "convert_element_type", "copy", "copy_p"})
+# What leaves every entry where it is.
+CAST = frozenset({"convert_element_type", "copy", "copy_p", "reduce_precision", "sharding_constraint"})
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix W times something that depends on the parameters `fed`; the parameter b is added to it (or None).
+
+    columns   W is (n, n_prev) and W A is formed, examples as columns; otherwise W is (n_prev, n)
+    """
+
+    W: int
+    b: int | None
+    columns: bool
+    fed: frozenset[int]
+
+    @property
+    def leaves(self) -> tuple[int, ...]:
+        """W and b, as far as present."""
+        return (self.W,) if self.b is None else (self.W, self.b)
 
 
 @dataclass(frozen=True)
 class Flow:
     """What becomes of the first inputs of a program.
 
-    used    the inputs that the output depends on
-    fed     for each input, those that what it is multiplied with depends on; None if it is unknown
+    used      the inputs that the output depends on
+    products  what the inputs that are matrices are multiplied with
+    unclear   inputs that are multiplied or added in a way that is not read here (in a loop, over two axes)
 
-    W[2] @ tanh(W[1] @ X + b[1]):   fed[W[1]] is empty, fed[W[2]] is {W[1], b[1]}, fed[b[1]] is None
+    W[2] @ tanh(W[1] @ X + b[1]):   W[1] has the bias b[1] and is fed nothing, W[2] has none and is fed {W[1], b[1]}
     """
 
     used: frozenset[int]
-    fed: tuple[frozenset[int] | None, ...]
+    products: tuple[Product, ...]
+    unclear: frozenset[int]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """The parameters that a value depends on and, if it is one of them rearranged (`leaf`) or the product of one
+    (`product`, a number), what its axes are: for a leaf the leaf's own, for a product 0 at the units. None: others."""
+
+    depends: frozenset[int] = frozenset()
+    leaf: int | None = None
+    product: int | None = None
+    axes: tuple[int | None, ...] = ()
 
 
 def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
     """Follows the first `count` inputs."""
-    fed: list[frozenset[int] | None] = [None] * count
-    hidden: set[int] = set()  # multiplied inside of a loop or branch, where this reading does not go
+    products: list[Product] = []
+    unclear: set[int] = set()
+    shapes = [v.aval.shape for v in closed.jaxpr.invars[:count]]
 
     def walk(jaxpr, inputs, wanted):
-        """`inputs` are pairs: the parameters that a value depends on, and which one it is (None: a mixture)."""
-        values = {v: (frozenset(), None) for v in jaxpr.constvars}
+        values = dict.fromkeys(jaxpr.constvars, _Value())
         values.update(zip(jaxpr.invars, inputs, strict=True))
-        of = lambda atom: (frozenset(), None) if isinstance(atom, Literal) else values.get(atom)  # noqa: E731
+        of = lambda atom: _Value() if isinstance(atom, Literal) else values[atom]  # noqa: E731
         for equation, needed in _live(jaxpr, wanted):
-            name, into = equation.primitive.name, [of(atom) for atom in equation.invars]
-            inside = _inside(equation)
+            into, inside = [of(atom) for atom in equation.invars], _inside(equation)
             if inside is not None and len(inside.jaxpr.invars) == len(into):
                 outs = walk(inside.jaxpr, into, needed)
             else:
-                mixture = frozenset().union(*(depends for depends, _ in into))
-                outs = [(mixture, into[0][1] if name in SAME else None)] * len(equation.outvars)
-                if name == "dot_general":
-                    for (_, itself), (depends, _) in (into[:2], into[1::-1]):
-                        if itself is not None:
-                            fed[itself] = (fed[itself] or frozenset()) | depends
-                elif name in ("scan", "while", "cond", "shard_map"):
-                    hidden.update(itself for _, itself in into if itself is not None)
+                outs = [step(equation, into)] * len(equation.outvars)
             values.update(zip(equation.outvars, outs, strict=True))
         return [of(atom) for atom in jaxpr.outvars]
 
-    first = [(frozenset({i}), i) if i < count else (frozenset(), None) for i in range(len(closed.jaxpr.invars))]
+    def step(equation, into) -> _Value:
+        name, mixture = equation.primitive.name, _Value(frozenset().union(*(v.depends for v in into)))
+        if name == "dot_general":
+            return multiplied(equation, into) or mixture
+        if name in ("add", "add_any"):
+            for Z, b in (into, into[::-1]):
+                if b.leaf is not None:
+                    biased(Z, b)
+        elif name in ("scan", "while", "cond", "shard_map"):
+            unclear.update(v.leaf for v in into if v.leaf is not None)
+        elif into and (into[0].leaf is not None or into[0].product is not None):
+            axes = _rearranged(equation, into[0].axes)
+            return mixture if axes is None else replace(into[0], axes=axes)
+        return mixture
+
+    def multiplied(equation, into) -> _Value | None:
+        contracted, batched = equation.params["dimension_numbers"]
+        out = None
+        for side, (W, other) in enumerate((into, into[::-1])):
+            if W.leaf is None:
+                continue
+            whole = len(shapes[W.leaf]) == 2 and sorted(W.axes, key=str) == [0, 1]
+            if batched[side] or len(contracted[side]) != 1 or not whole:
+                unclear.add(W.leaf)
+                continue
+            columns = W.axes[contracted[side][0]] == 1
+            products.append(Product(W.leaf, None, columns, other.depends))
+            rank = len(equation.outvars[0].aval.shape)
+            axes = tuple(0 if k == (rank - 1 if side else 0) else None for k in range(rank))
+            out = _Value(W.depends | other.depends, product=len(products) - 1, axes=axes)
+        return out if into[0].leaf is None or into[1].leaf is None else None
+
+    def biased(Z: _Value, b: _Value):
+        if Z.product is not None:
+            found, shape = products[Z.product], shapes[b.leaf]
+            n = shapes[found.W][0 if found.columns else 1]
+            along = [Z.axes[place] for place, axis in enumerate(b.axes) if axis is not None and shape[axis] > 1]
+            if found.b is None and prod(shape) == n and along == [0] * (n > 1):
+                products[Z.product] = replace(found, b=b.leaf)
+                return
+        unclear.add(b.leaf)
+
+    first = [
+        _Value(frozenset({i}), leaf=i, axes=tuple(range(len(shapes[i])))) if i < count else _Value()
+        for i in range(len(closed.jaxpr.invars))
+    ]
     outs = walk(closed.jaxpr, first, [True] * len(closed.jaxpr.outvars))
-    used = frozenset().union(*(depends for depends, _ in outs))
-    return Flow(used, tuple(None if i in hidden else f for i, f in enumerate(fed)))
+    return Flow(frozenset().union(*(v.depends for v in outs)), tuple(products), frozenset(unclear))
+
+
+def _rearranged(equation, axes) -> tuple[int | None, ...] | None:
+    """What the axes of a value are after an equation that only writes it otherwise; None for any other equation."""
+    name, params = equation.primitive.name, equation.params
+    if name in CAST:
+        return axes
+    if name == "transpose":
+        return tuple(axes[k] for k in params["permutation"])
+    old, new = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    if name == "broadcast_in_dim":
+        places = dict(zip(params["broadcast_dimensions"], axes, strict=True))
+        return tuple(places.get(k) for k in range(len(new)))
+    if name in ("reshape", "squeeze"):  # an axis stays one if as much lies before it and along it
+        places = {(prod(old[:k]), old[k]): axis for k, axis in enumerate(axes) if axis is not None}
+        return tuple(places.get((prod(new[:k]), new[k])) for k in range(len(new)))
+    return None
 
 
 def _live(jaxpr, wanted: list[bool]) -> list[tuple[Any, list[bool]]]:

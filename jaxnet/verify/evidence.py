@@ -5,9 +5,9 @@ from functools import cached_property
 import numpy as np
 
 from jaxnet.verify.batch import Batch, find_batch, restricted
-from jaxnet.verify.dataflow import flow_of
+from jaxnet.verify.dataflow import Product, flow_of
 from jaxnet.verify.judgement import Finding
-from jaxnet.verify.layers import Dense, find_layers
+from jaxnet.verify.layers import find_layers
 from jaxnet.verify.manual import Manual
 from jaxnet.verify.noise import norm
 from jaxnet.verify.rounding import OwnRounding
@@ -24,14 +24,15 @@ class Evidence:
     def __init__(self, problem: Problem, manual: Manual, findings: list[Finding], rng):
         """Nothing is run yet."""
         self.problem, self.manual, self.findings, self.rng = problem, manual, findings, rng
+        self.taken_apart: dict = {}  # examples, as chain.py sees them
 
     @cached_property
-    def layers(self) -> list[Dense] | None:
+    def layers(self) -> list[Product] | None:
         """The parameters as a chain of dense layers, if that is what they are."""
         if not self.problem.layered or self.problem.trace is None:
             return None
         shapes = [np.shape(v) for v in self.problem.params.values]
-        return find_layers(self.problem.params.names, shapes, flow_of(self.problem.trace, len(shapes)).fed)
+        return find_layers(flow_of(self.problem.trace, len(shapes)), shapes)
 
     @cached_property
     def batch(self) -> Batch | None:

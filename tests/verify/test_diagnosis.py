@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
-from jaxnet.verify.dataflow import flow_of
+from jaxnet.verify.dataflow import Flow, Product, flow_of
 from jaxnet.verify.layers import find_layers, start_of_error
 
 RNG = np.random.default_rng(0)
@@ -67,14 +67,16 @@ def test_the_layer_is_found_in_any_nesting(nesting):
     assert "g[2]'(Z[2]) is omitted" in report.cause and "dZ[3] is right" in report.cause
 
 
-def test_layers_are_sorted_by_what_they_see_and_told_rows_from_columns():
-    paths = [f"['{layer}']['{k}']" for layer in ("dec", "enc") for k in ("bias", "kernel")]
+def test_layers_are_put_in_the_order_of_the_program():
     shapes = [(3,), (4, 3), (4,), (5, 4)]
-    layers = find_layers(paths, shapes, [None, {2, 3}, None, set()])
-    assert [layer.W for layer in layers] == [3, 1] and not layers[0].columns
-    assert find_layers(paths, shapes, [None, set(), None, set()]) is None  # side by side
-    assert find_layers(paths, shapes, [None, None, None, set()]) is None  # unknown
-    assert find_layers(["['a']", "['b']"], [(3,), (4, 3)], [None, set()]) is None
+    above, below = Product(1, 0, False, frozenset({2, 3})), Product(3, 2, False, frozenset())
+    everything = frozenset(range(4))
+    assert find_layers(Flow(everything, (above, below), frozenset()), shapes) == [below, above]
+    assert find_layers(Flow(everything, (above, below), frozenset({2})), shapes) is None  # in a loop as well
+    assert find_layers(Flow(everything, (below,), frozenset()), shapes) is None  # leaves that are no layer
+    assert find_layers(Flow(everything, (above, below, below), frozenset()), shapes) is None  # shared
+    beside = Product(1, 0, False, frozenset())
+    assert find_layers(Flow(everything, (beside, below), frozenset()), shapes) is None  # side by side
 
 
 def test_what_feeds_a_layer_is_read_through_calls_and_not_into_loops():
@@ -87,7 +89,8 @@ def test_what_feeds_a_layer_is_read_through_calls_and_not_into_loops():
     closed = jax.make_jaxpr(lambda *leaves: loss(list(zip(leaves[::2], leaves[1::2], strict=True)), X))(
         *[x for layer in WEIGHTS for x in layer]
     )
-    assert flow_of(closed, 6).fed == (set(), None, {0, 1}, None, None, None)
+    assert flow_of(closed, 6).products == (Product(0, 1, True, frozenset()), Product(2, 3, True, frozenset({0, 1})))
+    assert flow_of(closed, 6).unclear == {4, 5}
 
 
 def test_towers_side_by_side_are_no_chain():
@@ -107,14 +110,23 @@ def test_towers_side_by_side_are_no_chain():
 
 
 def test_errors_start_at_the_top_and_are_inherited_below():
-    layers = find_layers(
-        [f"[{i}][{j}]" for i in range(3) for j in range(2)],
-        [(4, 5), (4, 1), (6, 4), (6, 1), (3, 6), (3, 1)],
-        [set(), None, {0, 1}, None, {0, 1, 2, 3}, None],
-    )
-    assert start_of_error(layers, {0, 1, 2, 3}) == [("dZ", 2, (2, 3))]
-    assert start_of_error(layers, {0, 4}) == [("dW", 3, (4,)), ("dW", 1, (0,))]
-    assert start_of_error(layers, {3}) == [("db", 2, (3,))]
+    W1, b1, W2, b2, W3, b3 = range(6)
+    layers = [Product(W, W + 1, True, frozenset(range(W))) for W in (W1, W2, W3)]
+
+    def starts(*wrong, unknown=()):
+        return start_of_error(layers, set(wrong), set(range(6)) - set(wrong) - set(unknown))
+
+    assert starts(W1, b1, W2, b2) == [("dZ", 2, (W2, b2))]
+    assert starts(W1, W3) == [("dW", 3, (W3,)), ("dW", 1, (W1,))]
+    assert starts(b2) == [("db", 2, (b2,))]
+    # A wrong dZ leaves nothing below it right.
+    assert starts(W3, b3) == [("dW", 3, (W3,)), ("db", 3, (b3,))]
+    assert starts(W3, b3, W2, W1, b1) == [("dW", 3, (W3,)), ("db", 3, (b3,)), ("dW", 2, (W2,)), ("dZ", 1, (W1, b1))]
+    # A frozen leaf speaks neither for nor against.
+    assert starts(W1, b1, W2, b2, unknown=(W3, b3)) == [("dZ", 2, (W2, b2))]
+    assert starts(W1, b1, W2, unknown=(b2,)) == [("dZ", 2, (W2,))]
+    assert starts(W2, b2, unknown=(W1, b1)) == [("dZ", 2, (W2, b2))]
+    assert starts(W2, unknown=(b2, W1)) == [("dW", 2, (W2,))]
 
 
 M = RNG.normal(size=(6, 6)).astype(np.float32)
