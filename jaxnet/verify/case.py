@@ -25,15 +25,22 @@ class Case:
         """A script that repeats the check; what it cannot write out it asks for, by name and shape."""
         lines = ["import jax", "import numpy as np", f"from jaxnet.verify import {self.checker}"]
         functions = {"loss": self.loss, "grad_fn": self.grad_fn} if self.grad_fn is not None else {"f": self.loss}
-        lines += [*(_import(function, name) for name, function in functions.items()), ""]
+        options = {**self.options, "key": self.seed, "raise_": False}
+        options.pop("trainable", None)  # a function, perhaps: what it said of each leaf is in the report
+        reference = options.pop("reference", None)
+        frozen = [path for path, leaf in report.leaves.items() if leaf.verdict == "FROZEN"]
+        named = functions if reference is None else {**functions, "reference": reference}
+        lines += [*(_import(function, name) for name, function in named.items()), ""]
         lines += [f"# verdict {report.verdict}: {report.cause or 'no cause named'}"]
         lines += _assign("params", self.params)
         names = []
         for i, arg in enumerate(self.args):
             names.append(f"arg{i}")
             lines += _assign(names[-1], arg)
-        options = ", ".join(f"{k}={v!r}" for k, v in {**self.options, "key": self.seed, "raise_": False}.items())
-        call = ", ".join([*functions, "params", *names, options])
+        written = [f"{k}={v!r}" for k, v in options.items()]
+        written += ["reference=reference"] if reference is not None else []
+        written += [f"trainable=lambda path: path not in {frozen!r}"] if frozen else []
+        call = ", ".join([*functions, "params", *names, *written])
         lines += [f"print({self.checker}({call}))"]
         x64 = any(getattr(x, "dtype", None) == np.float64 for x in jax.tree_util.tree_leaves((self.params, self.args)))
         return "\n".join([lines[0], *(['jax.config.update("jax_enable_x64", True)'] if x64 else []), *lines[1:]])

@@ -15,7 +15,7 @@ from jaxnet.verify.judgement import Finding, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
 from jaxnet.verify.second_thoughts import reconsider
-from jaxnet.verify.tree import called, is_frozen
+from jaxnet.verify.tree import frozen
 from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.truth import empty_batch, true_gradient
 from jaxnet.verify.witnesses import Problem, quiet
@@ -83,6 +83,7 @@ def check_gradients(
         dict(
             argnums=argnums,
             has_aux=has_aux,
+            reference=reference,
             witnesses=witnesses,
             directions=directions,
             variants=tuple(variants),
@@ -105,9 +106,13 @@ class Check:
         self.directions, self.kinks = directions, kinks
         self.rng = np.random.default_rng(seed)
         self.findings = [
-            Finding(path, dtype, unit, frozen=is_frozen(path, i, trainable, problem.params))
-            for i, (path, dtype, unit) in enumerate(
-                zip(problem.params.names, problem.own_dtypes, problem.units, strict=True)
+            Finding(path, dtype, unit, frozen=excluded)
+            for path, dtype, unit, excluded in zip(
+                problem.params.names,
+                problem.own_dtypes,
+                problem.units,
+                frozen(trainable, problem.params),
+                strict=True,
             )
         ]
         self.statements: list[Statement] = []
@@ -181,7 +186,7 @@ class Check:
     def name_the_cause(self):
         """Names the bug where a test of its own confirms the name."""
         if self.mutated:
-            self.cause = f"grad_fn changes its inputs in place: {', '.join(map(called, self.mutated))}"
+            self.cause = f"grad_fn changes its inputs in place: {', '.join(self.mutated)}"
             return
         if any(f.wrong for f in self.findings) and self.problem.reversible:
             begun = time.perf_counter()

@@ -9,6 +9,7 @@ from jaxnet.verify.evidence import Evidence
 from jaxnet.verify.factors import factor_of_all
 from jaxnet.verify.leaf_causes import shown_by_itself
 from jaxnet.verify.localisation import layer_by_layer, leaf_by_leaf, top_of_all
+from jaxnet.verify.tree import called
 
 
 def diagnose(problem, manual, findings, rng) -> tuple[str | None, str | None]:
@@ -52,5 +53,7 @@ def another_order(evidence, wrong) -> str | None:
                 source[i] = j
     if len(source) < 2 or set(source) != set(wrong) or set(source.values()) != set(wrong):
         return None
-    names = ", ".join(f"{findings[i].path} holds {findings[j].path}'s" for i, j in list(source.items())[:4])
+    names = ", ".join(
+        f"{called(findings[i].path)} holds {called(findings[j].path)}'s" for i, j in list(source.items())[:4]
+    )
     return f"The leaves are swapped, in another order: {names}."

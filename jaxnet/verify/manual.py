@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnet.verify.interpret import Reader
 from jaxnet.verify.programs import program_of
-from jaxnet.verify.tree import first_difference, gradient_leaves
+from jaxnet.verify.tree import called, first_difference, gradient_leaves, more_than_asked
 from jaxnet.verify.witnesses import Problem
 
 
@@ -39,11 +39,11 @@ class Manual:
         gradient = self.grad_fn(*self.problem.arguments(values, given))
         difference = first_difference(self.problem.params, gradient)
         if difference is not None:
-            raise DifferentTreeError(difference)
+            raise DifferentTreeError(difference + more_than_asked(self.problem.params, gradient))
         found = gradient_leaves(self.problem.params, gradient)
         for path, leaf in zip(self.problem.params.names, found, strict=True):
             if isinstance(leaf, str) or callable(leaf):
-                raise DifferentTreeError(f"the gradient's leaf {path} is {type(leaf).__name__}, not an array")
+                raise DifferentTreeError(f"the gradient's leaf {called(path)} is {type(leaf).__name__}, not an array")
         return found
 
     def eager(self, values=None, given=None) -> Run:
@@ -54,7 +54,7 @@ class Manual:
         found = [_host(leaf) for leaf in self.leaves(values, given)]
         names = [*self.problem.params.names, *self.problem.given.names]
         changed = [
-            name
+            called(name)
             for name, x, kept in zip(names, [*values, *given], before, strict=True)
             if kept is not None and not _same(x, kept)
         ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnet.verify.batch import find_batch
 from jaxnet.verify.noise import FAIL, norm
-from jaxnet.verify.tree import wide
+from jaxnet.verify.tree import called, wide
 from jaxnet.verify.trouble import note
 
 SINGLES = 16  # larger batches are halved instead of taken apart
@@ -29,7 +29,8 @@ def relations(problem, manual, findings, rng) -> tuple[list[str], str]:
         return [wide(x) for x in manual.elsewhere(batch.take(which)).leaves]
 
     def broken(there) -> list[str]:
-        return [findings[i].path for i in judged if norm(there[i] - findings[i].g) > 4 * FAIL * findings[i].noise.norm]
+        far = [i for i in judged if norm(there[i] - findings[i].g) > 4 * FAIL * findings[i].noise.norm]
+        return [called(findings[i].path) for i in far]
 
     notes = []
     try:

@@ -85,7 +85,7 @@ class Report:
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for leaf in self.leaves.values():
-            cells = [f"`{leaf.path}`", str(leaf.shape), _number(leaf.norm), _number(leaf.relative_error)]
+            cells = [f"`{called(leaf.path)}`", str(leaf.shape), _number(leaf.norm), _number(leaf.relative_error)]
             cells += [_number(leaf.score), _index(leaf.worst_index), _number(leaf.manual), _number(leaf.reference)]
             cells += [_number(leaf.resolution), f"{leaf.verdict}{': ' + leaf.cause if leaf.cause else ''}"]
             rows.append("| " + " | ".join(cells) + " |")
@@ -127,7 +127,7 @@ def _text(report: Report) -> str:
     for note in report.notes:
         lines += wrap("note: " + note)
     if report.skipped:
-        lines += wrap("skipped: " + ", ".join(f"{path} ({what})" for path, what in report.skipped.items()))
+        lines += wrap("skipped: " + ", ".join(f"{called(path)} ({what})" for path, what in report.skipped.items()))
     if report.stripped:
         lines += wrap("custom rules replaced by their primal: " + ", ".join(report.stripped))
     for w in report.witnesses:

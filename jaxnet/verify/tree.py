@@ -95,6 +95,24 @@ def first_difference(params: Tree, gradient) -> str | None:
     return None if order == params.names else f"the gradient's leaves come in another order: {', '.join(order[:6])}"
 
 
+def more_than_asked(params: Tree, gradient) -> str:
+    """A hint at the mend where the gradient is one of a pair; otherwise empty."""
+    if not isinstance(gradient, tuple) or len(gradient) != 2:
+        return ""
+    first, second = (first_difference(params, part) is None for part in gradient)
+    if second:
+        return (
+            ". grad_fn returns (value, gradient), as jax.value_and_grad does; the gradient alone is expected: "
+            "lambda *a: grad_fn(*a)[1]"
+        )
+    if first:
+        return (
+            ". grad_fn returns (gradient, aux), as jax.grad(..., has_aux=True) does; the gradient alone is expected: "
+            "lambda *a: grad_fn(*a)[0]"
+        )
+    return ""
+
+
 def gradient_leaves(params: Tree, gradient) -> list:
     """The gradient's leaves in the order of the parameters' varying leaves."""
     theirs = take_apart(gradient, lambda leaf: True)
@@ -102,26 +120,38 @@ def gradient_leaves(params: Tree, gradient) -> list:
     return [by_path[path] for path in params.names]
 
 
-def is_frozen(path: str, index: int, trainable, params: Tree) -> bool:
-    """Whether `trainable` (a prefix tree of booleans, a function of the path, or a list of paths) excludes a leaf."""
+def frozen(trainable, params: Tree) -> list[bool]:
+    """Which varying leaves `trainable` excludes: a prefix tree of booleans, a list of paths, or a function of a path.
+
+    Raises ValueError where it names what is no leaf, or says nothing of one.
+    """
+    names = ", ".join(map(called, params.names))
     if trainable is None:
-        return False
+        return [False] * len(params.names)
     if callable(trainable):
-        return not trainable(path)
+        return [not trainable(path) for path in params.names]
     if isinstance(trainable, (list, tuple, set)) and all(isinstance(t, str) for t in trainable):
         for prefix in trainable:
             if not any(p.startswith(prefix) for p in params.names):
-                raise ValueError(
-                    f"trainable names {prefix!r}, but the leaves are {', '.join(map(called, params.names))}."
-                )
-        return not any(path.startswith(t) for t in trainable)
-    whole = jax.tree_util.tree_unflatten(params.structure, list(range(len(params.leaves))))
-    flags = jax.tree_util.tree_map(
-        lambda flag, part: jax.tree_util.tree_map(lambda _: bool(flag), part, is_leaf=lambda x: x is None),
-        trainable,
-        whole,
-    )
-    return not jax.tree_util.tree_leaves(flags)[params.chosen[index]]
+                raise ValueError(f"trainable names {prefix!r}, but the leaves are {names}.")
+        return [not any(path.startswith(t) for t in trainable) for path in params.names]
+    tree = take_apart(trainable, lambda leaf: leaf is not None)
+    flags = dict(zip(tree.names, tree.values, strict=True))
+    mend = "give True or False for each branch of the parameters, a list of paths, or a function of a path"
+    for branch, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise ValueError(f"trainable has {flag!r} at {called(branch)}: {mend}.")
+        if not any(_lies_in(branch, path) for path in params.paths):
+            raise ValueError(f"trainable has a branch {called(branch)}, but the leaves are {names}.")
+    for path in params.names:
+        if not any(_lies_in(branch, path) for branch in flags):
+            said = ", ".join(map(called, flags)) or "nothing"
+            raise ValueError(f"trainable says nothing of {called(path)}, only of {said}: {mend}.")
+    return [not all(flag for branch, flag in flags.items() if _lies_in(branch, path)) for path in params.names]
+
+
+def _lies_in(branch: str, path: str) -> bool:
+    return path.startswith(branch) and path[len(branch) :][:1] in ("", "[", ".")
 
 
 def called(path: str) -> str:

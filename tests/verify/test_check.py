@@ -80,6 +80,73 @@ def test_frozen_leaves_are_not_judged(trainable):
     assert report and report.leaves["['b']"].verdict == "FROZEN"
 
 
+def two_leaves(p, X):
+    return jnp.sum(jnp.tanh(p["W"] @ X)) + jnp.sum(p["b"])
+
+
+def their_gradients(p, X):
+    return {"W": gradient(p["W"], X), "b": jnp.ones_like(p["b"])}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "message"),
+    [
+        ({"W": False}, r"says nothing of \['b'\], only of \['W'\]: give True or False for each branch"),
+        ({"W": False, "b": True, "c": True}, r"a branch \['c'\], but the leaves are \['W'\], \['b'\]"),
+        ([True, False], r"a branch \[0\], but the leaves are \['W'\], \['b'\]"),
+        ({"W": "frozen", "b": True}, r"trainable has 'frozen' at \['W'\]"),
+    ],
+)
+def test_a_trainable_that_does_not_fit_gets_a_clear_error(trainable, message):
+    with pytest.raises(ValueError, match=message):
+        check_gradients(two_leaves, their_gradients, {"W": W, "b": W[:, :1]}, X, trainable=trainable)
+
+
+def test_trainable_may_be_a_prefix_of_the_tree():
+    nested = {"inner": {"W": W, "b": W[:, :1]}, "other": W}
+
+    def loss(p, X):
+        return two_leaves(p["inner"], X) + jnp.sum(p["other"])
+
+    def wrong(p, X):
+        return {"inner": jax.tree.map(jnp.zeros_like, p["inner"]), "other": jnp.ones_like(p["other"])}
+
+    report = check_gradients(loss, wrong, nested, X, trainable={"inner": False, "other": True})
+    assert [leaf.verdict for leaf in report.leaves.values()] == ["FROZEN", "FROZEN", "PASS"]
+    assert check_gradients(loss, wrong, nested, X, trainable=False).verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda g: (1.0, g), r"returns \(value, gradient\).*lambda \*a: grad_fn\(\*a\)\[1\]"),
+        (lambda g: ((1.0, {"aux": 2}), g), r"returns \(value, gradient\).*lambda \*a: grad_fn\(\*a\)\[1\]"),
+        (lambda g: (g, {"aux": 2}), r"returns \(gradient, aux\).*lambda \*a: grad_fn\(\*a\)\[0\]"),
+        (lambda g: (g, None), r"returns \(gradient, aux\).*lambda \*a: grad_fn\(\*a\)\[0\]"),
+    ],
+)
+@pytest.mark.parametrize("nest", [lambda p: p, lambda p: (p["W"], p["b"])], ids=["dict", "pair"])
+def test_a_gradient_with_something_beside_it_is_told_what_to_take(wrap, message, nest):
+    def unnest(p):
+        return p if isinstance(p, dict) else {"W": p[0], "b": p[1]}
+
+    with pytest.raises(ValueError, match=message):
+        check_gradients(
+            lambda p, X: two_leaves(unnest(p), X),
+            lambda p, X: wrap(nest(their_gradients(unnest(p), X))),
+            nest({"W": W, "b": W[:, :1]}),
+            X,
+        )
+
+
+def test_a_bare_array_is_called_params_in_every_sentence():
+    report = check_gradients(loss, lambda W, X: X.shape[1] * gradient(W, X), W, X, witnesses="full", raise_=False)
+    assert "is not the manual gradient of params" in " ".join(str(report).split()), str(report)
+    assert "| `params` |" in report.to_markdown()
+    with pytest.raises(GradientMismatch, match="the gradient's leaf params is str"):
+        check_gradients(loss, lambda W, X: "text", W, X)
+
+
 def test_complex_leaves_follow_jaxs_convention():
     z = jnp.array([1 + 2j, 0.5 - 0.3j], jnp.complex64)
 

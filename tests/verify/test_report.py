@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,6 +68,24 @@ def test_reproduce_runs_and_finds_the_same(report):
     exec(code.replace("print(", "again = ("), scope)
     assert scope["again"].verdict == "FAIL"
     assert scope["again"].leaves["['b']"].score == pytest.approx(report.leaves["['b']"].score, rel=1e-6)
+
+
+def hidden(p):
+    """The loss, through a callback that autodiff does not see into."""
+    return jax.pure_callback(lambda p: np.float32(loss(p)), jax.ShapeDtypeStruct((), np.float32), p)
+
+
+@pytest.mark.parametrize(
+    "trainable", [lambda path: path == "['b']", ["['b']"], dict.fromkeys(PARAMS, False) | {"b": True}]
+)
+def test_reproduce_keeps_the_reference_and_what_is_not_judged(trainable):
+    report = check_gradients(hidden, wrong, PARAMS, reference=loss, trainable=trainable, raise_=False)
+    scope: dict = {}
+    exec(report.reproduce().replace("print(", "again = ("), scope)
+    again = scope["again"]
+    assert [leaf.verdict for leaf in again.leaves.values()] == ["FROZEN", "FAIL"]
+    assert any("autodiff was taken of reference=" in note for note in again.notes)
+    assert again.leaves["['b']"].score == pytest.approx(report.leaves["['b']"].score, rel=1e-6)
 
 
 def test_the_error_carries_the_report():
