@@ -34,13 +34,13 @@ def layer_by_layer(evidence, wrong) -> tuple[str | None, str | None]:
     if _disputed(leaves, follows) and not below:
         starts[-1:] = [("dW", lowest, leaves[:1]), ("db", lowest, leaves[1:])]
         kind, follows = "dW", {}
-    for i in below if kind == "dZ" else ():
-        if follows.get(i, len(leaves) == 2):
-            findings[i].cause = None
-            proved = f"inherits the error of dZ[{lowest}]"
-            findings[i].note = proved if i in follows else f"below dZ[{lowest}], whose error reaches it"
-    sentences, places = zip(*(_at_start(evidence, *start, follows) for start in starts), strict=True)
-    rest = leaf_by_leaf(evidence, [i for i in below if not findings[i].note])
+    inheriting = [i for i in below if kind == "dZ" and follows.get(i, len(leaves) == 2)]
+    for i in inheriting:
+        findings[i].cause = None
+        proved = f"inherits the error of dZ[{lowest}]"
+        findings[i].note = proved if i in follows else f"below dZ[{lowest}], whose error reaches it"
+    sentences, places = zip(*(_at_start(evidence, *start, follows, inheriting) for start in starts), strict=True)
+    rest = leaf_by_leaf(evidence, [i for i in below if i not in inheriting])
     return " ".join(filter(None, [*sentences, rest])) or None, places[0]
 
 
@@ -68,7 +68,7 @@ def _disputed(leaves, follows) -> bool:
     return len(leaves) == 2 and not any(follows.get(i, True) for i in leaves)
 
 
-def _at_start(evidence, kind, number, leaves, follows) -> tuple[str, str | None]:
+def _at_start(evidence, kind, number, leaves, follows, inheriting) -> tuple[str, str | None]:
     """What to say of one place where an error starts, and what it is called."""
     findings = evidence.findings
 
@@ -96,7 +96,8 @@ def _at_start(evidence, kind, number, leaves, follows) -> tuple[str, str | None]
             findings[i].cause = None
     if len({text.split(":")[0].split("(")[0].split(" in ")[0].strip() for i, text in own().items() if i in one}) > 1:
         return joined(), None  # two leaves of one layer, two different faults: not one dZ
-    return " ".join(filter(None, [_where(evidence, kind, number, leaves, place, follows), because, joined()])), place
+    where = _where(evidence, kind, number, leaves, place, follows, inheriting)
+    return " ".join(filter(None, [where, because, joined()])), place
 
 
 def _place(evidence, kind, number, leaves, follows) -> str:
@@ -109,7 +110,7 @@ def _place(evidence, kind, number, leaves, follows) -> str:
     return f"{kind}[{number}]"
 
 
-def _where(evidence, kind, number, leaves, place, follows) -> str:
+def _where(evidence, kind, number, leaves, place, follows, inheriting) -> str:
     """The error starts at ...; above is right; below follows."""
     layers, right, name = evidence.layers, _right(evidence), evidence.name
     said = [f"The error starts at {place}"]
@@ -127,7 +128,7 @@ def _where(evidence, kind, number, leaves, place, follows) -> str:
             said.append(f"dZ[{number + 1}] is right")
         elif " or " in place:
             said.append(f"layer {number + 1} was not judged")
-        below = [n for n in range(1, number) if any(evidence.findings[i].note for i in layers[n - 1].leaves)]
+        below = [n for n in range(1, number) if set(inheriting) & set(layers[n - 1].leaves)]
         following = [name(i) for i in leaves if follows.get(i, True)]
         if below:
             following.append(f"the layer{'s' if len(below) > 1 else ''} below ({', '.join(map(str, below))})")
