@@ -168,14 +168,14 @@ def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> d
             delta = (seen.W[l + 1].T @ delta) * slope
             sure = sure and _activation(seen, l) is not None  # else dA may reach dZ by more than a slope
         W, b = layers[l - 1].leaves
-        for i, found, true in (
+        for i, found, expected in (
             (W, seen.manual_dW[l], np.outer(delta, seen.A[l - 1])),
             (b, seen.manual_dZ[l], delta),
         ):
             if i in wrong and found is not None:
-                if seen.equal(found, true):
+                if seen.equal(found, expected):
                     told[i] = True
-                elif sure and norm(found - true) > FAR * norm(true):
+                elif sure and norm(found - expected) > FAR * norm(expected):
                     told[i] = False
     return told
 

@@ -15,11 +15,12 @@ from jaxnet.verify.dataflow import Flow, Product
 
 def find_layers(flow: Flow, shapes: list[tuple[int, ...]]) -> list[Product] | None:
     """The layers in order from the input up, or None where the leaves are not a chain of dense layers."""
-    leaves = [i for product in flow.products for i in product.leaves]
+    products = list(dict.fromkeys(flow.products))  # a network that the loss runs twice is one network
+    leaves = [i for product in products for i in product.leaves]
     if len(leaves) < 2 or len(set(leaves)) < len(leaves) or set(leaves) != flow.used or flow.unclear & flow.used:
         return None
-    weights = {product.W for product in flow.products}
-    layers = sorted(flow.products, key=lambda product: len(product.fed & weights))
+    weights = {product.W for product in products}
+    layers = sorted(products, key=lambda product: len(product.fed & weights))
     for number, layer in enumerate(layers):
         below = {other.W for other in layers[:number]}
         if layer.fed & weights != below or (number and _ends(layers[number - 1], shapes)[1] != _ends(layer, shapes)[0]):

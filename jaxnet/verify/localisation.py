@@ -31,7 +31,7 @@ def layer_by_layer(evidence, wrong) -> tuple[str | None, str | None]:
     kind, lowest, leaves = starts[-1]
     follows = _followers(evidence, lowest, wrong) if kind == "dZ" else {}
     below = [i for layer in layers[: lowest - 1] for i in layer.leaves if i in wrong]
-    if _disputed(leaves, follows) and not below:
+    if _disputed(leaves, follows) and not below:  # nor is anything else there that would speak for a wrong dZ
         starts[-1:] = [("dW", lowest, leaves[:1]), ("db", lowest, leaves[1:])]
         kind, follows = "dW", {}
     inheriting = [i for i in below if kind == "dZ" and follows.get(i, len(leaves) == 2)]

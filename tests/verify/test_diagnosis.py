@@ -74,7 +74,10 @@ def test_layers_are_put_in_the_order_of_the_program():
     assert find_layers(Flow(everything, (above, below), frozenset()), shapes) == [below, above]
     assert find_layers(Flow(everything, (above, below), frozenset({2})), shapes) is None  # in a loop as well
     assert find_layers(Flow(everything, (below,), frozenset()), shapes) is None  # leaves that are no layer
-    assert find_layers(Flow(everything, (above, below, below), frozenset()), shapes) is None  # shared
+    again = Product(3, 2, False, frozenset({1, 2, 3}))
+    assert find_layers(Flow(everything, (above, below, again), frozenset()), shapes) is None  # shared by two layers
+    twice = (above, below, above, below)
+    assert find_layers(Flow(everything, twice, frozenset()), shapes) == [below, above]  # one network, run twice
     beside = Product(1, 0, False, frozenset())
     assert find_layers(Flow(everything, (beside, below), frozenset()), shapes) is None  # side by side
 

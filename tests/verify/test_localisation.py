@@ -228,6 +228,17 @@ def test_weights_that_two_layers_share_are_no_chain():
     assert report.starts_at is None
 
 
+def test_a_network_that_the_loss_runs_twice_is_one_network():
+    def loss(p, X, Y):
+        return cost(p, X, Y) + cost(p, X[::-1], Y[::-1])
+
+    def wrong(p, X, Y):
+        return jax.tree.map(lambda g: 2 * g, backward(p, X, Y, OMITTED))
+
+    report = failing(wrong, LAYERS, loss)
+    assert report.starts_at == "dZ[2]" and "inherits the error of dZ[2]" in report.leaves["[0][0]"].note, str(report)
+
+
 def test_square_matrices_of_one_example_a_row_are_read_as_such():
     """A flat bias does not tell rows from columns, the product does."""
     layers = weights(5, 5, 5)
