@@ -5,7 +5,6 @@ dZ[l] and A[l-1], the parameters give Z[l] = W[l] A[l-1] + b[l] and dA[l] = W[l+
 gives the quantities it used. Each name below is an equation that has to hold on two examples.
 
     the step in layer l        dZ[l] = dA[l] * g[l]'(Z[l])
-    below a wrong dZ[l]        dW[j] = dZ[j] A[j-1]ᵀ and db[j] = Σ dZ[j] with the dZ[j] that follows from it
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from jaxnet.verify.noise import norm
 
 EXAMPLES = 2  # so many have to agree on a name
 TRIED = 8
-FAR = 1e-2  # a value that is off by more, relative to what it should be, is another one
 
 
 def _sigmoid(z):
@@ -104,7 +102,7 @@ def _take_apart(evidence, k: int) -> Seen | None:
         Z.append(W[-1] @ A_prev + values[layer.b].ravel())
         manual_dW.append(turn(g[layer.W]) if _alike(g[layer.W], r[layer.W]) else None)
         if evidence.findings[layer.b].frozen:  # whatever stands there: dW = dZ Aᵀ tells as well
-            manual_dZ.append(_delta_in(manual_dW[-1], A_prev, tolerance))
+            manual_dZ.append(delta_in(manual_dW[-1], A_prev, tolerance))
         else:
             manual_dZ.append(g[layer.b].ravel() if _alike(g[layer.b], r[layer.b]) else None)
     dA = [None, *(W[n + 1].T @ dZ[n + 1] for n in range(1, len(layers))), None]
@@ -115,69 +113,12 @@ def _alike(g, r) -> bool:
     return g is not None and g.shape == r.shape
 
 
-def _delta_in(product, A_prev, tolerance):
-    """dZ in dW = dZ A_prevᵀ; None where the product is not of that form."""
+def delta_in(product, A_prev, tolerance: float):
+    """The dZ in dW = dZ A_prevᵀ; None where the product is not of that form."""
     if product is None or norm(A_prev) == 0.0:
         return None
     delta = product @ A_prev / norm(A_prev) ** 2
     return delta if norm(product - np.outer(delta, A_prev)) <= tolerance * norm(product) else None
-
-
-def followers(evidence, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
-    """Of the wrong leaves in layer `number` and below: whether each has the value that one wrong dZ[number] brings.
-
-    A leaf is missing where that cannot be told. False for both leaves of the layer: no one dZ[number] explains both.
-    named   the dZ[number] that db[number] holds has been explained: it is the one
-    """
-    agreed, count = {}, 0
-    for k in range(min(evidence.batch.m, TRIED)):
-        seen = look(evidence, k)
-        if seen is None or norm(seen.dZ[number]) == 0.0:
-            continue
-        told = _followers(seen, evidence.layers, number, wrong, named)
-        agreed = {i: t for i, t in agreed.items() if told.get(i) is t} if count else told
-        count += 1
-        if count == EXAMPLES:
-            return agreed
-    return {}
-
-
-def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
-    """Both leaves of the layer hold a dZ: the one that others follow from is the one that was handed down."""
-    W, b = layers[number - 1].leaves
-    sources = {b: seen.manual_dZ[number], W: _delta_in(seen.manual_dW[number], seen.A[number - 1], seen.tolerance)}
-    told = {
-        source: _brought_about(seen, layers, number, delta, wrong)
-        for source, delta in sources.items()
-        if delta is not None and source in wrong
-    }
-    if named and b in told:
-        return told[b]
-    best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
-    if sum(best.values()) > 1:  # itself and another at least
-        return best
-    return {W: False, b: False} if told.get(b, {}).get(W) is False else {}
-
-
-def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> dict[int, bool]:
-    """Of the wrong leaves from layer `number` down: whether each has the value that dZ[number] = delta brings about."""
-    told, sure = {}, True
-    for l in range(number, 0, -1):  # noqa: E741 - the notes' name of a layer
-        if l < number:
-            slope = seen.dZ[l] / np.where(seen.dA[l] == 0, np.inf, seen.dA[l])
-            delta = (seen.W[l + 1].T @ delta) * slope
-            sure = sure and _activation(seen, l) is not None  # else dA may reach dZ by more than a slope
-        W, b = layers[l - 1].leaves
-        for i, found, expected in (
-            (W, seen.manual_dW[l], np.outer(delta, seen.A[l - 1])),
-            (b, seen.manual_dZ[l], delta),
-        ):
-            if i in wrong and found is not None:
-                if seen.equal(found, expected):
-                    told[i] = True
-                elif sure and norm(found - expected) > FAR * norm(expected):
-                    told[i] = False
-    return told
 
 
 def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the notes' name of a layer
@@ -204,7 +145,7 @@ def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the note
 
 
 def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E741
-    own = _activation(seen, l)
+    own = activation(seen, l)
     if own is None:
         return {}
     derivative = ACTIVATIONS[own][1]
@@ -215,7 +156,7 @@ def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E
             found[f"The ratio matches g[{l}]'({place}) / g[{l}]'(Z[{l}]): {place} in place of Z[{l}]."] = seen.dA[
                 l
             ] * derivative(at)
-    above = _output(seen, L, evidence, k) if l + 1 == L else _activation(seen, l + 1)
+    above = _output(seen, L, evidence, k) if l + 1 == L else activation(seen, l + 1)
     if above is not None and above != own:
         other = "sigmoid" if above == "softmax" else above
         text = f"The ratio matches g[{l + 1}]'(Z[{l}]) / g[{l}]'(Z[{l}]): {other}' in place of {own}'."
@@ -263,7 +204,7 @@ def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
         yield f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
 
 
-def _activation(seen: Seen, l: int) -> str | None:  # noqa: E741
+def activation(seen: Seen, l: int) -> str | None:  # noqa: E741
     """Which function layer l computes: the one for which A[l] = g(Z[l])."""
     if seen.A[l] is None:
         return None

@@ -1,10 +1,11 @@
 """Where in the backward pass an error starts, in words; and what only inherits it.
 
 The pattern of right and wrong leaves tells where (layers.py), single examples which step (chain.py) and whether a leaf
-below a wrong dZ has the value that follows from it. What neither tells is left open: "dZ[3] or dW[3]".
+below a wrong dZ has the value that follows from it (inheritance.py). What neither tells is left open: "dZ[3] or dW[3]".
 """
 
-from jaxnet.verify.chain import explain, followers
+from jaxnet.verify.chain import explain
+from jaxnet.verify.inheritance import followers
 from jaxnet.verify.layers import start_of_error
 from jaxnet.verify.leaf_causes import shown_by_examples
 from jaxnet.verify.tree import called

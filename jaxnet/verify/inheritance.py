@@ -1,0 +1,68 @@
+"""What follows from a wrong dZ[l]: the values that the leaves below it then have, on two examples.
+
+dW[l] = dZ[l] A[l-1]ᵀ,  db[l] = Σ dZ[l],  dZ[l-1] = (W[l]ᵀ dZ[l]) * g[l-1]'(Z[l-1]),  and so on down
+"""
+
+import numpy as np
+
+from jaxnet.verify.chain import EXAMPLES, TRIED, Seen, activation, delta_in, look
+from jaxnet.verify.noise import norm
+
+FAR = 1e-2  # a value that is off by more, relative to what it should be, is another one
+
+
+def followers(evidence, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
+    """Of the wrong leaves in layer `number` and below: whether each has the value that one wrong dZ[number] brings.
+
+    A leaf is missing where that cannot be told. False for both leaves of the layer: no one dZ[number] explains both.
+    named   the dZ[number] that db[number] holds has been explained: it is the one
+    """
+    agreed, count = {}, 0
+    for k in range(min(evidence.batch.m, TRIED)):
+        seen = look(evidence, k)
+        if seen is None or norm(seen.dZ[number]) == 0.0:
+            continue
+        told = _followers(seen, evidence.layers, number, wrong, named)
+        agreed = {i: t for i, t in agreed.items() if told.get(i) is t} if count else told
+        count += 1
+        if count == EXAMPLES:
+            return agreed
+    return {}
+
+
+def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
+    """Both leaves of the layer hold a dZ: the one that others follow from is the one that was handed down."""
+    W, b = layers[number - 1].leaves
+    sources = {b: seen.manual_dZ[number], W: delta_in(seen.manual_dW[number], seen.A[number - 1], seen.tolerance)}
+    told = {
+        source: _brought_about(seen, layers, number, delta, wrong)
+        for source, delta in sources.items()
+        if delta is not None and source in wrong
+    }
+    if named and b in told:
+        return told[b]
+    best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
+    if sum(best.values()) > 1:  # itself and another at least
+        return best
+    return {W: False, b: False} if told.get(b, {}).get(W) is False else {}
+
+
+def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> dict[int, bool]:
+    """Of the wrong leaves from layer `number` down: whether each has the value that dZ[number] = delta brings about."""
+    told, sure = {}, True
+    for l in range(number, 0, -1):  # noqa: E741 - the notes' name of a layer
+        if l < number:
+            slope = seen.dZ[l] / np.where(seen.dA[l] == 0, np.inf, seen.dA[l])
+            delta = (seen.W[l + 1].T @ delta) * slope
+            sure = sure and activation(seen, l) is not None  # else dA may reach dZ by more than a slope
+        W, b = layers[l - 1].leaves
+        for i, found, expected in (
+            (W, seen.manual_dW[l], np.outer(delta, seen.A[l - 1])),
+            (b, seen.manual_dZ[l], delta),
+        ):
+            if i in wrong and found is not None:
+                if seen.equal(found, expected):
+                    told[i] = True
+                elif sure and norm(found - expected) > FAR * norm(expected):
+                    told[i] = False
+    return told
