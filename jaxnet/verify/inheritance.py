@@ -44,7 +44,9 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
     best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
     if sum(best.values()) > 1:  # itself and another at least
         return best
-    return {W: False, b: False} if told.get(b, {}).get(W) is False else {}
+    if told.get(b, {}).get(W) is not False:
+        return {}
+    return {W: False} if sources[W] is None else {W: False, b: False}  # not a product with A at all, or another dZ
 
 
 def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> dict[int, bool]:

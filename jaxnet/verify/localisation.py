@@ -32,10 +32,8 @@ def layer_by_layer(evidence, wrong) -> tuple[str | None, str | None]:
     kind, lowest, leaves = starts[-1]
     follows = _followers(evidence, lowest, wrong) if kind == "dZ" else {}
     below = [i for layer in layers[: lowest - 1] for i in layer.leaves if i in wrong]
-    if _disputed(leaves, follows) and not below:  # nor is anything else there that would speak for a wrong dZ
-        starts[-1:] = [("dW", lowest, leaves[:1]), ("db", lowest, leaves[1:])]
-        kind, follows = "dW", {}
-    inheriting = [i for i in below if kind == "dZ" and follows.get(i, len(leaves) == 2)]
+    agreed = len(leaves) == 2 and any(follows.get(i, True) for i in leaves)
+    inheriting = [i for i in below if kind == "dZ" and follows.get(i, agreed)]
     for i in inheriting:
         findings[i].cause = None
         proved = f"inherits the error of dZ[{lowest}]"
@@ -48,7 +46,7 @@ def layer_by_layer(evidence, wrong) -> tuple[str | None, str | None]:
 def top_of_all(evidence, wrong) -> str | None:
     """The name of the place where an error that is in all leaves starts."""
     starts = start_of_error(evidence.layers, set(wrong), _right(evidence))
-    return _place(evidence, *starts[0], {}) if starts else None
+    return _place(evidence, *starts[0], {}, ()) if starts else None
 
 
 def _right(evidence) -> set[int]:
@@ -64,11 +62,6 @@ def _followers(evidence, number, wrong) -> dict[int, bool]:
     return {}
 
 
-def _disputed(leaves, follows) -> bool:
-    """Whether both leaves of a layer are wrong and no one dZ explains the two."""
-    return len(leaves) == 2 and not any(follows.get(i, True) for i in leaves)
-
-
 def _at_start(evidence, kind, number, leaves, follows, inheriting) -> tuple[str, str | None]:
     """What to say of one place where an error starts, and what it is called."""
     findings = evidence.findings
@@ -79,7 +72,7 @@ def _at_start(evidence, kind, number, leaves, follows, inheriting) -> tuple[str,
     def joined():
         return "; ".join(f"{evidence.name(i)}: {text}" for i, text in own().items()) + "." if own() else ""
 
-    place, because = _place(evidence, kind, number, leaves, follows), None
+    place, because = _place(evidence, kind, number, leaves, follows, inheriting), None
     if not all(findings[i].comparable for i in leaves):
         return joined(), place
     if len(own()) < len(leaves):
@@ -101,11 +94,13 @@ def _at_start(evidence, kind, number, leaves, follows, inheriting) -> tuple[str,
     return " ".join(filter(None, [where, because, joined()])), place
 
 
-def _place(evidence, kind, number, leaves, follows) -> str:
+def _place(evidence, kind, number, leaves, follows, inheriting) -> str:
     """What a start is called, with all else that the judged leaves allow."""
-    above = evidence.layers[number:][:1]
-    if kind == "dZ" and len(leaves) == 1 and not any(follows.values()):
-        return f"dZ[{number}] or {evidence.name(leaves[0])}"
+    above, showing = evidence.layers[number:][:1], [i for i in leaves if follows.get(i, True)]
+    if kind == "dZ" and not showing:
+        return f"layer {number}"
+    if kind == "dZ" and len(showing) == 1 and not any(follows.values()) and not inheriting:
+        return f"dZ[{number}] or {evidence.name(showing[0])}"
     if kind == "dZ" and above and not _right(evidence) & set(above[0].leaves):
         return f"dZ[{number}] or above"
     return f"{kind}[{number}]"
@@ -119,10 +114,12 @@ def _where(evidence, kind, number, leaves, place, follows, inheriting) -> str:
         witness = next((i for layer in layers[number - 1 :: -1] for i in layer.leaves if i in right), None)
         if witness is not None:
             said.append(f"{name(witness)} is right, so dZ[{number}] is")
-        elif all(evidence.findings[i].wrong for i in layers[number - 1].leaves):
-            said.append(f"dW[{number}] and db[{number}] do not come from one dZ[{number}]")
-    elif place.endswith(name(leaves[0])):
+    elif place.startswith("layer"):
+        said.append(f"dW[{number}] and db[{number}] do not come from one dZ[{number}]")
+    elif " or d" in place and len(leaves) == 1:
         said.append(f"nothing else of layer {number} was judged")
+    elif " or d" in place:
+        said.append(f"{name(leaves[0])} has an error of its own")
     else:
         above = layers[number].leaves if number < len(layers) else ()
         if right & set(above):
@@ -134,10 +131,7 @@ def _where(evidence, kind, number, leaves, place, follows, inheriting) -> str:
         if below:
             following.append(f"the layer{'s' if len(below) > 1 else ''} below ({', '.join(map(str, below))})")
         said.append(f"{' and '.join(following)} follow{'s' * (len(following) == 1)} from it")
-        if _disputed(leaves, follows):
-            said.append(f"dW[{number}] and db[{number}] do not both")
-        else:
-            said += [f"{name(i)} has an error of its own" for i, follow in follows.items() if not follow]
+        said += [f"{name(i)} has an error of its own" for i, follow in follows.items() if not follow]
     return "; ".join(said) + "."
 
 
