@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from jaxnet.verify.blackbox import by_differences
+from jaxnet.verify.blackbox import compare_with_differences
 from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.relations import relations
 from jaxnet.verify.report import Statement, first_line
@@ -35,7 +35,7 @@ def all_witnesses(check):
         said = f"cannot: {first_line(error)}"
     check.statements.append(Statement("3 forward mode", said, time.perf_counter() - begun))
     if not any(s.name.startswith("4") for s in check.statements):
-        by_differences(check, fallback=False)
+        compare_with_differences(check)
     complex_step(check, x)
     begun = time.perf_counter()
     broken, said = relations(check.problem, check.manual, check.findings, check.rng)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.bench import all_witnesses
-from jaxnet.verify.blackbox import by_differences
+from jaxnet.verify.blackbox import judge_by_differences
 from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
@@ -131,7 +131,7 @@ class Check:
         for finding in self.findings:
             judge(finding)
         if not known:
-            by_differences(self, fallback=True)
+            judge_by_differences(self)
         reconsider(self)
         self.other_variants(variants)
         if witnesses == "full" and known:
@@ -220,7 +220,7 @@ class Check:
             self.starts_at,
             tuple(self.statements),
             {p: k for p, k in self.problem.params.skipped.items()},
-            tuple(self.problem.stripped),
+            (*self.problem.stripped, *self.problem.untrusted),
             tuple(dict.fromkeys([*self.problem.troubles, *self.notes])),
             self.seed,
         )

@@ -40,7 +40,7 @@ class Product:
 class Flow:
     """What becomes of the first inputs of a program.
 
-    used      the inputs that the output depends on
+    used      the inputs that the output depends on, not counting what passes a stop_gradient
     products  what the inputs that are matrices are multiplied with
     unclear   inputs that are multiplied or added in a way that is not read here (in a loop, over two axes)
 
@@ -84,6 +84,8 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
 
     def step(equation, into) -> _Value:
         name, mixture = equation.primitive.name, _Value(frozenset().union(*(v.depends for v in into)))
+        if name == "stop_gradient":
+            return _Value()
         if name == "dot_general":
             return multiplied(equation, into) or mixture
         if name in ("add", "add_any"):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxnet.verify.interpret import Reader, is_float
 from jaxnet.verify.programs import Program
 from jaxnet.verify.readings import Complex, Float64, Tilted, toss
+from jaxnet.verify.stops import LANE, Held, Through
 from jaxnet.verify.tree import unit_roundoff
 
 
@@ -26,20 +27,35 @@ def reverse(program: Program):
     return gradient
 
 
-def double(program: Program):
+def double(program: Program, reading=Float64):
     """Value and gradient in float64."""
 
     def gradient(consts, values, given):
-        reader = Float64()
+        reader = reading()
         values = [reader.cast(v) for v in values]
         return jax.value_and_grad(lambda v: evaluate(program, reader, consts, v, given))(values)
 
     return gradient
 
 
+def through_stops(program: Program):
+    """The same of the loss without its stop_gradients."""
+    return double(program, Through)
+
+
 def value(program: Program):
     """The loss in float64."""
     return lambda consts, values, given: evaluate(program, Float64(), consts, values, given)
+
+
+def held(program: Program):
+    """The loss in float64, with what is stopped as it is at the leaves `base`."""
+
+    def value(consts, values, base, given):
+        lanes = [jnp.stack([Held().cast(x) for x in pair]) for pair in zip(values, base, strict=True)]
+        return jax.vmap(lambda v: evaluate(program, Held(), consts, v, given), axis_name=LANE)(lanes)[0]
+
+    return value
 
 
 def slope(program: Program):

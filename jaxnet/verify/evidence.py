@@ -68,6 +68,13 @@ class Evidence:
             return [_wide(x) for x in self.manual.eager(values).leaves], self.problem.double(values)[1]
         return None
 
+    @cached_property
+    def through_stops(self) -> list | None:
+        """The gradient of the loss without its stop_gradients, if it has any."""
+        with tolerated(self.problem, "the diagnosis"):
+            return self.problem.double_through_stops() if self.problem.stops else None
+        return None
+
     def example(self, k: int) -> tuple[list, list]:
         """Manual and true gradient of a batch of copies of example k."""
         given = self.batch.alone(k)

@@ -125,7 +125,7 @@ def grade(f: Finding):
     elif f.r.size == 0:
         f.verdict, f.note = "EMPTY", "the leaf has no entries: nothing to judge"
     elif f.unused:
-        f.verdict, f.note = "PASS", "the loss does not use this leaf, and its gradient is exactly zero"
+        f.verdict, f.note = "PASS", "the loss does not use this leaf, or stops it, and its gradient is exactly zero"
     elif size == 0.0:
         f.verdict, f.note = "INCONCLUSIVE", "the true gradient is exactly zero here (dead or saturated)"
     elif resolution(f.r, f.noise) >= 1.0:

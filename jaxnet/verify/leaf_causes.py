@@ -26,9 +26,10 @@ def shown_by_itself(e: Evidence, i: int) -> str | None:
         return _shape_cause(f.g, f.r)
     if not np.isfinite(f.g).all():
         return not_finite(e, f)
-    if largest(f.g) == 0.0:
+    if largest(f.g) == 0.0 and through_stops(e, i, f) is None:
         return "the leaf is zero: frozen, or never filled in"
     tests = (
+        through_stops,
         conjugate,
         lambda e, i, f: factor_of_leaf(e, i),
         transposed,
@@ -64,6 +65,15 @@ def not_finite(e, f) -> str:
             if 0 < len(guilty) <= 3:
                 text += f"; it comes from example {', '.join(map(str, guilty))} alone"
     return text
+
+
+def through_stops(e, i, f) -> str | None:
+    """g = the gradient of the loss without its stop_gradients."""
+    if e.through_stops is None or not np.isfinite(e.through_stops[i]).all() or e.equal(f.r, e.through_stops[i], f):
+        return None
+    if e.equal(f.g, e.through_stops[i], f):
+        return f"differentiates through stop_gradient (at {', '.join(e.problem.stops)})"
+    return None
 
 
 def conjugate(e, i, f) -> str | None:

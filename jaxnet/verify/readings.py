@@ -17,6 +17,28 @@ from jax import lax
 from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
 from jaxnet.verify.strip import primal_of
 
+# Operations that move numbers and compute none.
+MOVES = frozenset(
+    {
+        "reshape",
+        "transpose",
+        "broadcast_in_dim",
+        "squeeze",
+        "slice",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "gather",
+        "concatenate",
+        "pad",
+        "rev",
+        "copy",
+        "expand_dims",
+        "copy_p",
+        "optimization_barrier",
+        "pvary",
+    }
+)
+
 
 def mixed(shape, seed, place: int):
     """Random 32-bit integers of a shape: a hash of the position, far quicker to compile than a PRNG.
@@ -103,7 +125,7 @@ class Float64(Reader):
             return tuple(np.asarray(out, dtype) for out, dtype in zip(outs, wide, strict=True))
 
         results = [jax.ShapeDtypeStruct(v.aval.shape, d) for v, d in zip(equation.outvars, wide, strict=True)]
-        return list(jax.pure_callback(in_float64, tuple(results), *inputs))
+        return list(jax.pure_callback(in_float64, tuple(results), *inputs, vmap_method="sequential"))
 
     def own_vjp(self, equation, inputs) -> list:
         """JAX's own backward functions check for their own dtypes: in float64 the primal stands in."""
@@ -119,20 +141,8 @@ class Rounded(Float64):
     """
 
     # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16).
-    EXACT = frozenset(
-        [
-            "reshape",
-            "transpose",
-            "broadcast_in_dim",
-            "squeeze",
-            "slice",
-            "dynamic_slice",
-            "dynamic_update_slice",
-            "gather",
-            "concatenate",
-            "pad",
-            "rev",
-            "copy",
+    EXACT = MOVES | frozenset(
+        {
             "neg",
             "abs",
             "sign",
@@ -146,14 +156,10 @@ class Rounded(Float64):
             "iota",
             "clamp",
             "sort",
-            "expand_dims",
             "floor",
             "ceil",
             "round",
-            "copy_p",
-            "optimization_barrier",
-            "pvary",
-        ]
+        }
     )
 
     def __init__(self, seed, unit):
@@ -255,8 +261,8 @@ class Tilted(Float64):
 class Complex(Float64):
     """The same program on complex numbers, where each operation is analytic; branches follow the real part."""
 
-    ANALYTIC = frozenset(
-        [
+    ANALYTIC = MOVES | frozenset(
+        {
             "add",
             "add_any",
             "sub",
@@ -282,24 +288,9 @@ class Complex(Float64):
             "integer_pow",
             "square",
             "pow",
-            "transpose",
-            "reshape",
-            "broadcast_in_dim",
-            "squeeze",
-            "slice",
-            "dynamic_slice",
-            "dynamic_update_slice",
-            "gather",
-            "concatenate",
-            "pad",
-            "rev",
-            "copy",
             "cumsum",
-            "expand_dims",
-            "optimization_barrier",
-            "copy_p",
             "real_part",
-        ]
+        }
     )
 
     def widen(self, dtype):

@@ -4,10 +4,12 @@
 out. JAX's own (relu at 0, logaddexp in the tails) are deliberate and stay.
 """
 
+import functools
 import os
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.interpreters import ad
 
 JAX = os.path.dirname(jax.__file__) + os.sep
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -26,13 +28,13 @@ OPAQUE = frozenset(
 
 
 def is_custom_rule(equation) -> bool:
-    """Whether an equation calls a function with a custom derivative."""
-    return equation.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call"))
+    """Whether an equation calls a function with a custom derivative, or a custom transpose."""
+    return equation.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call", "linear_call"))
 
 
 def primal_of(equation) -> ClosedJaxpr:
     """The function itself, without its rule."""
-    for name in ("call_jaxpr", "fun_jaxpr"):  # the second in older versions
+    for name in ("call_jaxpr", "fun_jaxpr", "callee"):  # the second in older versions, the third of a linear_call
         if name in equation.params:
             found = equation.params[name]
             return found if isinstance(found, ClosedJaxpr) else ClosedJaxpr(found, ())
@@ -47,13 +49,13 @@ def rule_name(equation) -> str:
         place = _rule_source(equation).rpartition(" at ")[2] or place
     if place.startswith(JAX):  # the rule by defjvps: its lambdas are the user's
         users = [f for f in _reachable(equation.params.get("jvp_jaxpr_fun")) if not _code_in_jax(f)]
-        place = f"{users[0].__code__.co_filename}:{users[0].__code__.co_firstlineno}" if users else place
+        place = _place(users[0]) if users else place
     return f"{name} ({os.path.basename(place)})" if place else name or "?"
 
 
 def is_own_rule(equation) -> bool:
     """Whether both the function and its rule were written inside the jax package."""
-    if _by_custom_gradient(equation):  # its wrapper is JAX's, what it wraps never is
+    if equation.primitive.name == "linear_call" or _by_custom_gradient(equation):  # JAX itself has none
         return False
     if not _in_jax(_source(primal_of(equation).jaxpr)):
         return False
@@ -69,6 +71,46 @@ def is_own_rule(equation) -> bool:
 def _by_custom_gradient(equation) -> bool:
     name, _, place = _source(primal_of(equation).jaxpr).partition(" at ")
     return "wrapped_fun" in name and "custom_derivatives.py" in place
+
+
+def rules_that_stay(jaxpr) -> list[str]:
+    """The user's derivatives in `jaxpr` that no primal can stand in for, as "name (file.py:12)".
+
+    A solve or a root is differentiated by its equation, however it was found: not by the steps that found it. And of a
+    primitive that somebody made, nothing is known but its values.
+    """
+    found, made = {}, {}
+    for e in equations(jaxpr):
+        if e.primitive not in made:
+            made[e.primitive] = [f for f in _rules_of(e.primitive) if not _code_in_jax(f)]
+        if made[e.primitive]:
+            found[f"{e.primitive.name} ({_place(made[e.primitive][0])})"] = None
+        elif _is_users_solve(e):
+            found[f"{_called(e)} ({place_of(e)})"] = None
+    return list(found)
+
+
+def _rules_of(primitive):
+    """The functions that are registered as the derivatives of a primitive."""
+    tables = (getattr(ad, name, {}) for name in ("primitive_jvps", "primitive_transposes", "primitive_linearizations"))
+    return _reachable([table.get(primitive) for table in tables])
+
+
+def _is_users_solve(equation) -> bool:
+    """Whether an equation is a solve whose derivative the user says how to solve for."""
+    if equation.primitive.name == "custom_linear_solve":
+        solvers = equation.params["jaxprs"].solve, equation.params["jaxprs"].transpose_solve
+        return not all(s is None or _in_jax(_source(s.jaxpr)) for s in solvers)
+    return is_custom_rule(equation) and _called(equation) == "custom_root"
+
+
+def _called(equation) -> str:
+    """An operation by its public name: custom_root is a custom_jvp of JAX's own, around functions of the user's."""
+    if equation.primitive.name.startswith("custom_jvp_call"):
+        function, _, place = _source(primal_of(equation).jaxpr).partition(" at ")
+        if function == "_custom_root" and place.startswith(JAX):
+            return "custom_root"
+    return equation.primitive.name
 
 
 def opaque_operations(jaxpr) -> list[str]:
@@ -118,6 +160,10 @@ def _code_in_jax(function) -> bool:
     return function.__code__.co_filename.startswith(JAX)
 
 
+def _place(function) -> str:
+    return f"{os.path.basename(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
+
+
 def _reachable(thing, depth=16, seen=None):
     """The plain functions that a wrapped function closes over."""
     seen = set() if seen is None else seen
@@ -133,6 +179,9 @@ def _reachable(thing, depth=16, seen=None):
                 continue
     elif isinstance(thing, (tuple, list)):
         for part in thing:
+            yield from _reachable(part, depth - 1, seen)
+    elif isinstance(thing, functools.partial):
+        for part in (thing.func, *thing.args, *thing.keywords.values()):
             yield from _reachable(part, depth - 1, seen)
     elif type(thing).__name__ == "WrappedFun":
         yield from _reachable(thing.f, depth - 1, seen)

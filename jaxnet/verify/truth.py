@@ -26,15 +26,24 @@ def true_gradient(check) -> bool:
         return black_box(check, error)
     except Exception as error:  # a loss in NumPy refuses tracers in its own way
         return black_box(check, error)
-    if problem.opaque:
-        what = ", ".join(problem.opaque)
-        check.notes.append(
-            f"the loss hides its inside in {what}: pass reference=, the same loss in plain jax.numpy, to "
-            "compare every coordinate. Finite differences along directions were used instead."
-        )
-        if set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"}:
-            require_finite_value(check)
-            return False
+    valued_only = bool(problem.untrusted or set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"})
+    instead = " Finite differences along directions were used instead." if valued_only else ""
+    for names, does in (
+        (problem.opaque, "hides its inside in"),
+        (problem.untrusted, "has its derivative from rules that no primal can replace,"),
+    ):
+        if names:
+            check.notes.append(
+                f"the loss {does} {', '.join(names)}: pass reference=, the same loss in plain jax.numpy, to "
+                f"compare every coordinate.{instead}"
+            )
+    if problem.stops:
+        where = ", ".join(problem.stops)
+        check.notes.append(f"what the loss stops at {where} counts as constant, by the convention of stop_gradient")
+    if valued_only:
+        problem.reversible = not problem.untrusted
+        require_finite_value(check)
+        return False
     used = flow_of(problem.trace, len(check.findings)).used
     for i, f in enumerate(check.findings):
         f.unused = i not in used

@@ -20,7 +20,8 @@ import numpy as np
 from jaxnet.verify import derivatives
 from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.programs import Program, program_of
-from jaxnet.verify.strip import opaque_operations, operations
+from jaxnet.verify.stops import places_of_stops
+from jaxnet.verify.strip import opaque_operations, operations, rules_that_stay
 from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide
 
 
@@ -53,7 +54,7 @@ class Problem:
         """Takes the arguments apart; nothing is run yet."""
         self.everything = (params, *args)
         self.argnums = _positive(argnums, len(self.everything))
-        self.reversible = True  # until reverse mode has failed
+        self.reversible = True  # until reverse mode has failed, or is not to be believed
         self.params: Tree = take_apart(self._varying(), is_inexact)
         others = tuple(None if i in self._positions() else a for i, a in enumerate(self.everything))
         self.given: Tree = take_apart(others, is_array)
@@ -63,6 +64,8 @@ class Problem:
         self.trace = None
         self.stripped: list[str] = []
         self.opaque: list[str] = []
+        self.untrusted: list[str] = []  # the user's rules that no primal can stand in for
+        self.stops: list[str] = []  # places at which the loss's author stops gradients
         self.troubles: list[str] = []  # mistakes of the verifier itself, told first in the report
         self.spoilt: dict[str, None] = {}  # inputs that the loss, called as a plain function, has written into
         self._program: Program | None = None
@@ -108,7 +111,8 @@ class Problem:
         """The loss as a closed jaxpr; traced once. Raises what the loss raises."""
         if self.trace is None:
             self.trace = jax.make_jaxpr(self.scalar)(self.own(self.params.values), self.given.values)
-            self.opaque = opaque_operations(self.trace)
+            self.opaque, self.untrusted = opaque_operations(self.trace), rules_that_stay(self.trace)
+            self.stops = places_of_stops(self.trace)
         return self.trace
 
     @property
@@ -151,6 +155,11 @@ class Problem:
         values = [wide(v) for v in (self.params.values if values is None else values)]
         return values, self.given.values if given is None else given
 
+    def double_through_stops(self) -> list[np.ndarray]:
+        """The gradient in float64 of the loss without its stop_gradients."""
+        with jax.enable_x64(True):
+            return [np.asarray(g) for g in self.call(derivatives.through_stops, *self._here_doubled())[1]]
+
     def double_forward(self) -> tuple[float, list[np.ndarray]]:
         """The same by forward mode, a coordinate at a time: for programs that cannot be reversed (while loops)."""
         with jax.enable_x64(True):
@@ -171,7 +180,10 @@ class Problem:
 
     # ---- the loss itself -------------------------------------------------------------------------------------------
     def value(self, values, given=None) -> float:
-        """The loss in float64 at other values of the leaves, or with other fixed arrays of the same shapes."""
+        """The loss in float64 at other values of the leaves, or with other fixed arrays of the same shapes.
+
+        What the loss's author stopped is held where it is at the leaves' own values.
+        """
         given = self.given.values if given is None else given
         if self.trace is None:  # not a JAX function: call it, on copies that it may spoil
             values, given = ([np.array(x) for x in arrays] for arrays in (values, given))
@@ -180,8 +192,25 @@ class Problem:
             named = zip([*self.params.names, *self.given.names], [*values, *given], kept, strict=True)
             self.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
             return float(out[0] if self.has_aux else out)
+        build, arguments = self._valued(values, given)
         with jax.enable_x64(True):
-            return float(self.call(derivatives.value, values, given))
+            return float(self.call(build, *arguments))
+
+    def _valued(self, values, given):
+        """What values the loss, and its arguments."""
+        if self.holds_stops:
+            return derivatives.held, (values, self.params.values, given)
+        return derivatives.value, (values, given)
+
+    def value_through_stops(self, values) -> float:
+        """The same, what is stopped moving with the rest: all that the values of a loss can show by themselves."""
+        with jax.enable_x64(True):
+            return float(self.call(derivatives.value, values, self.given.values))
+
+    @property
+    def holds_stops(self) -> bool:
+        """Whether there are stops to hold, in a program that can be read in two lanes."""
+        return bool(self.stops) and set(self.opaque) <= {"pure_callback", "pallas_call"}
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction) -> float:
@@ -218,9 +247,9 @@ class Problem:
 
     def expect_value(self):
         """Begins to compile the loss in float64."""
+        build, arguments = self._valued([wide(v) for v in self.params.values], self.given.values)
         with jax.enable_x64(True):
-            values = [wide(v) for v in self.params.values]
-            self.program.expect(derivatives.value, (self.trace.consts, values, self.given.values), quickly=True)
+            self.program.expect(build, (self.trace.consts, *arguments), quickly=True)
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
     KINKED = frozenset(

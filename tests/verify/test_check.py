@@ -147,6 +147,11 @@ def test_a_bare_array_is_called_params_in_every_sentence():
         check_gradients(loss, lambda W, X: "text", W, X)
 
 
+def test_nothing_is_left_to_judge_where_every_leaf_is_frozen():
+    report = check_gradients(loss, gradient, W, X, trainable=lambda path: False, witnesses="full")
+    assert report.verdict == "INCONCLUSIVE" and not any("crashed" in note for note in report.notes)
+
+
 def test_complex_leaves_follow_jaxs_convention():
     z = jnp.array([1 + 2j, 0.5 - 0.3j], jnp.complex64)
 

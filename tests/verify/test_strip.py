@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
 from jax.sharding import PartitionSpec as P
 
 from jaxnet.verify import check_gradients, check_vjp
 from jaxnet.verify.interpret import Reader
+from jaxnet.verify.strip import _code_in_jax, _rules_of
 
 X = np.array([0.3, -0.2, 0.7, 1.1, -0.5, 0.9, -1.3, 0.1], np.float32)
 
@@ -106,3 +109,118 @@ def test_what_hides_its_inside_asks_for_a_reference():
     assert referred.leaves[""].ulps[2] < 4
     with pytest.raises(ValueError, match="another function"):
         check_gradients(loss, jnp.cos, jnp.asarray(X), reference=lambda w: jnp.sum(jnp.cos(w)))
+
+
+def linear_solve(factor):
+    """A⁻¹ x with a transposed solve that is off by a factor."""
+    A = np.eye(8, dtype=np.float32) + 0.1 * np.outer(X, X[::-1])
+
+    def f(x):
+        return jax.lax.custom_linear_solve(
+            lambda y: A @ y,
+            x,
+            lambda _, b: jnp.linalg.solve(A, b),
+            lambda _, b: factor * jnp.linalg.solve(A.T, b),
+        )
+
+    return f
+
+
+def root(factor):
+    """y³ = x + 3 with a tangent solve that is off by a factor."""
+    return lambda x: jax.lax.custom_root(
+        lambda y: y**3 - x - 3,
+        jnp.ones_like(x),
+        lambda f, _: jnp.cbrt(x + 3),
+        lambda g, y: factor * y / g(jnp.ones_like(y)),
+    )
+
+
+def linear_call(factor):
+    """3 x with a transpose that is off by a factor."""
+    return lambda x: jax.custom_derivatives.linear_call(lambda _, x: 3 * x, lambda _, c: factor * 3 * c, (), x)
+
+
+def primitive(name, does):
+    """A primitive that somebody made, without a derivative yet."""
+    made = Primitive(name)
+    made.def_impl(does)
+    made.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(made, mlir.lower_fun(does, multiple_results=False))
+    return made
+
+
+def self_made(factor):
+    """sin as a primitive, with a derivative that is off by a factor."""
+    made = primitive("made", jnp.sin)
+    ad.defjvp(made, lambda t, x: factor * t * jnp.cos(x))
+    return made.bind
+
+
+def self_made_linear(factor):
+    """sin and then the identity as a primitive, with a transpose that is off by a factor."""
+    made = primitive("same", lambda x: x)
+    ad.deflinear2(made, lambda c, _: [factor * c])
+    return lambda x: made.bind(jnp.sin(x))
+
+
+RULES = {
+    "custom_linear_solve": linear_solve,
+    "custom_root": root,
+    "<lambda>": linear_call,
+    "made": self_made,
+    "same": self_made_linear,
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_whatever_gives_a_derivative_of_the_users_is_no_judge_of_it(name):
+    right, wrong = RULES[name](1.0), RULES[name](1.01)
+    assert check_vjp(right, X).passed
+    report = check_vjp(wrong, X, raise_=False)
+    assert report.verdict == "FAIL", str(report)
+    assert any(rule.startswith(name) and "test_strip.py:" in rule for rule in report.stripped), report.stripped
+
+    def loss(f):
+        return lambda x: jnp.sum(jnp.sin(jax.jit(f)(x)))
+
+    assert check_gradients(loss(wrong), jax.grad(loss(wrong)), X, raise_=False).verdict == "FAIL"
+    assert check_gradients(loss(wrong), jax.grad(loss(right)), X).passed
+    referred = check_gradients(loss(wrong), jax.grad(loss(right)), X, reference=loss(right))
+    assert referred.passed
+
+
+def test_a_rule_that_cannot_be_replaced_asks_for_a_reference():
+    report = check_vjp(root(1.0), X)
+    assert any("custom_root (test_strip.py:" in note and "reference=" in note for note in report.notes)
+
+
+def test_the_solves_of_jax_itself_are_trusted():
+    A = np.eye(8, dtype=np.float32) + 0.1 * np.outer(X, X)
+
+    def loss(b):
+        solved = jnp.linalg.solve(A, b), jax.scipy.sparse.linalg.cg(lambda x: A @ x, b)[0]
+        return sum(jnp.sum(jnp.sin(x)) for x in solved)
+
+    report = check_gradients(loss, jax.grad(loss), X)
+    assert report.passed and not report.stripped and not report.notes
+
+
+def test_every_primitive_of_jax_is_jaxs_own():
+    tables = ad.primitive_jvps, ad.primitive_transposes
+    known = {made for table in tables for made in table if made.name not in RULES}
+    assert len(known) > 100
+    assert [made.name for made in known if not all(map(_code_in_jax, _rules_of(made)))] == []
+
+
+def test_the_factors_that_a_solve_of_the_users_stops_decide_nothing():
+    """Stopped factors of a solve are no constants to the equation: values alone cannot tell what was meant."""
+
+    def loss(A):
+        factors = jax.scipy.linalg.lu_factor(jax.lax.stop_gradient(A))
+        solve = lambda _, b: jax.scipy.linalg.lu_solve(factors, b)  # noqa: E731
+        back = lambda _, b: jax.scipy.linalg.lu_solve(factors, b, trans=1)  # noqa: E731
+        return jnp.sum(jnp.sin(jax.lax.custom_linear_solve(lambda y: A @ y, jnp.asarray(X), solve, back)))
+
+    A = np.eye(8, dtype=np.float32) + 0.1 * np.outer(X, X[::-1])
+    assert check_gradients(loss, jax.grad(loss), A, raise_=False).verdict == "INCONCLUSIVE"

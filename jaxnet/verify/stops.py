@@ -1,0 +1,70 @@
+"""What the author of a loss declared constant: the values behind stop_gradient.
+
+By JAX's convention the gradient that ignores a stopped value is the true one. Autodiff knows; differences of the loss's
+values see through a stop. So the loss is valued with what is stopped held where it is at the point of the check, and a
+gradient that differentiates through a stop is told by the program without stops.
+
+JAX's own stops stay as they are: they are part of a rule (the factors of a matrix in a solve) or change no derivative
+(the largest logit). So are those inside of a rule that was set aside: with the rule in place they never acted.
+"""
+
+import os
+
+from jax import lax
+
+from jaxnet.verify.readings import Float64
+from jaxnet.verify.strip import JAX, equations, place_of
+
+LANE = "moved and held"
+CALLERS = ("tree", "api", "pjit", "core", "linear_util", "util", "traceback_util", "source_info_util", "interpreters")
+
+
+def places_of_stops(jaxpr) -> list[str]:
+    """Where the loss's author stops gradients, as "file.py:12"."""
+    return list(dict.fromkeys(place_of(e) for e in equations(jaxpr) if is_declared(e)))
+
+
+def is_declared(equation) -> bool:
+    """Whether an equation is a stop_gradient that was written outside of the jax package."""
+    if equation.primitive.name != "stop_gradient":
+        return False
+    for frame in getattr(equation.source_info.traceback, "frames", ()):
+        passes_on = frame.file_name.startswith(tuple(os.path.join(JAX, "_src", name) for name in CALLERS))
+        if not passes_on and not frame.function_name.endswith("stop_gradient"):
+            return not frame.file_name.startswith(JAX)
+    return False
+
+
+class _Declared(Float64):
+    """Float64 with the declared stops read in another way; rules are read as they are."""
+
+    def custom_rule(self, equation, inputs) -> list:
+        """A custom_jvp or custom_vjp call, its stops left alone."""
+        plain = Float64()
+        outs = plain.custom_rule(equation, inputs)
+        self.stripped += plain.stripped
+        return outs
+
+    def inner(self, parameter):
+        """What stands inside an operation, its stops left alone."""
+        return Float64().inner(parameter)
+
+    def apply(self, equation, inputs) -> list:
+        """One plain equation; a declared stop is `stopped`."""
+        return [self.stopped(inputs[0])] if is_declared(equation) else super().apply(equation, inputs)
+
+
+class Held(_Declared):
+    """For a vmap over two lanes called LANE, the moved point and the one that stops hold on to."""
+
+    def stopped(self, value):
+        """The value in the second lane."""
+        return lax.all_gather(value, LANE)[1]
+
+
+class Through(_Declared):
+    """The program without its stops."""
+
+    def stopped(self, value):
+        """The value, to be differentiated."""
+        return value

@@ -1,0 +1,86 @@
+"""stop_gradient: what the author of a loss declared constant is constant for every witness."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnet.verify import check_gradients
+from jaxnet.verify.stops import places_of_stops
+
+RNG = np.random.default_rng(0)
+W = RNG.normal(size=(3, 4)).astype(np.float32)
+X = RNG.normal(size=(4, 6)).astype(np.float32)
+
+
+def distilled(stop):
+    """Half of the target is the network's own output."""
+
+    def loss(W, X):
+        A = jnp.tanh(W @ X)
+        return jnp.mean((A - 0.5 * stop(jnp.sin(A))) ** 2)
+
+    return loss
+
+
+def in_a_loop(stop):
+    """A recurrence cut after each step."""
+
+    def loss(W, X):
+        step = lambda h, x: (0.5 * stop(h) + W @ x, jnp.sum(h**2))  # noqa: E731
+        h, costs = lax.scan(step, jnp.zeros(3, W.dtype), X.T)
+        return jnp.sum(costs) + jnp.sum(h)
+
+    return loss
+
+
+def straight_through(stop):
+    """Rounded forwards, the identity backwards; without the stop, 0."""
+    return lambda W, X: jnp.sum((W @ X + stop(jnp.round(W @ X) - W @ X)) ** 2)
+
+
+@pytest.mark.parametrize("witnesses", ["auto", "full"])
+@pytest.mark.parametrize("program", [distilled, in_a_loop, straight_through, lambda s: jax.jit(distilled(s))])
+def test_a_gradient_has_to_respect_the_stop(program, witnesses):
+    loss = program(lax.stop_gradient)
+    report = check_gradients(loss, jax.grad(loss), W, X, witnesses=witnesses)
+    assert report.passed and not any("disagree" in note for note in report.notes), str(report)
+    assert any("counts as constant" in note and "test_stops.py:" in note for note in report.notes)
+
+    through = jax.grad(program(lambda x: x))
+    report = check_gradients(loss, through, W, X, witnesses=witnesses, raise_=False)
+    assert report.verdict == "FAIL" and "differentiates through stop_gradient" in report.cause, str(report)
+
+
+def test_a_leaf_that_only_stopped_values_depend_on_has_no_gradient():
+    def loss(p, X, stop=lax.stop_gradient):
+        return jnp.mean((jnp.tanh(p["W"] @ X) - stop(jnp.tanh(p["target"] @ X))) ** 2)
+
+    params = {"W": W, "target": W[::-1].copy()}
+    assert check_gradients(loss, jax.grad(loss), params, X).passed
+    through = jax.grad(lambda p, X: loss(p, X, lambda x: x))
+    report = check_gradients(loss, through, params, X, raise_=False)
+    assert [leaf.verdict for leaf in report.leaves.values()] == ["PASS", "FAIL"]  # W, target
+    assert "through stop_gradient" in report.leaves["['target']"].cause
+
+
+def test_jaxs_own_stops_are_none_of_the_authors():
+    def loss(A, b):
+        return jnp.sum(jnp.linalg.solve(A, b)) + jax.nn.logsumexp(b)
+
+    A = np.eye(3, dtype=np.float32) + 0.1
+    assert places_of_stops(jax.make_jaxpr(loss)(A, W[:, 0])) == []
+    assert check_gradients(loss, jax.grad(loss), A, W[:, 0], witnesses="full").passed
+    mapped = jax.make_jaxpr(lambda W: jax.tree.map(lax.stop_gradient, {"W": W}))(W)
+    assert len(places_of_stops(mapped)) == 1
+
+
+def test_a_stop_inside_of_a_rule_that_was_set_aside_never_acted():
+    @jax.custom_vjp
+    def square(x):
+        return x * lax.stop_gradient(x)
+
+    square.defvjp(lambda x: (square(x), x), lambda x, g: (2 * g * x,))
+    report = check_gradients(lambda W: jnp.sum(square(W)), lambda W: 2 * W, W, raise_=False)
+    assert report.verdict == "INCONCLUSIVE", str(report)
