@@ -11,7 +11,7 @@ from jaxnet.verify.blackbox import judge_by_differences
 from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
-from jaxnet.verify.judgement import Finding, judge, judge_variant, row
+from jaxnet.verify.judgement import Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
 from jaxnet.verify.second_thoughts import reconsider
@@ -169,18 +169,32 @@ class Check:
         if any(f.wrong for f in self.findings):
             return
         begun, ran = time.perf_counter(), []
-        for name, call in (("jit", self.manual.jitted), ("vmap", self.manual.vmapped)):
+        for name, call in (("jit", Manual.jitted), ("vmap", Manual.vmapped)):
             if name not in variants:
                 continue
-            run = call()
+            run = call(self.manual)
             if run.refused:
                 self.notes.append(f"the {name} variant was not run: {run.refused}")
                 continue
             ran.append(name)
+            eager = [f.raw for f in self.findings]
             for f, leaf in zip(self.findings, run.leaves, strict=True):
                 judge_variant(f, name, leaf)
+            self.blame_the_variant(call, eager)
         if ran:
             self.statements.append(Statement("0 manual gradient", " and ".join(ran), time.perf_counter() - begun))
+
+    def blame_the_variant(self, call, eager):
+        """A variant is at fault if it errs whenever it is traced and the eager call never does: else state is kept."""
+        suspects = [(i, f) for i, f in enumerate(self.findings) if f.wrong]
+        if not suspects:
+            return
+        anew = Manual(self.problem, lambda *arguments: self.manual.grad_fn(*arguments))  # JAX knows no trace of it
+        again, once_more = anew.eager(), call(anew)
+        for i, f in suspects:
+            apart = [differs(f, leaf, eager[i]) for leaf in (again.leaves[i], (once_more.leaves or eager)[i])]
+            if apart != [False, True]:
+                f.cause = f"a later call differs from the first by {f.score:.2g} x noise: state is kept, or chance"
 
     # ---- what to say -------------------------------------------------------------------------------------------------
     def name_the_cause(self):

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.batch import Batch, find_batch, restricted
@@ -11,7 +12,7 @@ from jaxnet.verify.layers import find_layers
 from jaxnet.verify.manual import Manual
 from jaxnet.verify.noise import norm
 from jaxnet.verify.rounding import OwnRounding
-from jaxnet.verify.tree import called, wide
+from jaxnet.verify.tree import called, is_inexact, wide
 from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.witnesses import Problem
 
@@ -60,13 +61,35 @@ class Evidence:
         return None
 
     @cached_property
+    def nearby(self) -> list[np.ndarray]:
+        """Other parameters: each entry moved by up to 10 %."""
+        return self._by_a_tenth(self.problem.params.values)
+
+    @cached_property
     def moved(self) -> tuple[list, list] | None:
         """The manual and the true gradient at other parameters."""
         with tolerated(self.problem, "the diagnosis"):
-            values = [wide(v) * (1 + 0.1 * self.rng.uniform(-1, 1, np.shape(v))) for v in self.problem.params.values]
-            values = [np.asarray(v, d) for v, d in zip(values, self.problem.own_dtypes, strict=True)]
-            return [_wide(x) for x in self.manual.eager(values).leaves], self.problem.double(values)[1]
+            return [_wide(x) for x in self.manual.eager(self.nearby).leaves], self.problem.double(self.nearby)[1]
         return None
+
+    @cached_property
+    def other_data(self) -> tuple[list, list] | None:
+        """The manual and the true gradient with other numbers in the fixed arrays; None if these hold no numbers."""
+        given = self._by_a_tenth(self.problem.given.values)
+        if all(new is old for new, old in zip(given, self.problem.given.values, strict=True)):
+            return None
+        with tolerated(self.problem, "the diagnosis"):
+            return self.manual_at(given), self.problem.double(given=given)[1]
+        return None
+
+    def _by_a_tenth(self, arrays) -> list:
+        """Arrays with each floating entry moved by up to 10 %, in their own dtypes."""
+        return [
+            np.asarray(wide(x) * (1 + 0.1 * self.rng.uniform(-1, 1, np.shape(x))), jnp.result_type(x))
+            if is_inexact(x)
+            else x
+            for x in arrays
+        ]
 
     @cached_property
     def through_stops(self) -> list | None:

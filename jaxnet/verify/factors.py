@@ -4,6 +4,8 @@
 again at another batch size, any other at other parameters.
 """
 
+import functools
+
 import numpy as np
 
 from jaxnet.verify.batch import candidates
@@ -53,29 +55,34 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
 
 def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> str | None:
     """The name of a factor α; `again(manual, true)` measures it on other evidence, `n` are a layer's name and units."""
-    sizes = {m for _, m in candidates(evidence.problem)}
-    follows_m = any(near(alpha, of(m), max(tolerance, 1e-6)) for m in sizes for _, of in _made_of_m(n, "mean"))
-    if follows_m:  # then only another batch size can tell
-        if evidence.batch is None or evidence.second is None:
-            return None
+    sizes, close = {m for _, m in candidates(evidence.problem)}, max(tolerance, 1e-6)
+    forms = [*_made_of_m(n, "mean"), *(form for m in sizes for form in _times_m(alpha, m, close))]
+    follows_m = any(near(alpha, of(m), close) for m in sizes for _, of in forms)
+    if follows_m and evidence.batch is not None and evidence.second is not None:  # another batch size can tell
         m, (m2, g2, r2) = evidence.batch.m, evidence.second
         alpha2 = again(g2, r2)
-        if alpha2 is None:
+        for made in (_made_of_m(n, evidence.batch.total), _times_m(alpha, m, close)):
+            fits = [name for name, of in made if alpha2 and near(alpha, of(m), close) and near(alpha2, of(m2), close)]
+            if len(fits) == 1:
+                return fits[0].replace("{m}", str(m))
+        if alpha2 is None or not near(alpha, alpha2, tolerance):
             return None
-        fits = [
-            name
-            for name, of in _made_of_m(n, evidence.batch.total)
-            if near(alpha, of(m), tolerance) and near(alpha2, of(m2), tolerance)
-        ]
-        if len(fits) == 1:
-            return fits[0].replace("{m}", str(m))
-        if fits or not near(alpha, alpha2, tolerance):
-            return None
-    elif evidence.moved is None or not near(alpha, again(*evidence.moved) or np.nan, 4 * tolerance):
+    if evidence.moved is None or not near(alpha, again(*evidence.moved) or np.nan, 4 * tolerance):
         return None
     if near(alpha, -1.0, tolerance):
         return "the sign is wrong (factor -1)"
     return f"a factor {alpha:.4g} on every entry"
+
+
+def _times_m(alpha, m, close):
+    """Names of a factor α that is k m or k / m, for a constant k of two digits."""
+    for name, k, of in (
+        ("a factor m times {} (m = {{m}})", alpha / m, lambda k, m: k * m),
+        ("a factor {}/m (m = {{m}})", alpha * m, lambda k, m: k / m),
+    ):
+        short = float(f"{k:.1e}")
+        if near(k, short, close):
+            yield (name.format(f"{short:.3g}"), functools.partial(of, short))
 
 
 def _made_of_m(n, total):
@@ -87,6 +94,6 @@ def _made_of_m(n, total):
         yield ("1/m too much: the loss is a sum, the gradient that of a mean", lambda m: 1 / m)
     yield ("1/(m-1) in place of 1/m (factor m/(m-1))", lambda m: m / (m - 1) if m > 1 else np.inf)
     yield ("1/m is missing and the sign is wrong", lambda m: -m)
-    if n is not None:
+    if n is not None and n[1] != 1:
         name, units = n
         yield (f"1/{name} in place of 1/m", lambda m: m / units)

@@ -93,6 +93,14 @@ def judge_variant(f: Finding, name: str, leaf):
         f.score = max(f.score, far)
 
 
+def differs(f: Finding, one, other) -> bool:
+    """Whether two runs of a gradient differ by more than noise and rounding."""
+    one, other = (numbers(x, f.shape) for x in (one, other))
+    if one is None or other is None or one.shape != other.shape:
+        return one is not other
+    return score(one, other, f.noise.widened(f.unit * norm(other), f.unit * largest(other))) > FAIL
+
+
 def second_call(f: Finding):
     """A second call that differs is noise while it is small and a fault of its own beyond."""
     again = f.variants.pop("second call", None)

@@ -115,22 +115,46 @@ def few_entries(e, i, f) -> str | None:
 
 
 def regulariser(e, i, f) -> str | None:
-    """g = r ± λ θ with one λ, the same at other parameters."""
-    theta = wide(e.problem.params.values[i])
-    amount = alpha_of(f.g - f.r, theta, 0.05)
-    if amount is None or f.r.size < 3 or e.tolerance(f) > COARSE or e.moved is None:
+    """g = r ± λ θ: at other parameters too, and called weight decay if it has nothing to do with the data."""
+    here, noise = wide(e.problem.params.values[i]), e.tolerance(f) * norm(f.r)
+    if f.r.size < 3 or e.tolerance(f) > COARSE:
         return None
-    error = f.g - f.r
-    if norm(error - amount * theta) > max(16 * f.noise.norm, 1e-3 * norm(error)):
+
+    def amount(g, r, theta=here) -> float:
+        error = g[i] - r[i]
+        found = alpha_of(error, theta, 0.05)
+        return np.nan if found is None or norm(error - found * theta) > max(noise, 1e-3 * norm(error)) else found
+
+    times = amount({i: f.g}, {i: f.r})
+    if np.isnan(times) or e.moved is None:
         return None
-    g2, r2 = e.moved
-    error2 = g2[i] - r2[i]  # at the other parameters the error has to follow θ, which moved by 10 %
-    amount2 = float(np.real(np.vdot(theta, error2)) / norm(theta) ** 2)
-    if not near(amount2, amount, 0.2) or norm(error2 - amount * theta) < 1e-6 * norm(error2):
+    slack = max(1e-4, noise / norm(f.g - f.r))
+    if not near(amount(*e.moved, wide(e.nearby[i])), times, slack):
         return None
-    if amount < 0:
-        return f"a regulariser is missing: {-amount:.3g} times the parameter (weight decay)"
-    return f"a regulariser too much: {amount:.3g} times the parameter (weight decay) that the loss has not"
+    if e.other_data is not None and not near(amount(*e.other_data), times, slack):
+        return None
+    if e.batch is not None and e.second is not None:
+        m, (m2, *there) = e.batch.m, e.second
+        other = amount(*there)
+        if not near(other, times, slack):
+            return _decay_over_m(times, other, m, m2, slack)
+    what = " (a regulariser: weight decay)" if e.other_data is not None else ""
+    return f"{abs(times):.3g} times the parameter {'is missing' if times < 0 else 'too much'}{what}"
+
+
+def _decay_over_m(times, other, m, m2, slack) -> str | None:
+    """A regulariser's error of `times` the parameter at batch size m and `other` at m2, made of λ and λ/m."""
+    forms = {
+        "weight decay: {:.3g}/m times the parameter is missing": lambda m: -1 / m,
+        "weight decay: {:.3g}/m times the parameter too much": lambda m: 1 / m,
+        "weight decay: the regulariser {:.3g} is divided by m, in the loss it is not": lambda m: 1 / m - 1,
+        "weight decay: the regulariser {:.3g} is not divided by m, in the loss it is": lambda m: 1 - 1 / m,
+    }
+    for text, of in forms.items():
+        size = times / of(m)
+        if size > 0 and near(other, size * of(m2), slack):
+            return f"{text.format(size)} (m = {m})"
+    return None
 
 
 def precision(e, i, f) -> str | None:
@@ -166,8 +190,8 @@ def row_or_column(e, i, f) -> str | None:
         factors = np.sum(f.g * np.conj(f.r), axis=axis, keepdims=True) / np.maximum(
             np.sum(np.abs(f.r) ** 2, axis=axis, keepdims=True), 1e-300
         )
-        if e.equal(f.g, factors * f.r, f):
-            plain = np.real(factors.ravel())
+        plain = np.real(factors.ravel())
+        if np.ptp(plain) > 2 * e.tolerance(f) * largest(plain) and e.equal(f.g, factors * f.r, f):
             listed = ", ".join(f"{x:.3g}" for x in plain[:6])
             return f"a factor for each {word}: {listed}{', ...' if plain.size > 6 else ''}"
     return None

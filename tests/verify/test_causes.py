@@ -1,0 +1,104 @@
+"""Causes that look like another: none is named before a second piece of evidence tells the two apart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import check_gradients
+
+RNG = np.random.default_rng(0)
+W, X, Y = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 12), (3, 12)))
+DECAY = 0.1
+
+
+def loss(W, X, Y):
+    """Half the mean squared error."""
+    return jnp.sum((W @ X - Y) ** 2) / 2 / X.shape[1]
+
+
+def gradient(W, X, Y):
+    return (W @ X - Y) @ X.T / X.shape[1]
+
+
+def cause(loss, gradient, *point, **options):
+    report = check_gradients(loss, gradient, *(point or (W, X, Y)), raise_=False, **options)
+    assert report.verdict == "FAIL", str(report)
+    return report.cause
+
+
+# ---- wrong under jit, or at another call? ------------------------------------------------------------------------
+@pytest.mark.parametrize("wrong", [{3}, {4}, set(range(3, 99)), set(range(3, 99, 3))])
+def test_a_later_call_that_differs_is_not_blamed_on_jit_or_vmap(wrong):
+    calls = []
+
+    def forgetful(*a):
+        calls.append(None)
+        return gradient(*a) * (2 if len(calls) in wrong else 1)
+
+    assert "a later call differs" in cause(loss, forgetful, variants=("eager", "jit", "vmap"))
+
+
+def test_what_is_wrong_whenever_it_is_traced_is_blamed_on_jit():
+    def traced(W, X, Y):
+        return gradient(W, X, Y) * (2 if isinstance(W, jax.core.Tracer) else 1)
+
+    assert cause(loss, traced) == "wrong only under jit: the eager call is right."
+
+
+# ---- a regulariser, or the data? ---------------------------------------------------------------------------------
+def decayed(amount):
+    return lambda W, X, Y: loss(W, X, Y) + amount(X.shape[1]) / 2 * jnp.sum(W**2)
+
+
+def with_decay(amount):
+    return lambda W, X, Y: gradient(W, X, Y) + amount(X.shape[1]) * W
+
+
+@pytest.mark.parametrize("wrong", [lambda A, Y: -Y, lambda A, Y: 2 * A - Y])
+def test_an_error_that_follows_the_data_is_no_regulariser(wrong):
+    """With X = I a delta without A, or with it twice, is off by a multiple of W."""
+    point = W, np.eye(4, dtype=np.float32), Y[:, :4]
+    assert "weight decay" not in str(cause(loss, lambda W, X, Y: wrong(W @ X, Y) @ X.T / X.shape[1], *point))
+
+
+@pytest.mark.parametrize(
+    ("true", "manual", "said"),
+    [
+        (lambda m: DECAY, lambda m: 0, "0.1 times the parameter is missing"),
+        (lambda m: DECAY, lambda m: 2 * DECAY, "0.1 times the parameter too much"),
+        (lambda m: 0, lambda m: DECAY, "0.1 times the parameter too much"),
+        (lambda m: DECAY / m, lambda m: 0, "0.1/m times the parameter is missing"),
+        (lambda m: DECAY, lambda m: DECAY / m, "the regulariser 0.1 is divided by m, in the loss it is not"),
+        (lambda m: DECAY / m, lambda m: DECAY, "the regulariser 0.1 is not divided by m, in the loss it is"),
+    ],
+)
+def test_a_regulariser_is_told_by_what_is_missing_or_too_much(true, manual, said):
+    text = cause(decayed(true), with_decay(manual))
+    assert said in text and "weight decay" in text, text
+
+
+# ---- a factor: of what is it made? -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (lambda m: 3 * m, "a factor m times 3 (m = 12)"),
+        (lambda m: 1.7 * m, "a factor m times 1.7 (m = 12)"),
+        (lambda m: 0.3 / m, "a factor 0.3/m (m = 12)"),
+        (lambda m: 36, "a factor 36 on every entry"),
+        (lambda m: 12, "a factor 12 on every entry"),
+        (lambda m: m, "1/m is missing (factor m = 12)"),
+    ],
+)
+def test_a_factor_is_told_by_what_it_is_made_of(of, said):
+    assert said in cause(loss, lambda W, X, Y: of(X.shape[1]) * gradient(W, X, Y))
+
+
+def test_one_factor_is_not_told_row_by_row():
+    """Examples with weights of their own are no batch whose size could be changed."""
+
+    def weighted(W, X, Y):
+        return jnp.sum((W @ X - Y) ** 2 * jnp.arange(12.0))
+
+    text = cause(weighted, lambda *a: 12 * jax.grad(weighted)(*a))
+    assert "a factor 12 on every entry" in text and "row" not in text
