@@ -13,6 +13,7 @@ import numpy as np
 from jaxnet.verify.interpret import Reader
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.tree import called, first_difference, gradient_leaves, more_than_asked
+from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
 
@@ -104,6 +105,7 @@ class Manual:
         except DifferentTreeError:
             raise
         except Exception as error:  # whatever a function that cannot be traced raises
+            note(self.problem, error, f"the {variant} variant")
             return Run(variant, refused=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}")
 
     def trace(self):
@@ -114,7 +116,8 @@ class Manual:
                 closed, shapes = jax.make_jaxpr(self.leaves, return_shape=True)(own, self.problem.given.values)
                 self._there = [leaf is not None for leaf in shapes]
                 self._trace = (closed,)
-            except Exception:  # as in _traced
+            except Exception as error:  # as in _traced
+                note(self.problem, error, "tracing the gradient")
                 self._trace = (None,)
         return self._trace[0]
 

@@ -10,17 +10,24 @@ HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 MISTAKES = (TypeError, AttributeError, NameError, LookupError, AssertionError)
 
 
-def note(problem, error: Exception, what: str):
-    """Puts "crashed: ..." into the problem's troubles, hence into the report, if the error is a mistake of ours."""
+def mistake(error: Exception, what: str) -> str | None:
+    """ "crashed: ..." if an error is a mistake of ours; None if the user's functions or JAX refuse."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith("<")]
     if not ours or not ours[-1].filename.startswith(HERE) or not isinstance(error, MISTAKES):
-        return
+        return None
     # JAX raises TypeError for what it has no rule for, at a call of ours: that is a refusal.
-    refused = isinstance(error, TypeError) and frames[-1] is not ours[-1] and type(error).__name__ != "TypeCheckError"
-    if not refused:
-        place = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}"
-        problem.troubles.append(f"crashed: {what} ({first_line(error)} at {place}); a fault of the verifier itself")
+    if isinstance(error, TypeError) and frames[-1] is not ours[-1] and type(error).__name__ != "TypeCheckError":
+        return None
+    place = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}"
+    return f"crashed: {what} ({first_line(error)} at {place}); a fault of the verifier itself"
+
+
+def note(problem, error: Exception, what: str):
+    """Puts a mistake of ours into the problem's troubles, hence into the report."""
+    text = mistake(error, what)
+    if text:
+        problem.troubles.append(text)
 
 
 @contextlib.contextmanager

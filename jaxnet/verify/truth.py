@@ -23,8 +23,10 @@ def true_gradient(check) -> bool:
     except TypeError as error:
         if "must return a" in str(error):
             raise
+        note(problem, error, "tracing the loss")
         return black_box(check, error)
     except Exception as error:  # a loss in NumPy refuses tracers in its own way
+        note(problem, error, "tracing the loss")
         return black_box(check, error)
     valued_only = bool(problem.untrusted or set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"})
     instead = " Finite differences along directions were used instead." if valued_only else ""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify import trouble
 from jaxnet.verify.case import Case
 from jaxnet.verify.check import check_gradients, outside_of_any_trace, seed_of
 from jaxnet.verify.noise import norm
@@ -104,7 +105,8 @@ def _same_value(report: Report, f, primals, chosen) -> Report:
     try:
         plain, differentiated = at(*varying), jax.vjp(at, *varying)[0]
     except Exception as error:  # argument trees that vjp does not take
-        return Report(**{**fields(report), "notes": (*report.notes, f"fwd's value was not seen: {first_line(error)}")})
+        said = trouble.mistake(error, "fwd's value") or f"fwd's value was not seen: {first_line(error)}"
+        return Report(**{**fields(report), "notes": (*report.notes, said)})
     for number, (one, other) in enumerate(zip(map(wide, plain), map(wide, differentiated), strict=True)):
         # Roundings may differ between two ways of computing one value; a tenth of it is no rounding.
         if not norm(other - one) <= 0.1 * norm(one) and np.isfinite(one).all():
@@ -140,7 +142,8 @@ def _linear(report: Report, f, primals, chosen, shapes, floating, rng) -> Report
         two = [wide(x) for x in back([(w * w.dtype.type(2)) for w in weights])]
         nothing = [wide(x) for x in back([w * w.dtype.type(0) for w in weights])]
     except Exception as error:  # argument trees that vjp does not take
-        statement = Statement("6 relations", f"cannot: {first_line(error)}", time.perf_counter() - begun)
+        said = trouble.mistake(error, "relations") or f"cannot: {first_line(error)}"
+        statement = Statement("6 relations", said, time.perf_counter() - begun)
         return Report(**{**fields(report), "witnesses": (*report.witnesses, statement)})
     doubled = all(norm(b - 2 * a) <= 1e-2 * max(norm(b), norm(a)) for a, b in zip(one, two, strict=True))
     vanishes = all(norm(z) <= 1e-2 * norm(a) for a, z in zip(one, nothing, strict=True))
