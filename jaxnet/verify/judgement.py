@@ -23,6 +23,7 @@ class Finding:
     shape: tuple[int, ...] = ()
     autodiff: bool = False
     noise: Noise = field(default_factory=lambda: Noise(0.0, 0.0))
+    entries: np.ndarray | None = None  # the noise of each entry, where it is known
     score: float = 0.0
     verdict: str = "PASS"
     cause: str | None = None

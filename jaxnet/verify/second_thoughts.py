@@ -10,6 +10,7 @@ from jaxnet.verify.kinks import Subgradients
 from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.rounding import OwnRounding
+from jaxnet.verify.small_parts import judge_small_parts
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import direction, inner_product
@@ -28,6 +29,7 @@ def reconsider(check):
     ]
     if suspects:
         excused_by_rounding(check, suspects)
+    judge_small_parts(check)
     autodiff_in_doubt(check)
 
 

@@ -69,9 +69,10 @@ def own_precision(check):
     draws = [[] for _ in grads]
     for k in range(DRAWS):
         _, moved = check.problem.reverse(check.seed + 1 + k, 1.0)
-        for i, m in enumerate(moved):
+        for i, (f, m) in enumerate(zip(check.findings, moved, strict=True)):
             gap = wide(m) - wide(grads[i])
             draws[i].append((norm(gap), largest(gap)))
+            f.entries = np.abs(gap) if f.entries is None else np.maximum(f.entries, np.abs(gap))
     said = f"loss {value:.6g}; gradient taken, and at {DRAWS} inputs one rounding away"
     check.statements.append(Statement(name, said, time.perf_counter() - begun))
     return value, grads, draws
@@ -96,6 +97,8 @@ def double_precision(check, own, draws):
             sizes = [] if own is None else [norm(wide(own[i])), *(size for size, _ in draws[i])]
             f.overflows = not np.isfinite(sizes).all()
             f.noise = noise_of(r, None if own is None else wide(own[i]), draws[i] if draws else [], f.unit)
+            if own is not None:
+                f.entries = np.maximum(f.entries, np.maximum(np.abs(wide(own[i]) - r), f.unit * np.abs(r)))
         gaps = [ratio(f.noise.terms[0], norm(f.r)) for f in check.findings if own is not None and norm(f.r) > 0]
         said = f"loss {value:.6g}"
         if gaps:
