@@ -44,7 +44,7 @@ def compare_with_differences(check):
             rates += _rate(found, claimed)
             gap = abs(inner_product(f.r, v) - found.central)
             if f.verdict == "PASS" and not found.kinked and gap > 64 * noise + 1e-5 * abs(found.central):
-                disputed.append(f.path)
+                disputed.append(called(f.path))
     disputed = list(dict.fromkeys(disputed))
     check.notes += [f"the witnesses disagree on {path}: autodiff against finite differences" for path in disputed]
     agreed = "autodiff agrees" if leaves else "no leaf to ask about"

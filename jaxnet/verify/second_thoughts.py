@@ -11,7 +11,7 @@ from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.small_parts import judge_small_parts
-from jaxnet.verify.tree import wide
+from jaxnet.verify.tree import called, wide
 from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import direction, inner_product
 
@@ -224,7 +224,7 @@ def _along_the_errors(check, x, disputed, level) -> tuple[int, int]:
         f = check.findings[i]
         f.verdict = "INCONCLUSIVE"
         f.note = "the witnesses disagree: finite differences confirm the manual gradient and refute autodiff"
-        check.notes.append(f"blame the witness, not the gradient: autodiff of the loss is wrong on {f.path}")
+        check.notes.append(f"blame the witness, not the gradient: autodiff of the loss is wrong on {called(f.path)}")
     return [*sides.values()].count("autodiff"), [*sides.values()].count("manual")
 
 
