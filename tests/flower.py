@@ -1,0 +1,17 @@
+"""A small fit, 2-4-1 on sixty points of the flower: the tests of training change one thing of it at a time."""
+
+import jax
+import numpy as np
+import optax
+
+import jaxnet
+from jaxnet.data import flower
+
+NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
+X, Y = (array.astype(np.float32) for array in flower(60))
+OPTIMIZER = optax.sgd(0.5, momentum=0.9)
+
+
+def fit(X=X, Y=Y, **changes):
+    settings = {"key": jax.random.key(3), "optimizer": OPTIMIZER, "epochs": 5, "batch_size": 16}
+    return jaxnet.fit(NET, X, Y, **settings | changes)

@@ -1,0 +1,229 @@
+"""`fit`: what it returns and takes, what stops it, and nothing lost on the way."""
+
+import io
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+from tests import cases
+from tests.flower import NET, OPTIMIZER, X, Y, fit
+
+
+def test_history():
+    result = fit(validation=(X[:, :20], Y[:, :20]), epochs=4)
+    assert {name: (type(v), v.shape) for name, v in result.history.items()} == {
+        name: (np.ndarray, (4,))
+        for name in ("cost", "gradient_norm", "accuracy", "validation_cost", "validation_accuracy")
+    }
+    A = jaxnet.predict(NET, result.params, X[:, :20])
+    np.testing.assert_allclose(result.history["validation_accuracy"][-1], jaxnet.accuracy(A, jnp.asarray(Y[:, :20])))
+    cost = jaxnet.cost(NET, result.params, jnp.asarray(X[:, :20]), jnp.asarray(Y[:, :20]))
+    np.testing.assert_allclose(result.history["validation_cost"][-1], cost, rtol=1e-5)
+
+
+def test_regression_has_no_accuracy():
+    net = jaxnet.MLP((2, 3, 1), ("tanh", "identity"))
+    result = jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=OPTIMIZER, epochs=2, batch_size=None)
+    assert isinstance(result, jaxnet.FitResult) and set(result.history) == {"cost", "gradient_norm"}
+
+
+def test_first_entry_of_a_full_batch_history_is_the_start():
+    start = jaxnet.init(NET, jax.random.key(1))
+    result = fit(batch_size=None, steps=3, params=start)
+    J, grads = jaxnet.value_and_grad(NET, start, jnp.asarray(X), jnp.asarray(Y))
+    np.testing.assert_allclose(result.history["cost"][0], J, rtol=1e-6)
+    np.testing.assert_allclose(result.history["gradient_norm"][0], optax.tree.norm(grads), rtol=1e-5)
+
+
+def test_reading_the_history_compiles_nothing(compiled):
+    """However many epochs a chunk has run: 1, 2, 4, ..."""
+    fit(batch_size=None, epochs=300)
+    compiled.clear()
+    fit(batch_size=None, epochs=117)
+    assert compiled == []
+
+
+def test_same_key_same_bits():
+    first, second, other = fit(), fit(), fit(key=jax.random.key(4))
+    chex.assert_trees_all_equal(first.params, second.params)
+    chex.assert_trees_all_equal(first.history, second.history)
+    assert not np.array_equal(first.params[0].W, other.params[0].W)
+
+
+def test_params_of_the_caller_stay():
+    start = jaxnet.init(NET, jax.random.key(1))
+    before = jax.tree.map(np.array, start)
+    first = fit(params=start)
+    chex.assert_trees_all_equal(jax.tree.map(np.array, start), before)
+    again = fit(params=first.params)
+    assert not np.array_equal(first.params[0].W, again.params[0].W)  # and are still there to be read
+
+
+@pytest.mark.parametrize("name", ["depth1-softmax", "square", "price", "depth4-sigmoid"])
+def test_any_network_learns(name):
+    """Any depth from logistic regression up, either loss, any output: the cost falls by half on eight examples."""
+    net = cases.NETS[name]
+    _, X, Y, _ = cases.point(net, jax.random.key(5), m=8, dtype=jnp.float32)
+    Y = abs(Y)  # a price is not negative
+    history = jaxnet.fit(
+        net, X, Y, key=jax.random.key(2), optimizer=optax.sgd(0.3, momentum=0.9), steps=400, batch_size=None
+    ).history
+    assert history["cost"][-1] < 0.5 * history["cost"][0]
+
+
+def test_float64_follows_the_inputs(x64):
+    settings = {"key": jax.random.key(0), "optimizer": OPTIMIZER, "epochs": 2, "batch_size": 16}
+    dtypes = {
+        jaxnet.fit(NET, X.astype(given), Y, precision=precision, **settings).params[0].W.dtype.name
+        for given, precision in (("float64", "float32"), ("float32", "float64"))
+    }
+    assert dtypes == {"float64"}
+    assert jaxnet.fit(NET, X, Y, **settings).params[0].W.dtype == jnp.float32
+
+
+def test_any_device_by_name():
+    chex.assert_trees_all_equal(fit(device="cpu").params, fit().params)
+    assert fit(device="cpu").params[0].W.devices() == {jax.devices("cpu")[0]}
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+def test_adam_is_the_default():
+    chex.assert_trees_all_equal(fit(optimizer=None).params, fit(optimizer=optax.adam(1e-3)).params)
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+def test_the_default_optimizer_is_compiled_once(compiled):
+    fit(optimizer=None)
+    compiled.clear()
+    fit(optimizer=None)
+    assert not any("several_epochs" in name for name in compiled)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, np.array(True), jnp.array(True)])
+def test_any_kind_of_true_stops(answer):
+    assert len(fit(callbacks=lambda epoch, state, history: answer, epochs=10).history["cost"]) == 1
+
+
+def test_callbacks_see_every_epoch_and_can_stop():
+    seen = []
+
+    def watch(epoch, state, history):
+        seen.append((epoch, state, len(history["cost"])))
+        return epoch == 3
+
+    result = fit(callbacks=[watch], epochs=10)
+    assert [(epoch, length) for epoch, _, length in seen] == [(1, 1), (2, 2), (3, 3)]
+    assert len(result.history["cost"]) == 3
+    chex.assert_trees_all_equal(seen[-1][1].params, result.params)
+    assert int(seen[0][1].step) == 4  # an early state can still be read after later chunks
+    chex.assert_trees_all_equal(result.params, fit(epochs=3).params)
+
+
+def test_callbacks_may_come_from_a_generator_and_keep_what_they_are_given():
+    kept = []
+    fit(callbacks=(function for function in [lambda epoch, state, history: kept.append(history)]), epochs=3)
+    kept[0]["cost"][:] = -1
+    assert [len(history["cost"]) for history in kept] == [1, 2, 3] and (kept[2]["cost"] > 0).all()
+
+
+def test_a_callback_that_raises_loses_nothing():
+    def fail(epoch, state, history):
+        if epoch == 2:
+            raise RuntimeError("out of coffee")
+
+    with pytest.raises(RuntimeError, match="out of coffee") as caught:
+        fit(callbacks=[fail], epochs=10)
+    chex.assert_trees_all_equal(caught.value.result.params, fit(epochs=2).params)
+    chex.assert_trees_all_equal(caught.value.result.history, fit(epochs=2).history)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as Python hears it in a terminal; a shell's background job is started with it ignored."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.11, 0.3])
+def test_ctrl_c_at_any_moment_loses_nothing(batch_size, delay):
+    """A real signal while work is in flight: state and history are both there and belong together."""
+    fit(batch_size=batch_size, epochs=1)  # compiled before the clock runs
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        timer.start()
+        fit(batch_size=batch_size, epochs=10**9)
+    result = caught.value.result
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(result.params))
+    epochs, steps_per_epoch = len(result.history["cost"]), 1 if batch_size is None else 4
+    assert epochs and int(result.state.step) == epochs * steps_per_epoch
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    chex.assert_trees_all_equal(result.params, fit(batch_size=batch_size, epochs=epochs).params)
+
+
+def test_fit_runs_in_a_thread():
+    """Where there is no signal to hold back."""
+    with ThreadPoolExecutor(1) as pool:
+        chex.assert_trees_all_equal(pool.submit(fit).result().params, fit().params)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_a_cost_that_is_not_finite_is_undone_and_named(batch_size):
+    """Squared error with a rate that explodes: the error says the step, the state is the last good one."""
+    net = jaxnet.MLP((2, 3, 1), ("identity", "identity"))
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=1e8)
+    settings = {"key": jax.random.key(0), "optimizer": optimizer, "epochs": 50, "batch_size": batch_size}
+    with pytest.raises(
+        jaxnet.NotFiniteError, match=r"not finite at step \d+ .*learning rate 1e\+08; \|W\[1\]\| = "
+    ) as caught:
+        jaxnet.fit(net, X, Y, **settings)
+    result = caught.value.result
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+    assert f"step {int(result.state.step) + 1} (epoch {len(result.history['cost']) + 1})" in str(caught.value)
+    assert np.isfinite(result.history["cost"]).all()
+
+
+def test_new_params_that_are_not_finite_are_undone_too():
+    """A finite gradient times an infinite rate."""
+    with pytest.raises(jaxnet.NotFiniteError, match="new params are not finite at step 1 ") as caught:
+        fit(optimizer=optax.sgd(jnp.inf))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(caught.value.result.params))
+
+
+def test_an_error_keeps_the_result_of_the_fit_that_raised_it():
+    def inner(epoch, state, history):
+        fit(optimizer=optax.sgd(jnp.inf), batch_size=None)
+
+    with pytest.raises(jaxnet.NotFiniteError) as caught:
+        fit(callbacks=inner)
+    assert int(caught.value.result.state.step) == 0
+
+
+class Terminal(io.StringIO):
+    """A standard error that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "shown"),
+    [(Terminal(), True, True), (Terminal(), False, False), (io.StringIO(), True, False)],
+)
+def test_a_bar_on_a_terminal_only(stream, progress, shown, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", stream)
+    fit(progress=progress)
+    assert ("5/5" in stream.getvalue() and "cost=" in stream.getvalue()) == shown
+    assert (stream.getvalue() != "") == shown and capsys.readouterr().out == ""
