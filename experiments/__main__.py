@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 from tqdm import tqdm
 
 from experiments import experiment
@@ -78,7 +77,6 @@ def main() -> None:
             bar.set_description(name)
             record = run(name, config)
             records.append(record | {"notes": sections[name]})
-            jax.clear_caches()  # one experiment's programs are of no use to the next
             state = "held" if record["held"] else "BROKEN" if "error" in record else "FAILED"
             with tqdm.external_write_mode():
                 print(f"{state:6}  {name:16}{record['seconds']:7.1f} s  {record.get('error') or record['claim']}")

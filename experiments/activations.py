@@ -7,6 +7,8 @@ gradient's norm by layer, at the start, shows why the deep sigmoid network stand
 """
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +19,14 @@ import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
 from jaxnet import data, validation
-from jaxnet.activations import ACTIVATIONS
+from jaxnet.activations import ACTIVATIONS, Activation
 
 NOTES = "sections 5 and 7"
 CLASSES, WIDTH = 10, 32
 NAMES = [name for name in ACTIVATIONS if name != "softmax"]  # softmax has no slope unit by unit
+Z = np.arange(-260, 261, dtype=np.float32) / 20  # from -13 to 13
 POINTS = (-10.0, 0.0, 10.0)
+MARKED = np.isin(Z, POINTS)
 NOTED = {"sigmoid": (0, 1 / 4, 0), "tanh": (0, 1, 0), "relu": (0, 0, 1)}  # the notes' slopes; relu'(0) is jaxnet's
 NEARLY = 1e-4  # the notes' "about": σ'(10) is 4.5e-5
 VANISHED, ALIVE = 0.05, 0.1  # the first layer's share of the last layer's gradient: sigmoid below, tanh and relu above
@@ -50,7 +54,9 @@ def run(config: Config) -> Result:
     """Check the slopes, train the networks, and measure gradients by layer."""
     if config.quick:
         config = dataclasses.replace(config, deep=min(config.deep, 4), seeds=min(config.seeds, 2))
-    slopes = {name: slopes_of(name, jnp.asarray([POINTS])) for name in NAMES}
+    evaluated = evaluate(tuple(ACTIVATIONS[name] for name in NAMES), Z)
+    curves = dict(zip(NAMES, jax.device_get(evaluated), strict=True))
+    slopes = {name: (curve.slope[MARKED], curve.autodiff[MARKED]) for name, curve in curves.items()}
     split = data.digits(config.seed)
     Y = jaxnet.one_hot(split.labels, CLASSES)
     depths = {"shallow": 1, "deep": validation.count("deep", config.deep, least=2)}
@@ -88,15 +94,29 @@ def run(config: Config) -> Result:
             "gradient_norms_by_layer": norms,
             "first_layer_gradient_over_last": share,
         },
-        figure=draw(slopes, costs, norms, config),
+        figure=draw(curves, costs, norms, config),
     )
 
 
-def slopes_of(name: str, z) -> tuple[np.ndarray, np.ndarray]:
-    """g' at the row z (1, n): by hand and by autodiff."""
-    g = ACTIVATIONS[name]
-    autodiff = jax.vmap(jax.grad(lambda point: g.apply(point[None, None])[0, 0]))(z[0])
-    return np.asarray(g.derivative(z, g.apply(z)))[0], np.asarray(autodiff)
+class Curve(NamedTuple):
+    """An activation at every z: its value, and its slope by hand and by autodiff."""
+
+    value: np.ndarray
+    slope: np.ndarray
+    autodiff: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def evaluate(activations: tuple[Activation, ...], z) -> list[Curve]:
+    """Each g and g' at the points z (n,): one program for all."""
+
+    def curve(g):
+        row = z[None, :]
+        A = g.apply(row)
+        autodiff = jax.vmap(jax.grad(lambda point: g.apply(point[None, None])[0, 0]))(z)
+        return Curve(A[0], g.derivative(row, A)[0], autodiff)
+
+    return [curve(g) for g in activations]
 
 
 def network(hidden: str, layers: int) -> jaxnet.MLP:
@@ -123,19 +143,20 @@ def starts(config: Config) -> jax.Array:
 def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
     """‖dW[l]‖ of every layer at the start, the median over the seeds."""
 
-    def norms(key):
-        grads = jaxnet.value_and_grad(net, jaxnet.init(net, key), jnp.asarray(X), Y)[1]
+    @jax.jit
+    def norms(params):
+        grads = jaxnet.value_and_grad(net, params, X, Y)[1]
         return jnp.stack([jnp.linalg.norm(layer.W) for layer in grads])
 
-    return np.median(jax.jit(jax.vmap(norms))(starts(config)), axis=0).tolist()
+    return np.median([norms(jaxnet.init(net, key)) for key in starts(config)], axis=0).tolist()
 
 
-def draw(slopes, costs, norms, config: Config) -> Figure:
+def draw(curves, costs, norms, config: Config) -> Figure:
     """Every g with its slopes; under them the costs of both depths and the gradient by layer."""
     figure = Figure(figsize=(12, 10), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.45, 1))
     for number, (axes, name) in enumerate(zip(top.subplots(2, 4, sharex=True).flat, NAMES, strict=True)):
-        draw_activation(axes, name, slopes[name][0])
+        draw_activation(axes, name, curves[name])
         if number == 0:
             axes.legend(loc="upper left", fontsize="small")
     shallow, deep, layers = bottom.subplots(1, 3)
@@ -156,16 +177,12 @@ def draw(slopes, costs, norms, config: Config) -> Figure:
     return figure
 
 
-def draw_activation(axes, name: str, slopes: np.ndarray) -> None:
+def draw_activation(axes, name: str, curve: Curve) -> None:
     """A function g with its derivative, and at z = -10, 0, 10 a tangent and its slope."""
-    g = ACTIVATIONS[name]
-    z = np.linspace(-13, 13, 521, dtype=np.float32)[None, :]
-    A = g.apply(jnp.asarray(z))
-    axes.plot(z[0], A[0], color=BLUE, label="g(z)")
-    axes.plot(z[0], g.derivative(jnp.asarray(z), A)[0], "--", color=ORANGE, label="g'(z)")
+    axes.plot(Z, curve.value, color=BLUE, label="g(z)")
+    axes.plot(Z, curve.slope, "--", color=ORANGE, label="g'(z)")
     low, high = axes.get_ylim()
-    for point, slope in zip(POINTS, slopes, strict=True):
-        height = float(g.apply(jnp.full((1, 1), point))[0, 0])
+    for point, height, slope in zip(POINTS, curve.value[MARKED], curve.slope[MARKED], strict=True):
         run = np.array([-2.5, 2.5])
         axes.plot(point + run, height + slope * run, color=GREEN, linewidth=3, alpha=0.7)
         axes.plot(point, height, "o", color=GREEN, label="tangent: its slope" if point < 0 else None)

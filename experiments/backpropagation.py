@@ -52,12 +52,12 @@ def run(config: Config) -> Result:
         config = dataclasses.replace(config, steps=min(config.steps, 100))
     validation.count("steps", config.steps, least=2)
     with jax.enable_x64(True):
-        values, y = forwards(*example(config.seed))
-        derivatives = backwards(values, y)
-        autodiff = jax.grad(loss_of_shifts, argnums=2)(values, y, jax.tree.map(jnp.zeros_like, values))
-        params = (jaxnet.Layer(values["W1"], values["b1"]), jaxnet.Layer(values["W2"], values["b2"]))
-        A, cache = jaxnet.forward(NET, params, values["x"])
-        grads, dX = jaxnet.backward(NET, params, cache, A - y)
+        params, x, y = example(config.seed)
+        values = jax.jit(forwards)(params, x, y)
+        derivatives = jax.jit(backwards)(values, y)
+        at_zero = jax.tree.map(np.zeros_like, values)
+        autodiff = jax.jit(jax.grad(loss_of_shifts, argnums=2))(values, y, at_zero)
+        grads, dX = jax.jit(gradient_by_jaxnet)(params, x, y)
         descent = descend(config)
     by_jaxnet = {"W1": grads[0].W, "b1": grads[0].b, "W2": grads[1].W, "b2": grads[1].b, "x": dX}
     differences = {name: largest_difference(derivatives[name], autodiff[name]) for name in values}
@@ -93,19 +93,16 @@ def run(config: Config) -> Result:
 
 def example(seed: int):
     """Params with biases that are not 0, one example x (2, 1) and its label y (1, 1)."""
-    start, point, *biases = jax.random.split(jax.random.key(seed), 4)
-    params = tuple(
-        layer._replace(b=0.3 * jax.random.normal(bias, layer.b.shape, jnp.float64))
-        for layer, bias in zip(jaxnet.init(NET, start, 0.8, jnp.float64), biases, strict=True)
-    )
-    return params, jax.random.normal(point, (2, 1), jnp.float64), jnp.ones((1, 1), jnp.float64)
+    randn = np.random.default_rng(seed).standard_normal
+    params = tuple(jaxnet.Layer(0.8 * randn((n, n_prev)), 0.3 * randn((n, 1))) for n_prev, n in ((2, 3), (3, 1)))
+    return params, randn((2, 1)), np.ones((1, 1))
 
 
-def forwards(params, x, y):
-    """The value of every node, from left to right; and y, which has no derivative."""
+def forwards(params, x, y) -> dict:
+    """The value of every node, from left to right."""
     (W1, b1), (W2, b2) = params
     start = {"x": x, "W1": W1, "b1": b1, "W2": W2, "b2": b2}
-    return graph(start, y, lambda name, value: value), y
+    return graph(start, y, lambda name, value: value)
 
 
 def graph(start: dict, y, at):
@@ -139,6 +136,12 @@ def backwards(values: dict, y) -> dict:
             "loss": dloss}  # fmt: skip
 
 
+def gradient_by_jaxnet(params, x, y):
+    """The same by the library: the gradient over the params, and over x."""
+    A, cache = jaxnet.forward(NET, params, x)
+    return jaxnet.backward(NET, params, cache, A - y)
+
+
 def largest_difference(own, other) -> float:
     """The largest difference of two arrays' entries."""
     return float(np.abs(np.subtract(own, other)).max())
@@ -147,7 +150,7 @@ def largest_difference(own, other) -> float:
 def descend(config: Config) -> dict:
     """Costs before each step, by the notes' loop and by jaxnet.fit, from one start; and the loop's last accuracy."""
     split = data.digits(config.seed)
-    X, Y = jnp.asarray(split.X, jnp.float64), jnp.asarray(split.labels[None, :] % 2, jnp.float64)
+    X, Y = split.X.astype(np.float64), (split.labels[None, :] % 2).astype(np.float64)
     key, rate = jax.random.key(config.seed), validation.positive("learning_rate", config.learning_rate)
     start = jaxnet.init(DIGITS, key, "xavier", jnp.float64)
     fitted = jaxnet.fit(
@@ -165,7 +168,7 @@ def descend(config: Config) -> dict:
     for _ in range(config.steps):
         params, J = repeat(params)
         costs.append(float(J))
-    accuracy = float(jaxnet.accuracy(jaxnet.predict(DIGITS, params, X), Y))
+    _, accuracy = map(float, experiment.cost_and_accuracy(DIGITS, params, X, Y))
     return {"the six formulas": np.array(costs), "jaxnet.fit": fitted.history["cost"], "accuracy": accuracy}
 
 

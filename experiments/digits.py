@@ -111,12 +111,11 @@ def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformati
         net, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
         batch_size=config.batch_size, validation=(split.X_test, Y_test), progress=False, device=config.device,
     )  # fmt: skip
-    A, A_test = (jaxnet.predict(net, result.params, X) for X in (split.X, split.X_test))
+    parts = {"train": (split.X, Y), "test": (split.X_test, Y_test)}
     return {
         "history": result.history,
-        "train": float(jaxnet.accuracy(A, Y)),
-        "test": float(jaxnet.accuracy(A_test, Y_test)),
-        "predicted": np.asarray(A_test.argmax(axis=0)),
+        **{name: float(experiment.cost_and_accuracy(net, result.params, *part)[1]) for name, part in parts.items()},
+        "predicted": np.argmax(jaxnet.predict(net, result.params, split.X_test), axis=0),
     }
 
 

@@ -6,6 +6,7 @@ this package with `NOTES` (the notes' sections that it shows), `Config`, `run`, 
 """
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+import jaxnet
 from jaxnet import parallel
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxnet"
@@ -133,6 +135,12 @@ def command(name: str, config: Config) -> str:
         else:
             words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
     return " ".join(words)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def cost_and_accuracy(net: jaxnet.MLP, params: jaxnet.network.Params, X, Y) -> tuple[jax.Array, jax.Array]:
+    """J, and the share of examples read right; compiled as one."""
+    return jaxnet.cost(net, params, X, Y), jaxnet.accuracy(jaxnet.predict(net, params, X), Y)
 
 
 def seconds(call: Callable, *arguments, repeats: int = 20) -> float:

@@ -48,7 +48,7 @@ def run(config: Config) -> Result:
         raise ValueError(f"scales are {config.scales}; expected one or more, rising")
     validation.count("starts", config.starts)
     split = data.digits(config.seed)
-    X, Y = jnp.asarray(split.X), jaxnet.one_hot(split.labels, 10)
+    X, Y = split.X, jaxnet.one_hot(split.labels, 10)
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
     found = {scheme: measured(config, optimizer, scheme, X, Y) for scheme in (*config.scales, *SCHEMES)}
     for scheme, one in found.items():
@@ -82,17 +82,24 @@ def measured(config: Config, optimizer, scheme: str | float, X, Y) -> dict[str, 
 
 def one_start(config: Config, optimizer, params, key, X, Y) -> dict[str, float]:
     """Saturation and gradient at the start, the cost after the steps."""
-    _, (_, hidden, _) = jaxnet.forward(NET, params, X)
-    norm = optax.tree.norm(jaxnet.value_and_grad(NET, params, X, Y)[1])
+    before = jax.tree.map(float, at_start(params, X, Y))
     result = jaxnet.fit(
         NET, X, Y, key=key, params=params, optimizer=optimizer, steps=config.steps, batch_size=None, progress=False,
         device=config.device,
     )  # fmt: skip
+    cost, _ = experiment.cost_and_accuracy(NET, result.params, X, Y)
+    return before | {"cost": float(cost)}
+
+
+@jax.jit
+def at_start(params, X, Y) -> dict[str, jax.Array]:
+    """How many hidden units are saturated, and the gradient's norm, also beside that of the params."""
+    _, (_, hidden, _) = jaxnet.forward(NET, params, X)
+    norm = optax.tree.norm(jaxnet.value_and_grad(NET, params, X, Y)[1])
     return {
-        "saturated": float((jnp.abs(hidden.A) > SATURATED).mean()),
-        "gradient_norm": float(norm),
-        "relative_gradient_norm": float(norm / optax.tree.norm(params)),
-        "cost": float(jaxnet.cost(NET, result.params, X, Y)),
+        "saturated": (jnp.abs(hidden.A) > SATURATED).mean(),
+        "gradient_norm": norm,
+        "relative_gradient_norm": norm / optax.tree.norm(params),
     }
 
 
@@ -118,7 +125,7 @@ def draw(config: Config, curve: dict[str, np.ndarray], found: dict) -> Figure:
     figure = Figure(figsize=(12, 4.4), layout="constrained")
     saturation, gradient, cost = figure.subplots(1, 3)
     key = jax.random.key(config.seed)
-    deviation = {scheme: float(jaxnet.init(NET, key, scheme)[0].W.std()) for scheme in SCHEMES}
+    deviation = {scheme: float(np.std(jaxnet.init(NET, key, scheme)[0].W)) for scheme in SCHEMES}
     panels = (
         (saturation, "saturated", 100, "o-", BLUE, "randn * s"),
         (gradient, "gradient_norm", 1, "o-", BLUE, "‖gradient‖"),

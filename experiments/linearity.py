@@ -8,7 +8,6 @@ same z[L]; and as logistic regression's cost has one minimum, found here by scik
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -93,18 +92,17 @@ def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
         net, X, Y, key=jax.random.key(config.seed), optimizer=optimizer, steps=config.steps, batch_size=None,
         progress=False, device=config.device,
     )  # fmt: skip
-    X, Y = jnp.asarray(X), jnp.asarray(Y)
-    last = float(jaxnet.cost(net, result.params, X, Y))  # the history has the cost before each step
+    last, accuracy = map(float, experiment.cost_and_accuracy(net, result.params, X, Y))  # the history ends before it
     return {
         "net": net,
         "params": result.params,
         "costs": np.append(result.history["cost"], last),
-        "accuracy": float(jaxnet.accuracy(jaxnet.predict(net, result.params, X), Y)),
+        "accuracy": accuracy,
     }
 
 
 def one_layer(params: tuple[jaxnet.Layer, ...]) -> jaxnet.Layer:
-    """The layers multiplied out: W' = W[L] ... W[1], b' = W[L] (... (W[2] b[1] + b[2]) ...) + b[L]."""
+    """The layers multiplied out, in NumPy: W' = W[L] ... W[1], b' = W[L] (... (W[2] b[1] + b[2]) ...) + b[L]."""
     product, *others = params
     for W, b in others:
         product = jaxnet.Layer(W @ product.W, W @ product.b + b)
@@ -113,12 +111,11 @@ def one_layer(params: tuple[jaxnet.Layer, ...]) -> jaxnet.Layer:
 
 def difference_from_one_layer(net: jaxnet.MLP, params: tuple[jaxnet.Layer, ...], X) -> float:
     """The largest difference of z[L] from W'x + b', relative to the largest z[L]; in float64."""
+    params, X = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, X))
     with jax.enable_x64(True):
-        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params)
-        X = jnp.asarray(X, jnp.float64)
-        _, cache = jaxnet.forward(net, params, X)
-        W, b = one_layer(params)
-        return float(jnp.abs(cache[-1].Z - (W @ X + b)).max() / jnp.abs(cache[-1].Z).max())
+        _, cache = jax.jit(jaxnet.forward, static_argnums=0)(net, params, X)
+    Z, (W, b) = np.asarray(cache[-1].Z), one_layer(params)
+    return float(np.abs(Z - (W @ X + b)).max() / np.abs(Z).max())
 
 
 def draw(linear, bent, differences, floor: float, line: float, X, Y) -> Figure:

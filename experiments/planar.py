@@ -8,7 +8,6 @@ turn (`jaxnet.data.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh th
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -43,7 +42,7 @@ def run(config: Config) -> Result:
     """Train logistic regression and a net of each width; measure and draw their boundaries."""
     if config.quick:
         config = dataclasses.replace(config, hidden=(1, 4), steps=5000)
-    X, Y = (jnp.asarray(part, jnp.float32) for part in data.flower())
+    X, Y = (part.astype(np.float32) for part in data.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
@@ -83,11 +82,11 @@ def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
         net, X, Y, key=key, optimizer=optimizer, steps=config.steps, batch_size=None,
         params=jaxnet.init(net, key, config.init_scale), progress=False, device=config.device,
     )  # fmt: skip
-    last = float(jaxnet.cost(net, result.params, X, Y))  # the history has the cost before each step
+    last, accuracy = map(float, experiment.cost_and_accuracy(net, result.params, X, Y))  # the history ends before it
     return {
         "net": net,
         "params": result.params,
-        "accuracy": float(jaxnet.accuracy(jaxnet.predict(net, result.params, X), Y)),
+        "accuracy": accuracy,
         "costs": [*result.history["cost"][::EVERY].tolist(), last],
     }
 

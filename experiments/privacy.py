@@ -6,30 +6,25 @@ so without forming any of them. Here 64-64-10 reads scikit-learn's digits (E. Al
 and every step uses all training digits (a sampling rate of 1), so that the privacy bound needs no amplification by
 sampling.
 
-What is promised: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one digit
-added or left out, and so (ε, δ)-private with ε = ρ + 2 √(ρ ln 1/δ): an upper bound (M. Bun and T. Steinke 2016, arXiv
-1605.02065, propositions 1.3 and 1.6, lemma 2.3). Not counted: the pixels' scaling, which is taken from the training
-digits, their number m, and the choice of the settings.
+The promise, ε for a number of steps and a noise, is in `experiments.dp_sgd`. Not counted in it: the pixels' scaling,
+which is taken from the training digits, their number m, and the choice of the settings.
 """
 
 import dataclasses
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from tqdm import tqdm
 
 import jaxnet
 from experiments import experiment
+from experiments.dp_sgd import DELTA, NET, epsilon, measure, trained_accuracy, ways
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "section 3"
-NET = jaxnet.MLP((64, 64, 10), ("tanh", "softmax"))
-DELTA = 1e-5  # below 1/m, as is usual
-WITNESSES = 20  # digits left out in turn, to see how far one can move the sum
 ROUNDING = 1e-4  # relative, of sums over all digits in float32
 
 
@@ -60,14 +55,12 @@ def run(config: Config) -> Result:
     for name in ("max_norm", "learning_rate"):
         validation.positive(name, getattr(config, name))
     split = data.digits(config.seed)
-    X, X_test = jnp.asarray(split.X), jnp.asarray(split.X_test)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
+    settings = config.steps, config.max_norm, config.learning_rate
     keys = jax.random.split(jax.random.key(config.seed), config.starts)
     accuracies = {
-        sigma: [
-            float(jaxnet.accuracy(jaxnet.predict(NET, train(config, sigma, key, X, Y), X_test), Y_test)) for key in keys
-        ]
-        for sigma in config.noise
+        sigma: [float(trained_accuracy(*settings, sigma, key, split.X, Y, split.X_test, Y_test)) for key in keys]
+        for sigma in tqdm(config.noise, unit="noise", disable=None, leave=False)
     }
     means = [float(np.mean(accuracies[sigma])) for sigma in config.noise]
     epsilons = [epsilon(config.steps, sigma) for sigma in config.noise]
@@ -75,9 +68,9 @@ def run(config: Config) -> Result:
         print("noise multiplier {:4g}, epsilon at most {:6.2f}: test accuracy {:.2%}".format(*row))
 
     key, init_key = jax.random.split(jax.random.key(config.seed))
-    batch = jaxnet.init(NET, init_key), X, Y, key
+    batch = jaxnet.init(NET, init_key), jnp.asarray(split.X), Y, key
     gradients = ways(config.max_norm)
-    found = mechanism(gradients, config.max_norm, *batch)
+    found = measure(gradients, config.max_norm, *batch)
     milliseconds = {name: 1000 * experiment.seconds(way, *batch) for name, way in gradients.items()}
     print("  ".join(f"{name}: {time:.2f} ms" for name, time in milliseconds.items()))
     clauses = {
@@ -106,70 +99,6 @@ def run(config: Config) -> Result:
         },
         figure=draw(config, accuracies, milliseconds),
     )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def train(config: Config, sigma: float, key, X, Y) -> jaxnet.network.Params:
-    """Gradient descent with momentum on clipped, noisy sums over m; return the params."""
-    optimizer = optax.sgd(config.learning_rate, momentum=0.9)
-    start_key, noise_key = jax.random.split(key)
-    params = jaxnet.init(NET, start_key)
-
-    def step(carry, key):
-        params, state = carry
-        total = jaxnet.clipped_grads(NET, params, X, Y, config.max_norm, key, sigma)
-        mean = jax.tree.map(lambda leaf: leaf / X.shape[1], total)
-        updates, state = optimizer.update(mean, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(noise_key, config.steps))
-    return params
-
-
-def epsilon(steps: int, sigma: float) -> float:
-    """An upper bound of ε at DELTA after so many steps on all examples: zCDP composed, then converted."""
-    if sigma == 0:
-        return math.inf
-    rho = steps / (2 * sigma**2)
-    return rho + 2 * math.sqrt(rho * math.log(1 / DELTA))
-
-
-def by_example(params, X, Y, max_norm: float):
-    """The clipped sum the plain way: every example's gradient formed, clipped and added."""
-    grads = jaxnet.per_example_grads(NET, params, X, Y)
-    norms = jax.vmap(optax.tree.norm)(grads)
-    return jax.tree.map(lambda g: jnp.tensordot(jnp.minimum(1, max_norm / norms), g, axes=1), grads)
-
-
-def ways(C: float) -> dict:
-    """Compiled functions (params, X, Y, key) -> gradients: plain, clipped, clipped and noisy, each one's formed."""
-    functions = {
-        "batch gradient": lambda params, X, Y, key: jaxnet.value_and_grad(NET, params, X, Y)[1],
-        "clipped sum": lambda params, X, Y, key: jaxnet.clipped_grads(NET, params, X, Y, C),
-        "clipped, noisy sum": lambda params, X, Y, key: jaxnet.clipped_grads(NET, params, X, Y, C, key, 1.0),
-        "each gradient formed": lambda params, X, Y, key: by_example(params, X, Y, C),
-    }
-    return {name: jax.jit(function) for name, function in functions.items()}
-
-
-def mechanism(gradients: dict, C: float, params, X, Y, key) -> dict[str, float]:
-    """What the promise rests on, measured: the sum, how far one digit moves it, and the noise."""
-    clipped = gradients["clipped sum"]
-    total, plain = clipped(params, X, Y, key), gradients["each gradient formed"](params, X, Y, key)
-    others = (np.delete(np.arange(X.shape[1]), i) for i in range(WITNESSES))
-    moves = [distance(total, clipped(params, X[:, kept], Y[:, kept], key)) for kept in others]
-    noise = distance(gradients["clipped, noisy sum"](params, X, Y, key), total)
-    n = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return {
-        "error_of_the_clipped_sum": distance(total, plain) / float(optax.tree.norm(plain)),
-        "largest_move_by_one_digit": max(moves),
-        "measured_noise_multiplier": noise / C / math.sqrt(n),
-    }
-
-
-def distance(one, other) -> float:
-    """The norm of the difference of two trees."""
-    return float(optax.tree.norm(jax.tree.map(jnp.subtract, one, other)))
 
 
 def draw(config: Config, accuracies: dict[float, list[float]], milliseconds: dict[str, float]) -> Figure:

@@ -132,8 +132,8 @@ def timed(call) -> tuple:
 
 def largest_difference(net: dict, result: jaxnet.SweepResult, i: int) -> float:
     """The largest difference between a parameter of member i and of the same net by itself."""
-    pairs = zip(jax.tree.leaves(net["params"]), jax.tree.leaves(result.params), strict=True)
-    return max(float(abs(one - members[i]).max()) for one, members in pairs)
+    pairs = zip(*(jax.tree.leaves(jax.device_get(params)) for params in (net["params"], result.params)), strict=True)
+    return max(float(np.abs(one - members[i]).max()) for one, members in pairs)
 
 
 def draw(rates, accuracy, seconds: dict[str, float]) -> Figure:

@@ -45,9 +45,8 @@ def run(config: Config) -> Result:
         config = dataclasses.replace(config, steps=3000)
     validation.count("steps", config.steps)
     X, Y = uneven_flower()
-    runs = {
-        f"{activation}, {start}": train(config, activation, start, X, Y) for activation in HIDDEN for start in STARTS
-    }
+    traces = {activation: train(config, activation, X, Y) for activation in HIDDEN}
+    runs = {f"{activation}, {start}": by[start] for activation, by in traces.items() for start in STARTS}
     metrics = {name: measured(trace) for name, trace in runs.items()}
     for name, found in metrics.items():
         print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in found.items()))
@@ -76,11 +75,10 @@ def uneven_flower():
     return jnp.asarray(X[:, kept], jnp.float32), jnp.asarray(Y[:, kept], jnp.float32)
 
 
-def train(config: Config, activation: str, start: str, X, Y) -> dict[str, np.ndarray]:
-    """Gradient descent; return after every step W[1], whether its rows are bit-equal, and before it the accuracy."""
+def train(config: Config, activation: str, X, Y) -> dict[str, dict[str, np.ndarray]]:
+    """Descend from each start; return after every step W[1], whether its rows are bit-equal, before it the accuracy."""
     net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
-    params = jaxnet.init(net, jax.random.key(config.seed), "zeros" if start == "zeros" else config.init_scale)
     step = jaxnet.train_step(net, optimizer)
 
     def watched(state, _):
@@ -88,10 +86,13 @@ def train(config: Config, activation: str, start: str, X, Y) -> dict[str, np.nda
         W = state.params[0].W
         return state, {"W": W, "equal": rows_equal(W), "accuracy": metrics["accuracy"]}
 
-    state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(config.seed))
     descent = jax.jit(functools.partial(jax.lax.scan, watched, length=config.steps))
-    _, trace = descent(state, None)
-    return jax.tree.map(np.asarray, trace)
+    key, traces = jax.random.key(config.seed), {}
+    for start, scheme in (("zeros", "zeros"), ("randn", config.init_scale)):
+        params = jaxnet.init(net, key, scheme)
+        _, trace = descent(jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), key), None)
+        traces[start] = jax.device_get(trace)
+    return traces
 
 
 def rows_equal(W: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ import numpy as np
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Figure, Result
-from experiments.ways import FORWARDS, GRADIENTS, LOOPS, NET, WAYS
+from experiments.ways import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NET, WAYS
 from jaxnet import validation
 
 NOTES = "sections 3 and 4"
@@ -44,7 +44,7 @@ def run(config: Config) -> Result:
         params, X, Y = problem(config.seed, max(largest, COMPARED))
         some = X[:, :COMPARED], Y[:, :COMPARED]
         found = {way: (FORWARDS[way](params, some[0]), GRADIENTS[way](params, *some)) for way in WAYS}
-        each = jax.tree.map(np.asarray, jaxnet.per_example_grads(NET, params, *map(jnp.asarray, some)))
+        each = jax.device_get(EACH_GRADIENT(params, *some))
         times = {
             "forward": {way: [taken(way, FORWARDS[way], params, X[:, :m]) for m in counts] for way in WAYS},
             "gradient": {way: [taken(way, GRADIENTS[way], params, X[:, :m], Y[:, :m]) for m in counts] for way in WAYS},
@@ -86,10 +86,9 @@ def run(config: Config) -> Result:
 
 def problem(seed: int, m: int):
     """Params, and m random points with random labels, on the host."""
-    start, points, labels = jax.random.split(jax.random.key(seed), 3)
-    X = jax.random.normal(points, (8, m), jnp.float64)
-    Y = jax.random.bernoulli(labels, 0.3, (1, m)).astype(jnp.float64)
-    return jaxnet.init(NET, start, 1.0, jnp.float64), np.asarray(X), np.asarray(Y)
+    random = np.random.default_rng(seed)
+    X, Y = random.normal(size=(8, m)), (random.random((1, m)) < 0.3).astype(np.float64)
+    return jaxnet.init(NET, jax.random.key(seed), 1.0, jnp.float64), X, Y
 
 
 def relative(tree, reference) -> float:

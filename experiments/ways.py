@@ -8,7 +8,6 @@ import functools
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
@@ -51,7 +50,7 @@ def gradient_by_units(params, X, Y) -> tuple[jaxnet.Layer, ...]:
             for k, x_k in enumerate(x):
                 dW1[j][k] += dz1 * x_k
     m = X.shape[1]
-    mean = [jnp.asarray(leaf, jnp.float64) / m for leaf in (dW1, db1, dW2, db2)]
+    mean = [np.array(leaf) / m for leaf in (dW1, db1, dW2, db2)]
     return jaxnet.Layer(*mean[:2]), jaxnet.Layer(*mean[2:])
 
 
@@ -98,6 +97,7 @@ def matrix_gradient(params, X, Y):
 
 
 one_prediction, one_gradient = jax.jit(prediction), jax.jit(gradient)
+EACH_GRADIENT = jax.jit(functools.partial(jaxnet.per_example_grads, NET))
 FORWARDS = {
     "units and examples": predictions_by_units,
     "examples": predictions_by_examples,

@@ -146,7 +146,7 @@ def test_it_names_its_sections_and_claims_in_a_sentence(module):
 @pytest.mark.parametrize(
     ("module", "settings", "message"),
     [
-        (representation, {"scale": 0.0}, "scheme is 0.0; expected a finite number above 0"),
+        (representation, {"scale": 0.0}, "scale is 0.0; expected a finite number above 0"),
         (vectorization, {"largest": 0}, "largest is 0"),
         (activations, {"deep": 1}, "deep is 1; expected an integer of at least 2"),
         (linearity, {"depths": (0,)}, "depths is 0"),
