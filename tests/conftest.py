@@ -48,6 +48,7 @@ def untyped():
 
 @pytest.fixture
 def implicit_promotion():
-    """Optax's Adam raises a float to its integer step count, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    """Optax's Adam raises a float to its integer step count, which strict promotion forbids; in all threads."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -6,9 +6,11 @@ import math
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from experiments import dp_sgd, experiment, gradient_check, init_scale, symmetry
+from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, symmetry
+from jaxnet import data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]
 
@@ -51,6 +53,8 @@ def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
         ("symmetry", {"steps": 0}, "steps is 0"),
         ("init_scale", {"scales": (1.0, 0.1)}, "expected one or more, rising"),
         ("mnist", {"seeds": 0}, "seeds is 0"),
+        ("mnist", {"learning_rates": ()}, "expected one or more to choose from"),
+        ("mnist", {"learning_rates": (0.0,)}, "learning_rates is 0.0"),
         ("mnist", {"path": "/nowhere"}, "expected an .npz file, or a directory"),
         ("privacy", {"noise": (1.0, 2.0)}, "expected multipliers that rise from 0"),
         ("sweep", {"rates": 0}, "rates is 0"),
@@ -120,6 +124,15 @@ def test_mnist_is_read_in_both_precisions(tmp_path):
             found[precision]["history"]["validation_accuracy"][-1]
         )
     assert found["training_digits"] == 4000
+    (accuracies,), (chosen,) = found["validation_accuracy_by_rate"], found["chosen_learning_rate"]
+    assert chosen == found["learning_rates"][np.argmax(accuracies)] and min(accuracies) > 0.85
+
+
+def test_the_rate_of_mnist_is_chosen_without_a_test_digit():
+    split, config = data.mnist(seed=1), mnist.Config(epochs=1)
+    spoilt = split._replace(X_test=np.full_like(split.X_test, np.nan), labels_test=1 + split.labels_test)
+    seen = [mnist.validation_accuracies(config, optax.adam, part, seed=1) for part in (split, spoilt)]
+    assert np.array_equal(*seen) and seen[0].shape == (3,)
 
 
 def test_privacy_is_bounded_and_costs_accuracy(tmp_path):
