@@ -7,8 +7,11 @@ import pytest
 
 from experiments.checkers import CHECKERS, ask
 from experiments.mutants import CORRECT, MUTANTS, plain_loss, small
+from experiments.questions import Config, Row, settings
+from experiments.scores import missed
+from experiments.targets import judge
 from experiments.tricky import Problem
-from experiments.verifier import Config, Row, judge, missed, run, settings
+from experiments.verifier import run
 
 INSTALLED = [checker for checker in CHECKERS if checker.installed]
 
