@@ -63,7 +63,7 @@ def run(config: Config) -> Result:
     descent = optax.sgd(validation.positive("learning_rate", config.learning_rate))  # one object: one program a net
     costs = {
         depth: {name: train(config, descent, network(name, hidden), split.X, Y) for name in NOTED}
-        for depth, hidden in depths.items()
+        for depth, hidden in experiment.watched(depths.items(), "depth")
     }
     last = {depth: {name: float(np.median(cost[:, -1])) for name, cost in by.items()} for depth, by in costs.items()}
     norms = {name: gradient_norms(config, network(name, config.deep), split.X, Y) for name in NOTED}

@@ -13,12 +13,13 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 import jaxnet
 from jaxnet import parallel
@@ -135,6 +136,11 @@ def command(name: str, config: Config) -> str:
         else:
             words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
     return " ".join(words)
+
+
+def watched(items: Iterable, unit: str) -> Iterable:
+    """The items one by one, with a progress bar if standard error is a terminal."""
+    return tqdm(items, unit=unit, disable=None, leave=False)
 
 
 @functools.partial(jax.jit, static_argnums=0)

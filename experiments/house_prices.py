@@ -48,7 +48,8 @@ def run(config: Config) -> Result:
     sets = {"houses": data.house_prices(validation.count("houses", config.houses, 100), config.seed)}
     sets["diabetes"] = data.diabetes()
     adam = optax.adam(validation.positive("learning_rate", config.learning_rate))  # one object: one program for all
-    outcomes = {name: [measure(config, adam, data.regression_split(*XY, seed), seed) for seed in seeds]
+    outcomes = {name: [measure(config, adam, data.regression_split(*XY, seed), seed)
+                       for seed in experiment.watched(seeds, "split")]
                 for name, XY in sets.items()}  # fmt: skip
     errors = {name: {model: [runs[model]["error"] for runs in outcome] for model in COLOURS}
               for name, outcome in outcomes.items()}  # fmt: skip

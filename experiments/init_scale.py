@@ -50,7 +50,8 @@ def run(config: Config) -> Result:
     split = data.digits(config.seed)
     X, Y = split.X, jaxnet.one_hot(split.labels, 10)
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
-    found = {scheme: measured(config, optimizer, scheme, X, Y) for scheme in (*config.scales, *SCHEMES)}
+    schemes = experiment.watched((*config.scales, *SCHEMES), "scale")
+    found = {scheme: measured(config, optimizer, scheme, X, Y) for scheme in schemes}
     for scheme, one in found.items():
         print(f"{scheme!s:>8}  " + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in one.items()))
 

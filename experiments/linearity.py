@@ -44,7 +44,7 @@ def run(config: Config) -> Result:
     X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
     floor, line = logistic_regression(X, Y)
     adam = optax.adam(validation.positive("learning_rate", config.learning_rate))
-    linear = {depth: train(config, adam, "identity", depth, X, Y) for depth in depths}
+    linear = {depth: train(config, adam, "identity", depth, X, Y) for depth in experiment.watched(depths, "net")}
     bent = train(config, adam, "tanh", 2, X, Y)
     differences = {depth: difference_from_one_layer(one["net"], one["params"], X) for depth, one in linear.items()}
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-from tqdm import tqdm
 
 import jaxnet
 from experiments import experiment
@@ -71,7 +70,7 @@ def run(config: Config) -> Result:
     jobs = [(split, optimizers[rate], seed) for split, rate, seed in zip(splits, chosen, seeds, strict=True)]
     found = {}
     for precision in COLOURS:
-        runs = [train(config, precision, *job) for job in tqdm(jobs, unit="seed", disable=None, leave=False)]
+        runs = [train(config, precision, *job) for job in experiment.watched(jobs, "seed")]
         compiled = train(config, precision, *jobs[-1])
         accuracies = [run["accuracy"] for run in runs]
         found[precision] = {
@@ -159,6 +158,8 @@ def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
     choice.set(
         title="Choice of the rate", xscale="log", xlabel="learning rate", ylabel="validation digits read right (%)"
     )
+    choice.set_xticks(config.learning_rates, [f"{rate:g}" for rate in config.learning_rates])
+    choice.set_xticks([], minor=True)
     choice.margins(0.15)
     choice.legend(fontsize="small", loc="lower center")
     for precision, colour in COLOURS.items():
@@ -176,7 +177,7 @@ def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
     speeds = [found[precision]["examples_a_second"] for precision in COLOURS]
     bars = throughput.bar(list(COLOURS), speeds, color=list(COLOURS.values()), width=0.6)
     throughput.bar_label(bars, labels=[f"{speed:,.0f}" for speed in speeds], padding=2)
-    throughput.set(title="Throughput, tests included", ylabel="training examples a second")
+    throughput.set(title="Throughput", ylabel="training examples a second, tests included")
     throughput.margins(y=0.12)
     return figure
 

@@ -1,7 +1,7 @@
 """Wrong backward passes: the catalogue of bugs that a gradient checker has to refuse.
 
 A mutant replaces one of the `steps` of a correct backward pass and says which leaves turn wrong, which phrase a
-good diagnosis contains and which test point shows it. The list is VERIFIER.md's, section 5.
+good diagnosis contains and which test point shows it.
 """
 
 import dataclasses

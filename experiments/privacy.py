@@ -16,7 +16,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 import jaxnet
 from experiments import experiment
@@ -60,7 +59,7 @@ def run(config: Config) -> Result:
     keys = jax.random.split(jax.random.key(config.seed), config.starts)
     accuracies = {
         sigma: [float(trained_accuracy(*settings, sigma, key, split.X, Y, split.X_test, Y_test)) for key in keys]
-        for sigma in tqdm(config.noise, unit="noise", disable=None, leave=False)
+        for sigma in experiment.watched(config.noise, "noise level")
     }
     means = [float(np.mean(accuracies[sigma])) for sigma in config.noise]
     epsilons = [epsilon(config.steps, sigma) for sigma in config.noise]
@@ -78,6 +77,8 @@ def run(config: Config) -> Result:
         "more_noise_costs_accuracy": means[0] > means[-1] and all(np.diff(means) < 0.01),
         "the_sum_is_that_of_clipped_gradients": found["error_of_the_clipped_sum"] < ROUNDING,
         "one_digit_moves_it_by_at_most_C": found["largest_move_by_one_digit"] <= config.max_norm * (1 + ROUNDING),
+        "a_private_step_is_cheaper_than_each_gradient": milliseconds["clipped, noisy sum"]
+        < milliseconds["each gradient formed"],
         "the_noise_is_as_strong_as_asked": abs(found["measured_noise_multiplier"] - 1) < 0.05,
     }
     private = max(range(len(means)), key=lambda i: (epsilons[i] < 10, means[i]))
