@@ -61,10 +61,11 @@ def run(config: Config) -> Result:
     Y = jaxnet.one_hot(split.labels, CLASSES)
     depths = {"shallow": 1, "deep": validation.count("deep", config.deep, least=2)}
     descent = optax.sgd(validation.positive("learning_rate", config.learning_rate))  # one object: one program a net
-    costs = {
-        depth: {name: train(config, descent, network(name, hidden), split.X, Y) for name in NOTED}
-        for depth, hidden in experiment.watched(depths.items(), "depth")
-    }
+    nets = {(depth, name): network(name, hidden) for depth, hidden in depths.items() for name in NOTED}
+    trained = experiment.side_by_side(lambda net: train(config, descent, net, split.X, Y), list(nets.values()), "net")
+    costs = {depth: {} for depth in depths}
+    for (depth, name), cost in zip(nets, trained, strict=True):
+        costs[depth][name] = cost
     last = {depth: {name: float(np.median(cost[:, -1])) for name, cost in by.items()} for depth, by in costs.items()}
     norms = {name: gradient_norms(config, network(name, config.deep), split.X, Y) for name in NOTED}
     share = {name: norm[0] / norm[-1] for name, norm in norms.items()}

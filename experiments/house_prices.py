@@ -48,9 +48,11 @@ def run(config: Config) -> Result:
     sets = {"houses": data.house_prices(validation.count("houses", config.houses, 100), config.seed)}
     sets["diabetes"] = data.diabetes()
     adam = optax.adam(validation.positive("learning_rate", config.learning_rate))  # one object: one program for all
-    outcomes = {name: [measure(config, adam, data.regression_split(*XY, seed), seed)
-                       for seed in experiment.watched(seeds, "split")]
-                for name, XY in sets.items()}  # fmt: skip
+
+    def on_every_split(XY):
+        return [measure(config, adam, data.regression_split(*XY, seed), seed) for seed in seeds]
+
+    outcomes = dict(zip(sets, experiment.side_by_side(on_every_split, list(sets.values()), "data set"), strict=True))
     errors = {name: {model: [runs[model]["error"] for runs in outcome] for model in COLOURS}
               for name, outcome in outcomes.items()}  # fmt: skip
     mean = {name: {model: float(np.mean(values)) for model, values in by.items()} for name, by in errors.items()}

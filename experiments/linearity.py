@@ -44,8 +44,9 @@ def run(config: Config) -> Result:
     X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
     floor, line = logistic_regression(X, Y)
     adam = optax.adam(validation.positive("learning_rate", config.learning_rate))
-    linear = {depth: train(config, adam, "identity", depth, X, Y) for depth in experiment.watched(depths, "net")}
-    bent = train(config, adam, "tanh", 2, X, Y)
+    nets = [("tanh", 2), *(("identity", depth) for depth in depths)]
+    bent, *straight = experiment.side_by_side(lambda net: train(config, adam, *net, X, Y), nets, "net")
+    linear = dict(zip(depths, straight, strict=True))
     differences = {depth: difference_from_one_layer(one["net"], one["params"], X) for depth, one in linear.items()}
 
     lowest = min(float(one["costs"].min()) for one in linear.values())

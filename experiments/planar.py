@@ -46,7 +46,8 @@ def run(config: Config) -> Result:
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
-    trained = {name_of(net): train(config, optimizer, net, X, Y) for net in experiment.watched(nets, "net")}
+    results = experiment.side_by_side(lambda net: train(config, optimizer, net, X, Y), nets, "net")
+    trained = {name_of(net): result for net, result in zip(nets, results, strict=True)}
     accuracy = {name: net["accuracy"] for name, net in trained.items()}
     costs = {name: net["costs"] for name, net in trained.items()}
 
