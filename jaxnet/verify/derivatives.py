@@ -75,10 +75,10 @@ def continued(program: Program):
 
 
 def tilted(program: Program):
-    """The float64 gradient with each tie broken to `side`, 0 at random."""
+    """The float64 gradient with one convention at each tie: `share` of the derivative above it."""
 
-    def gradient(consts, values, given, side, seed, width):
-        reader = Tilted(seed, side, width)
+    def gradient(consts, values, given, share, width):
+        reader = Tilted(share, width)
         values = [reader.cast(v) for v in values]
         return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
 

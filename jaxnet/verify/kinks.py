@@ -1,86 +1,186 @@
-"""Kinks: where the one-sided derivatives differ, any value between them is a gradient.
+"""Kinks: where one-sided derivatives differ, a gradient is right if it is a mixture of gradients next to the point.
 
-relu at 0, |x| at 0, the maximum of equal numbers: autodiff takes one convention, a formula by hand another,
-and both are right. The float64 gradient is taken again with every tie broken to one side, to the other, and at random;
-what lies between the smallest and the largest value of each coordinate, widened by noise, is a subgradient.
+relu at 0, |x| at 0, the maximum of equal numbers: autodiff takes one convention, a formula by hand another, and both
+are right. What all of them may be is Clarke's subdifferential at p,
 
-Entries that each lie between may still be wrong together: a maximum of equal numbers shares out exactly 1. So the error
-has to lie in the span of what the ties can move, where that span is small enough to be known.
+    ∂J(p) = convex hull of lim ∇J(p'), p' → p        and the uniform conventions (relu'(0) = 0 or 1, first or last)
+
+so the float64 gradient is taken a rounding away from p, whatever operation holds the tie: ties that are one function of
+the parameters then fall to one side together, and what the parameters don't move stays as it is.
+
+    PASS           a mixture of such gradients is g, to within the noise: found by going where g pulls (Frank and Wolfe)
+    FAIL           a combination <c, g> that the ties move by one step at most, or not at all, is beyond its values
+    INCONCLUSIVE   neither was found
+
+Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), theorem 2.5.1.
 """
 
 import numpy as np
 
+from jaxnet.verify.hull import nearest_to_origin
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
+from jaxnet.verify.tree import wide
 
-RANDOM_SIDES = 6
-MORE_SIDES = 24  # to know the span of the ties, once an answer depends on it
-SPARE = 4  # so many draws have to add nothing new before the span counts as known
-SAMPLED = 4096  # entries of a leaf that the span is looked for in
-WIDTH = 8.0  # a tie is a difference below 8 u of the largest entry
+NEAR = 2.0**-36  # of each parameter: an exact tie is broken so far away, with room for many orders among equals
+FAR = 8.0  # roundings of the parameters' own precision, in which a tie may not be exact in float64
+FRESH = 12  # draws after a combination is chosen: one that several ties move shows more than two values in them
+DRAWS, ENTRIES = 128, 2**23  # gradients that are taken at most, and entries that are kept of them
+ORDERS = 4  # directions that are tried before a weak one is taken
+GAIN = 1e-3  # of what is missing: a new gradient has to lead so much further
 
 
 class Subgradients:
-    """Smallest and largest value of each coordinate over the sides that the ties can be broken to."""
+    """Gradients next to the point, less the one at the point."""
 
-    def __init__(self, problem, r: list[np.ndarray]):
-        """Costs eight float64 gradients and one compilation."""
-        self.problem, self.r = problem, r
-        self.low, self.high = [x.copy() for x in r], [x.copy() for x in r]
-        self.moved: list[list[np.ndarray]] = [[] for _ in r]  # for each leaf and draw, some entries less autodiff's
-        self.drawn = 0
-        for side in [1.0, -1.0] + [0.0] * RANDOM_SIDES:
-            self._draw(side)
+    def __init__(self, problem, r: list[np.ndarray], g: dict[int, np.ndarray], rng: np.random.Generator):
+        """Costs two float64 gradients, along the errors g - r of some leaves and against them."""
+        self.problem, self.rng, self.r = problem, rng, [flat(x) for x in r]
+        self.point = [wide(v) for v in problem.params.values]
+        self.near, self.far = NEAR, max(FAR * max(problem.units), NEAR)
+        self.curved = min(problem.units) < NEAR  # a smooth gradient changes by more than its rounding so far away
+        scales = [norm(x) / np.sqrt(max(x.size, 1)) for x in self.point]
+        any_scale = max(scales, default=0.0) or 1.0
+        self.scales = [s or any_scale for s in scales]
+        self.moves: list[list[np.ndarray]] = []
+        self.limit = min(DRAWS, max(16, ENTRIES // max(1, sum(x.size for x in self.r))))
+        error = _level([flat(g[i]) - x if i in g else np.zeros_like(x) for i, x in enumerate(self.r)])
+        v = [e + 0.5 * x for e, x in zip(error, self._random(), strict=True)]
+        self.first = [self._look([sign * x for x in v], self.far) for sign in (1, -1)]
 
-    def _draw(self, side: float):
-        there = self.problem.tilted(side, self.drawn, WIDTH * max(self.problem.units))
-        self.drawn += 1
-        for i, x in enumerate(there):
-            self.low[i], self.high[i] = np.minimum(self.low[i], x), np.maximum(self.high[i], x)
-            self.moved[i].append(_sample(x) - _sample(self.r[i]))
+    def _random(self) -> list[np.ndarray]:
+        return [self.rng.choice([-1.0, 1.0], x.size) * self.rng.uniform(0.5, 1.5, x.size) for x in self.r]
 
-    def _draw_more(self):
-        if self.drawn < MORE_SIDES:
-            for _ in range(MORE_SIDES):
-                self._draw(0.0)
+    def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
+        """The gradient a hair away along v, whose entries are about 1 at most."""
+        steps = []
+        for x, scale, along in zip(self.point, self.scales, v, strict=True):
+            step = np.conj(along.view(x.dtype).reshape(x.shape))  # J rises along conj(g)
+            steps.append((radius * np.abs(x) + self.near * scale) * step)
+        there = self._at(steps, 1)
+        if self.curved and radius == self.near:
+            there = [_straight(one, two) for one, two in zip(there, self._at(steps, 2), strict=True)]
+        return self._moves(there)
 
-    def wide(self, i: int, noise: Noise) -> bool:
-        """Whether a leaf has a kink that shows above its noise."""
-        return largest(self.high[i] - self.low[i]) > noise.entry
+    def _at(self, steps, times) -> list[np.ndarray]:
+        return self.problem.double([x + times * step for x, step in zip(self.point, steps, strict=True)])[1]
 
-    def holds(self, i: int, g: np.ndarray, noise: Noise) -> bool:
-        """Whether each entry of g lies between, to within the noise."""
-        outside = np.maximum(np.maximum(self.low[i] - g, g - self.high[i]), 0.0)
-        return largest(outside) <= FAIL * noise.entry and norm(outside) <= FAIL * noise.norm
+    def _moves(self, gradient) -> list[np.ndarray]:
+        return [flat(x) - r for x, r in zip(gradient, self.r, strict=True)]
 
-    def might_hold(self, i: int, g: np.ndarray, noise: Noise) -> bool:
-        """Whether g is out of reach of the draws only where several ties add up, and no further than they reach.
+    def moved(self, i: int, g: np.ndarray, noise: Noise) -> bool:
+        """Whether leaf i jumps, a hair away, by more than the noise and by some of g's error."""
+        enough = max(FAIL * noise.norm, GAIN * norm(flat(g) - self.r[i]))
+        return any(norm(move[i]) > enough for move in self.first)
 
-        One tie gives an entry two values, and both were drawn; the extremes of many may not have been.
+    def take_the_conventions(self):
+        """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""
+        for share in (0.0, 0.5, 1.0):
+            self.moves.append(self._moves(self.problem.tilted(share, self.far)))
+
+    def jumping(self, leaves: list[int], noise: dict[int, Noise]) -> list[int]:
+        """The leaves that a kink moves, of which twice the step shows no more; and not a steep curve."""
+        if not leaves:
+            return []
+        v = [self._random() for _ in range(4)]
+        once, twice = ([self._look(x, times * self.far) for x in v] for times in (1, 2))
+        size = lambda moves, i: max(norm(m[i]) for m in moves)  # noqa: E731
+        return [i for i in leaves if FAIL * noise[i].norm < size(once, i) > size(twice, i) / 1.5]
+
+    def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
+        """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them."""
+        errors = {i: flat(x) - self.r[i] for i, x in g.items()}
+        limit = (len(self.moves) + self.limit) // 2  # the rest is for whatever comes next
+        while True:
+            left = self._left(errors, noise)
+            if all(within(left[i], noise[i]) for i in left) or not self._look_further(errors, left, noise, limit):
+                return left
+
+    def _left(self, errors, noise) -> dict[int, np.ndarray]:
+        """The errors less the nearest mixture of the moves at hand."""
+        moves = [*self.moves, [np.zeros_like(r) for r in self.r]]
+        columns = [np.concatenate([(m[i] - e) / (noise[i].norm or 1.0) for i, e in errors.items()]) for m in moves]
+        w = nearest_to_origin(np.stack(columns, axis=1))
+        return {i: e - sum(a * m[i] for a, m in zip(w, moves, strict=True) if a) for i, e in errors.items()}
+
+    def _look_further(self, errors, left, noise, limit) -> bool:
+        """Gradients that go further than the mixture does, in the direction of what is missing; whether there are any.
+
+        Along c lies the largest <c, ∇J> if J is convex there, along −c if it is concave. A tie that enters J with
+        weight δ and moves by <a, v> changes ∇J(c) − ∇J(−c) by |δ| sign(δ <a, c>) a: there lie both kinds.
         """
-        self._draw_more()
-        moved, error, close = np.stack(self.moved[i]), _sample(g) - _sample(self.r[i]), FAIL * noise.entry
-        low, high = moved.min(axis=0, initial=0.0), moved.max(axis=0, initial=0.0)
-        beyond = np.maximum(low - error, error - high) > close
-        between = np.any((moved > low + close) & (moved < high - close), axis=0)
-        reach = np.maximum(low - error, error - high) <= high - low + close
-        return bool(np.all(between[beyond]) and np.all(reach))
+        c = {i: x / (noise[i].norm or 1.0) ** 2 for i, x in left.items()}
+        here = sum(x @ (errors[i] - left[i]) for i, x in c.items())
+        missing = sum(x @ left[i] for i, x in c.items())
+        gain = lambda move: (sum(x @ move[i] for i, x in c.items()) - here) / missing  # noqa: E731
+        along = _level([c.get(i, np.zeros_like(r)) for i, r in enumerate(self.r)])
+        best = 0.0  # 1 is as far as g itself
+        for radius in dict.fromkeys((self.near, self.far)):
+            if len(self.moves) + 2 + ORDERS > limit:
+                break
+            ahead, behind = (self._look([sign * x for x in along], radius) for sign in (1, -1))
+            self.moves += ahead, behind
+            best = max(best, gain(ahead), gain(behind))
+            both = _level([a - b for a, b in zip(ahead, behind, strict=True)])
+            for order in range(ORDERS):
+                # Which ties of a layer matter depends on other layers: let one leaf decide, then another.
+                scales = 10.0 ** -self.rng.uniform(0, 3 * (order > 0), len(both))
+                self.moves.append(self._look([s * x for s, x in zip(scales, both, strict=True)], radius))
+                best = max(best, gain(self.moves[-1]))
+                if best >= 1.0:
+                    return True
+        return bool(best > GAIN)
 
-    def together(self, i: int, g: np.ndarray, noise: Noise) -> bool:
-        """Whether the ties can give all entries of g at once; also true where there are too many ties to tell."""
-        self._draw_more()
-        moved = np.stack(self.moved[i])
-        _, sizes, span = np.linalg.svd(moved, full_matrices=False)
-        rank = int((sizes > max(noise.entry, 1e-9 * sizes[0])).sum())
-        if rank > len(moved) - SPARE:
-            return True
-        error = _sample(g) - _sample(self.r[i])
-        return norm(error - span[:rank].T @ (span[:rank] @ error)) <= FAIL * noise.norm
+    def refute(self, i: int, g: np.ndarray, left: np.ndarray, noise: Noise) -> str | None:
+        """Why no mixture can be g, in words: a combination of its entries that lies beyond its values; or None.
 
-    def interval(self, i: int, index) -> tuple[float, float]:
-        """The interval of one coordinate."""
-        return float(self.low[i][index]), float(self.high[i][index])
+        One tie gives a combination two values, which are both drawn. Where several ties add up to more, it has to lie
+        as far out as all that was drawn is wide.
+        """
+        error, fresh = flat(g) - self.r[i], [self._look(self._random(), self.far)[i] for _ in range(FRESH)]
+        seen = [m[i] for m in self.moves] + fresh
+        low, high = np.minimum.reduce(seen), np.maximum.reduce(seen)
+        close = FAIL * noise.entry
+        for j in np.flatnonzero((error > high + close) | (error < low - close)):
+            if _beyond(error[j], np.array([m[j] for m in fresh]), low[j], high[j], close):
+                return (
+                    f"at a kink, and beyond it: an entry is {self.r[i][j] + error[j]:.4g} where the one-sided "
+                    f"derivatives are {self.r[i][j] + low[j]:.4g} and {self.r[i][j] + high[j]:.4g}"
+                )
+        c = left / (norm(left) or 1.0)
+        drawn = [c @ m for m in seen]
+        if _beyond(c @ error, np.array([c @ m for m in fresh]), min(drawn), max(drawn), FAIL * noise.norm):
+            return "at a kink: each entry may lie between its one-sided derivatives, but no ties give all at once"
+        return None
+
+    def interval(self, i: int, at: int) -> tuple[float, float]:
+        """The smallest and the largest value of one entry that was seen."""
+        seen = [0.0, *(m[i][at] for m in self.moves)]
+        return float(self.r[i][at] + min(seen)), float(self.r[i][at] + max(seen))
 
 
-def _sample(x) -> np.ndarray:
-    flat = np.ravel(x)
-    return flat[:: max(1, flat.size // SAMPLED) | 1]
+def _level(v: list[np.ndarray]) -> list[np.ndarray]:
+    """A direction with the largest entry of each leaf made 1."""
+    return [x / (largest(x) or 1.0) for x in v]
+
+
+def _straight(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """The gradient at the point from those one and two steps away, unless another kink lies between them."""
+    bend = two - one
+    return one - bend if norm(bend) < 1e-6 * norm(one) else one
+
+
+def within(left: np.ndarray, noise: Noise) -> bool:
+    """Whether what is left is noise."""
+    return norm(left) <= FAIL * noise.norm and largest(left) <= FAIL * noise.entry
+
+
+def _beyond(value: float, fresh: np.ndarray, low: float, high: float, close: float) -> bool:
+    """Whether a value can't be had: of two values, or beyond all others by more than they differ."""
+    gap = max(value - high, low - value)
+    steps = np.minimum(fresh - fresh.min(), fresh.max() - fresh)
+    return bool(gap > close and (steps.max() <= close or gap > high - low + close))
+
+
+def flat(x) -> np.ndarray:
+    """All entries of an array as real numbers."""
+    return np.ravel(np.ascontiguousarray(x)).view(np.float64)

@@ -8,11 +8,13 @@ Complex   on the complex numbers                                    (witness 5)
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Literal
 
 from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
 from jaxnet.verify.strip import primal_of
@@ -195,67 +197,91 @@ class Rounded(Float64):
         return value * (1 + lax.convert_element_type(self.unit, value.dtype) * sign)
 
 
-class Tilted(Float64):
-    """Float64 with every tie broken to one side: `side` +1, -1, or 0 for a random side in each place.
+# Operations that compare one operand with another, or the entries of one with each other; and which operand to move,
+# None for the first that is no literal.
+BY_ENTRY = {**dict.fromkeys(["max", "min", "gt", "ge", "lt", "le"]), "abs": 0, "sign": 0, "clamp": 1}
+BY_PLACE = {
+    **dict.fromkeys(["reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min", "argmax", "argmin"], 0),
+    **dict.fromkeys(["cummax", "cummin", "sort", "top_k"], 0),
+    **dict.fromkeys(["scatter-max", "scatter-min", "scatter_max", "scatter_min"], 2),
+}
+DECISIONS = frozenset(["gt", "ge", "lt", "le", "sign", "argmax", "argmin"])
 
-    Comparisons see their left operand moved by `width` of the array's largest entry: points at a kink, or within
-    rounding of one, take the derivative of the chosen side. What passes through max, relu, abs and where is unchanged.
+
+class Either(NamedTuple):
+    """A decision at a tie, as it falls on the one side and on the other."""
+
+    above: jax.Array
+    below: jax.Array
+
+
+class Tilted(Float64):
+    """Float64 with one convention at every tie: `share` of the derivative above it, the rest of the one below.
+
+    What selects among numbers, or decides by them, sees one operand moved by up to `width` of the largest entry, up
+    and down: all of it where entries are compared with another operand's, a later entry more where they are compared
+    with each other. What is selected is unchanged.
     """
 
-    def __init__(self, seed, side, width):
-        """A reading whose ties are broken to `side`."""
-        super().__init__()
-        self.seed, self.side, self.width, self.count = seed, side, width, itertools.count()
+    KINKED = frozenset([*BY_ENTRY, *BY_PLACE])
 
-    def nudge(self, x, y):
-        """An offset for the comparison of x with y, as large as rounding there could be."""
-        shape = np.broadcast_shapes(x.shape, y.shape)
-        sign = toss(shape, self.seed, next(self.count)).astype(np.float64)
-        size = jnp.maximum(
-            jnp.max(jnp.abs(x), initial=0.0), jnp.where(jnp.isfinite(y), jnp.abs(y), 0.0).max(initial=0.0)
-        )
-        size = lax.stop_gradient(jnp.maximum(size * self.width, 1e-300))
-        return size * jnp.where(self.side == 0.0, sign, self.side)
+    def __init__(self, share, width):
+        """A reading whose ties are all shared out alike."""
+        super().__init__()
+        self.share, self.width = share, width
 
     def inner(self, parameter):
         """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
         return Float64().inner(parameter)
 
-    def apply(self, equation, inputs) -> list:
-        """One equation; at comparisons and at max, min, abs, clamp and reductions to a maximum the tie is broken."""
-        name = equation.primitive.name
-        real = bool(inputs) and all(hasattr(x, "dtype") and is_float(x.dtype) for x in inputs)
-        if not real:
-            return super().apply(equation, inputs)
-        if name in {"gt", "ge", "lt", "le"}:
-            x, y = jnp.broadcast_arrays(*inputs)  # literals stay scalars in a jaxpr
-            side = lax.gt(x + self.nudge(x, y), y)
-            return [side if name in {"gt", "ge"} else lax.bitwise_not(side)]
-        if name in {"max", "min"}:
-            x, y = jnp.broadcast_arrays(*inputs)
-            first = lax.gt(x + self.nudge(x, y), y)
-            return [jnp.where(first, x, y) if name == "max" else jnp.where(first, y, x)]
-        if name == "abs":
-            (x,) = inputs
-            return [jnp.where(lax.gt(x + self.nudge(x, jnp.zeros_like(x)), jnp.zeros_like(x)), x, -x)]
-        if name == "clamp":
-            low, x, high = jnp.broadcast_arrays(*inputs)
-            below = lax.gt(low, x + self.nudge(x, low))
-            above = lax.gt(x + self.nudge(x, high), high)
-            return [jnp.where(below, low, jnp.where(above, high, x))]
-        if name in {"reduce_max", "reduce_min"}:
-            return [self.extreme(inputs[0], equation.params["axes"], 1.0 if name == "reduce_max" else -1.0)]
-        return super().apply(equation, inputs)
+    def step(self, equation, inputs) -> list:
+        """One equation; loops and branches take one way at a time."""
+        if equation.primitive.name in ("scan", "while", "cond"):
+            inputs = [x.above if isinstance(x, Either) else x for x in inputs]
+        return super().step(equation, inputs)
 
-    def extreme(self, x, axes, sign):
-        """The largest (smallest) entry over `axes`, one of several equal ones chosen by the tilt."""
-        x_, top = lax.stop_gradient((sign * x, jnp.max(sign * x, axes, keepdims=True)))
-        tied = x_ >= top - self.width * jnp.max(jnp.abs(x_), initial=0.0)
-        place = jnp.arange(x.size, dtype=np.float64).reshape(x.shape)
-        chance = mixed(x.shape, self.seed, next(self.count)).astype(np.float64)
-        rank = jnp.where(tied, jnp.where(self.side == 0.0, chance, self.side * place), -np.inf)
-        chosen = lax.eq(rank, jnp.broadcast_to(jnp.max(rank, axes, keepdims=True), rank.shape))
-        return jnp.sum(jnp.where(chosen, x, jnp.zeros_like(x)), axes)
+    def apply(self, equation, inputs) -> list:
+        """One equation, on either side of ties before it and of its own; numbers are mixed, decisions kept apart."""
+        if any(isinstance(x, Either) for x in inputs):
+            sides = [[x[k] if isinstance(x, Either) else x for x in inputs] for k in (0, 1)]
+            return self.mixed(*(super(Tilted, self).apply(equation, side) for side in sides))
+        name = equation.primitive.name
+        place = {**BY_ENTRY, **BY_PLACE}.get(name, 0)
+        place = int(isinstance(equation.invars[0], Literal)) if place is None else place
+        if name not in self.KINKED or not is_float(inputs[place].dtype):
+            return super().apply(equation, inputs)
+        tilt = self.tilt(inputs, inputs[place], name in BY_PLACE)
+        return self.mixed(*(self.tilted(equation, inputs, place, offset) for offset in (tilt, -tilt)))
+
+    def tilted(self, equation, inputs, place, offset):
+        """One equation with an operand moved: its decisions, or the numbers themselves on the way then taken."""
+        apply = super().apply
+        moved = [lax.stop_gradient(x + offset if i == place else x) for i, x in enumerate(inputs)]
+        if equation.primitive.name in DECISIONS:
+            return apply(equation, moved)
+        # Homogeneous and linear on either side: the derivative there, applied to the numbers.
+        real = [i for i, x in enumerate(inputs) if is_float(x.dtype)]
+
+        def select(*xs):
+            parts = dict(zip(real, xs, strict=True))
+            return apply(equation, [parts.get(i, x) for i, x in enumerate(moved)])
+
+        outs, selected = jax.jvp(select, [moved[i] for i in real], [inputs[i] for i in real])
+        return [t if is_float(out.dtype) else out for out, t in zip(outs, selected, strict=True)]
+
+    def tilt(self, inputs, x, by_place):
+        """The offset of x, as large as rounding could be."""
+        sizes = [jnp.max(jnp.where(jnp.isfinite(y), jnp.abs(y), 0.0), initial=0.0) for y in inputs if is_float(y.dtype)]
+        size = jnp.maximum(self.width * jnp.max(jnp.stack(sizes)), 1e-300)
+        return size * ((1.0 + jnp.arange(x.size).reshape(x.shape)) / x.size) if by_place else size
+
+    def mixed(self, above, below) -> list:
+        """The outputs of one equation on both sides of a tie, as one."""
+        share = self.share
+        return [
+            share * a + (1.0 - share) * b if is_float(a.dtype) else Either(a, b)
+            for a, b in zip(above, below, strict=True)
+        ]
 
 
 class Complex(Float64):

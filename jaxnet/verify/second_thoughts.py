@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxnet.verify import differences
 from jaxnet.verify.judgement import grade
-from jaxnet.verify.kinks import Subgradients
+from jaxnet.verify.kinks import Subgradients, flat, within
 from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.rounding import OwnRounding
@@ -37,79 +37,74 @@ def between_one_sided_derivatives(check):
     """Accepts a subgradient, and says so."""
     if any(f.r is None for f in check.findings) or not (check.problem.reversible and check.problem.has_kinks()):
         return
-    doubtful = [
-        i for i, f in enumerate(check.findings) if f.wrong and f.comparable and not f.cause and np.isfinite(f.g).all()
-    ]
-    torn = [
-        i
-        for i, f in enumerate(check.findings)
-        if f.verdict == "INCONCLUSIVE"
-        and f.comparable
-        and f.noise.terms[1:2]
-        and f.noise.terms[1] > 4 * max(f.noise.terms[0], f.noise.terms[2])
-    ]
-    if not doubtful and not torn:
-        return
-    if doubtful and not torn and not _moves_by_a_hair(check, doubtful):
+    leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
+    wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
+    torn = [i for i, f in leaves.items() if _torn(f)]
+    if not wrong and not torn:
         return
     begun = time.perf_counter()
+    noise = {i: _beside_a_kink(f, step=i in torn) for i, f in leaves.items()}
     try:
-        between = Subgradients(check.problem, [f.r for f in check.findings])
+        r, g = [f.r for f in check.findings], {i: f.g for i, f in leaves.items()}
+        nearby = Subgradients(check.problem, r, g, check.rng)
+        doubtful = [i for i in wrong if nearby.moved(i, leaves[i].g, noise[i])] + nearby.jumping(torn, noise)
+        accepted = _accepted(nearby, leaves, doubtful, noise) if doubtful else []
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
         return
-    accepted = []
-    for i in doubtful + torn:
-        f = check.findings[i]
-        strict = Noise(
-            max(f.unit * norm(f.r), _or_zero(f.noise.terms[0])), max(f.unit * largest(f.r), f.unit * largest(f.g))
-        )
-        noise = f.noise if i in doubtful else strict
-        if not between.wide(i, noise):
-            continue
-        if not between.holds(i, f.g, noise):
-            if between.might_hold(i, f.g, noise) and between.together(i, f.g, noise):
-                f.verdict = "INCONCLUSIVE"
-                f.note = "at a kink of many ties: their one-sided derivatives may reach so far"
-            continue
-        if not between.together(i, f.g, noise):
-            f.verdict = "INCONCLUSIVE"
-            f.note = "at a kink: each entry lies between its one-sided derivatives, but no ties give all at once"
-            continue
-        at = np.unravel_index(int(np.argmax(np.abs(f.g - f.r))), f.r.shape)
-        low, high = between.interval(i, at)
-        f.verdict = "PASS"
-        f.note = (
-            f"a subgradient: at a kink the manual {_short(f.g[at])} and autodiff's {_short(f.r[at])} both "
-            f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
-        )
-        f.noise = noise
-        f.score = score(np.clip(f.r, np.minimum(between.low[i], f.g), np.maximum(between.high[i], f.g)), f.r, noise)
-        accepted.append(f.path)
     said = (
-        f"one-sided gradients taken; {len(accepted)} leaves are subgradients"
+        f"{len(nearby.moves)} gradients next to the point; {len(accepted)} leaves are subgradients"
         if accepted
         else "no kink explains the difference"
     )
     check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
 
 
-def _moves_by_a_hair(check, leaves) -> bool:
-    """Whether the float64 gradient jumps, a hair away, by as much as the error: a kink may explain it."""
-    hair = 8.0 * max(check.problem.units)
-    for _ in range(2):
-        near = []
-        for v in map(wide, check.problem.params.values):
-            scale = float(np.sqrt(np.mean(np.abs(v) ** 2))) if v.size else 0.0
-            near.append(v + hair * (scale or 1.0) * check.rng.choice([-1.0, 1.0], v.shape))
-        there = check.problem.double(near)[1]
-        if any(
-            norm(there[i] - check.findings[i].r) > 0.01 * norm(check.findings[i].g - check.findings[i].r)
-            for i in leaves
-        ):
-            return True
-    return False
+def _torn(f) -> bool:
+    """Whether a leaf tells nothing because a rounding moves it: over a kink, perhaps."""
+    terms = f.noise.terms
+    return f.verdict == "INCONCLUSIVE" and len(terms) > 2 and max(terms[:2]) > 4 * terms[2]
+
+
+def _beside_a_kink(f, step: bool) -> Noise:
+    """The noise of another gradient than autodiff's, which g may be; without the step over the kink if it holds one."""
+    noise = Noise(f.unit * norm(f.r), f.unit * largest(f.r), f.noise.terms) if step else f.noise
+    return noise.widened(f.unit * norm(f.g), f.unit * largest(f.g))
+
+
+def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
+    """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
+    nearby.take_the_conventions()
+    left = nearby.remainder({i: f.g for i, f in leaves.items() if largest(f.g) or largest(f.r)}, noise)
+    at_once = all(within(x, noise[i]) for i, x in left.items())
+    if not at_once and len(left) > 1:
+        left = {i: nearby.remainder({i: leaves[i].g}, noise)[i] for i in doubtful}
+    reached = [i for i in doubtful if within(left[i], noise[i])]
+    for i in doubtful:
+        f = leaves[i]
+        if i not in reached:
+            gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
+            why = nearby.refute(i, f.g, left[i], noise[i].widened(gap, gap))
+            f.verdict = "FAIL" if why else "INCONCLUSIVE"
+            f.note = why or "at a kink: no mixture of the gradients next to it is this one, nor is it ruled out"
+        elif not at_once and len(reached) == len(doubtful):
+            f.verdict = "INCONCLUSIVE"
+            f.note = "at a kink: this leaf may be a subgradient, but no ties were found that give all leaves at once"
+        else:
+            _accept(f, nearby.interval(i, int(np.argmax(np.abs(flat(f.g - f.r))))), left[i], noise[i])
+    return [leaves[i].path for i in reached if leaves[i].verdict == "PASS"]
+
+
+def _accept(f, interval, left, noise):
+    """A leaf passes as a subgradient."""
+    g, r = flat(f.g), flat(f.r)
+    at = int(np.argmax(np.abs(g - r)))
+    f.verdict, f.noise, f.score = "PASS", noise, score(left, np.zeros_like(left), noise)
+    f.note = (
+        f"a subgradient: at a kink the manual {_short(g[at])} and autodiff's {_short(r[at])} both "
+        f"lie in [{interval[0]:.3g}, {interval[1]:.3g}]; a convention, no error"
+    )
 
 
 def excused_by_rounding(check, suspects):

@@ -20,6 +20,7 @@ import numpy as np
 from jaxnet.verify import derivatives
 from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.programs import Program, program_of
+from jaxnet.verify.readings import Tilted
 from jaxnet.verify.stops import places_of_stops
 from jaxnet.verify.strip import opaque_operations, operations, rules_that_stay
 from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide
@@ -252,38 +253,14 @@ class Problem:
             self.program.expect(build, (self.trace.consts, *arguments), quickly=True)
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
-    KINKED = frozenset(
-        [
-            "max",
-            "min",
-            "abs",
-            "sign",
-            "gt",
-            "ge",
-            "lt",
-            "le",
-            "eq",
-            "ne",
-            "select_n",
-            "clamp",
-            "reduce_max",
-            "reduce_min",
-            "sort",
-            "cond",
-            "argmax",
-            "argmin",
-        ]
-    )
-
     def has_kinks(self) -> bool:
         """Whether the loss holds any operation that is not smooth everywhere."""
-        return self.trace is not None and bool(operations(self.trace) & self.KINKED)
+        return self.trace is not None and bool(operations(self.trace) & Tilted.KINKED)
 
-    def tilted(self, side: float, seed: int, width: float) -> list[np.ndarray]:
-        """The float64 gradient with each tie (within `width` of the largest entry) broken to `side`, 0 at random."""
-
+    def tilted(self, share: float, width: float) -> list[np.ndarray]:
+        """The float64 gradient with one convention at each tie (within `width` of the largest entry): see Tilted."""
         with jax.enable_x64(True):
-            how = np.float64(side), np.uint32(seed), np.float64(width)
+            how = np.float64(share), np.float64(width)
             grads = self.call(derivatives.tilted, self.params.values, self.given.values, *how)
             return [np.asarray(g) for g in grads]
 

@@ -4,8 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from jaxnet.verify import check_gradients
+from jaxnet.verify.hull import nearest_to_origin
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def verdict(loss, g, params, *args, **options):
+    """The verdict on a gradient given as numbers or as a function."""
+    g = g if callable(g) or isinstance(params, tuple) else np.array(g)
+    gradient = g if callable(g) else lambda *_: jax.tree.map(lambda x, p: jnp.asarray(x, p.dtype), g, params)
+    report = check_gradients(loss, gradient, params, *args, raise_=False, **options)
+    assert not any("crashed" in note for note in report.notes), report.notes
+    return report.verdict
+
 
 X = np.array([0.0, 1.0, -1.0, 0.0, 2.0], np.float32)
 
@@ -59,7 +77,7 @@ def test_ties_of_a_maximum_may_be_broken_any_way():
 @pytest.mark.parametrize("g", [[0, 0, 0, 0], [1, 1, 0, 0], [0.5, 0.25, 0, 0]])
 def test_entries_that_lie_between_may_be_wrong_together(g):
     report = check_gradients(jnp.max, lambda x: jnp.asarray(g, x.dtype), np.ones((4,), np.float32), raise_=False)
-    assert report.verdict == "INCONCLUSIVE" and "at once" in report.leaves[""].note
+    assert report.verdict == "FAIL" and "at once" in report.leaves[""].note
 
 
 def test_slopes_drawn_for_each_tie_are_a_subgradient():
@@ -85,3 +103,225 @@ def test_slopes_drawn_for_each_tie_are_a_subgradient():
     assert report.leaves["[1][1]"].verdict == "PASS"  # one tie a unit; below, six of them add up
     wrong = lambda params, X: jax.tree.map(lambda g: g * 1.5, grad(params, X))  # noqa: E731
     assert check_gradients(loss, wrong, (W, b), X, raise_=False).verdict == "FAIL"
+
+
+# ---------------------------------------------------------------- many ties
+
+SIGNED = np.random.default_rng(7).normal(size=(40, 1))  # a maximum with a negative weight is concave
+EQUAL = np.ones((40, 6))
+FIRST, LAST, SHARED = np.eye(6)[[0] * 40], np.eye(6)[[5] * 40], EQUAL / 6
+
+
+@pytest.mark.parametrize("weight", [1.0, SIGNED], ids=["convex", "signed"])
+@pytest.mark.parametrize("pick", [False, True], ids=["max", "argmax"])
+def test_each_of_many_maxima_shares_out_its_whole_weight(dtype, weight, pick):
+    w, x = np.broadcast_to(weight, (40, 1)).astype(dtype), EQUAL.astype(dtype)
+
+    def loss(x):
+        top = jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1) if pick else jnp.max(x, 1, keepdims=True)
+        return jnp.sum(w * top)
+
+    one_row_missing = SHARED * (np.arange(40) != 3)[:, None]
+    for right in (FIRST, LAST, SHARED):
+        assert verdict(loss, w * right, x) == "PASS"
+    for wrong in (0 * EQUAL, EQUAL, SHARED / 2, one_row_missing, 1.5 * FIRST):
+        assert verdict(loss, w * wrong, x) == "FAIL"
+
+
+def sloped(slope):
+    """relu with a derivative of its own at 0."""
+    return lambda Z: jnp.where(Z == 0, jnp.asarray(slope, Z.dtype) * Z, jnp.maximum(Z, 0))
+
+
+RELUS = {
+    "maximum": lambda Z: jnp.maximum(Z, 0),
+    "reversed": lambda Z: jnp.maximum(0, Z),
+    "jax.nn": jax.nn.relu,
+    "where": lambda Z: jnp.where(Z > 0, Z, 0),
+    "mask": lambda Z: Z * (Z > 0).astype(Z.dtype),
+}
+
+
+def chain(relu):
+    """A net of relu layers, weights and biases apart; its loss."""
+
+    def loss(params, X):
+        for W, b in zip(*params, strict=True):
+            X = relu(W @ X + b)
+        return jnp.mean((X - 1) ** 2)
+
+    return loss
+
+
+def padded(dtype, layers, examples=12, padding=8):
+    """Parameters with zero biases, and examples of which some are zero: there every unit is at its kink."""
+    rng = np.random.default_rng(0)
+    W = [rng.normal(size=(5, 5)).astype(dtype) * 0.8 for _ in range(layers)]
+    X = rng.normal(size=(5, examples + padding)).astype(dtype)
+    X[:, examples:] = 0
+    return (W, [np.zeros((5, 1), dtype)] * layers), X
+
+
+@pytest.mark.parametrize("relu", RELUS)
+@pytest.mark.parametrize("layers", [1, 4])
+def test_one_convention_everywhere_is_right_however_deep(dtype, relu, layers):
+    params, X = padded(dtype, layers)
+    for slope in (0.0, 0.5, 1.0):
+        assert verdict(chain(RELUS[relu]), jax.grad(chain(sloped(slope))), params, X) == "PASS"
+    assert verdict(chain(RELUS[relu]), jax.grad(chain(sloped(2.0))), params, X) == "FAIL"
+
+
+def test_examples_that_share_a_tie_fall_to_one_side(dtype):
+    """Forty zero columns are at the kink of b together: the same part of each of their slopes goes into db."""
+    params, X = padded(dtype, 1, 20, 40)
+    loss = chain(RELUS["maximum"])
+
+    def scaled(slope, factor):
+        def gradient(params, X):
+            dW, db = jax.grad(chain(sloped(slope)))(params, X)
+            return dW, [factor * g for g in db]
+
+        return gradient
+
+    each = np.random.default_rng(1).uniform(size=(5, 1))
+    for right in (scaled(0.0, 1.0), scaled(1.0, 1.0), scaled(each, 1.0)):
+        assert verdict(loss, right, params, X) == "PASS"
+    for wrong in (scaled(0.0, 0.8), scaled(1.0, 1.25), scaled(0.5, -1.0)):
+        assert verdict(loss, wrong, params, X) == "FAIL"
+
+
+def test_a_hundred_thousand_units_at_their_kink(dtype):
+    v = np.random.default_rng(0).normal(size=100_000).astype(dtype)
+    params, x = (np.zeros((v.size, 2), dtype), np.zeros(v.size, dtype)), np.array([0.5, -0.25], dtype)
+    loss = lambda params, x: jnp.sum(v * jnp.maximum(params[0] @ x + params[1], 0))  # noqa: E731
+    gradient = lambda slope: (slope * v[:, None] * x, slope * v)  # noqa: E731
+    for slope in (0.0, 0.5, 1.0):
+        assert verdict(loss, gradient(slope), params, x) == "PASS"
+    assert verdict(loss, gradient(1.2), params, x) == "FAIL"
+    assert verdict(loss, (gradient(0.0)[0], gradient(1.0)[1]), params, x) != "PASS"  # each is right, not both at once
+
+
+# ---------------------------------------------------------------- whatever selects
+
+WEIGHTS = np.array([1.5, -0.5, 2.0, -1.0, 0.7])
+
+
+def pooled(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (2,), (2,), "VALID")
+
+
+def weighted(y):
+    return jnp.sum(jnp.asarray(WEIGHTS[: y.size], y.dtype) * y)
+
+
+SELECTIONS = {  # loss, point, gradients that are right, gradients that are wrong
+    "max pooling": (
+        lambda x: weighted(pooled(x)),
+        [1, 1, 0, 2, 3, 3],
+        [[1.5, 0, 0, -0.5, 2, 0], [0, 1.5, 0, -0.5, 0, 2], [0.75, 0.75, 0, -0.5, 1, 1]],
+        [[1.5, 1.5, 0, -0.5, 2, 2], [0, 0, 0, -0.5, 0, 0], [1.5, 0, -0.5, 0, 2, 0]],
+    ),
+    "segment_max": (
+        lambda x: weighted(jax.ops.segment_max(x, jnp.array([0, 0, 1]), 2)),
+        [1, 1, 1],
+        [[1.5, 0, -0.5], [0, 1.5, -0.5], [0.75, 0.75, -0.5]],
+        [[1.5, 1.5, -0.5], [0, 0, -0.5]],
+    ),
+    "sort": (
+        lambda x: weighted(jnp.sort(x)),
+        [1, 1, 2, 2, 2],
+        [WEIGHTS, WEIGHTS[[1, 0, 4, 3, 2]], [0.5, 0.5, 1.7 / 3, 1.7 / 3, 1.7 / 3]],
+        [WEIGHTS[::-1], 1.1 * WEIGHTS, 0 * WEIGHTS],
+    ),
+    "argsort": (
+        lambda x: weighted(x[jnp.argsort(x)]),
+        [1, 1, 2],
+        [[1.5, -0.5, 2.0], [-0.5, 1.5, 2.0]],
+        [[1.5, 1.5, 2.0], [2.0, -0.5, 1.5]],
+    ),
+    "top_k": (
+        lambda x: jnp.sum(lax.top_k(x, 2)[0]),
+        [1, 1, 1, 0],
+        [[1, 1, 0, 0], [0, 1, 1, 0], [2 / 3, 2 / 3, 2 / 3, 0]],
+        [[1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 1]],
+    ),
+    "cummax": (
+        lambda x: jnp.sum(lax.cummax(x)),
+        [1, 1, 1],
+        [[3, 0, 0], [1, 1, 1], [1, 2, 0]],
+        [[0, 0, 3], [1, 1, 0]],
+    ),
+    "median": (
+        jnp.median,
+        [0, 1, 1, 1, 5],
+        [[0, 1, 0, 0, 0], [0, 1 / 3, 1 / 3, 1 / 3, 0]],
+        [[0, 1, 1, 1, 0], [0.2] * 5],
+    ),
+    "clip": (
+        lambda x: weighted(jnp.clip(x, -1, 1)),
+        [-1, 1, 0.5, 2],
+        [[0, 0, 2, 0], [1.5, -0.5, 2, 0], [0.75, -0.25, 2, 0]],
+        [[1.6, 0, 2, 0], [0, 0, 0, 0], [0, 0.5, 2, 0]],
+    ),
+    "a kink at 1 + 0": (lambda x: weighted(jnp.minimum(1 + x, 1)), [0, 0], [[0, 0], [1.5, -0.5]], [[2, 0], [0, 0.5]]),
+    "leaky relu": (
+        lambda x: weighted(jax.nn.leaky_relu(x, 0.1)),
+        [0, 0, 1],
+        [[0.15, -0.05, 2], [1.5, -0.5, 2], [0.5, -0.3, 2]],
+        [[0, 0, 2], [1.6, -0.5, 2]],
+    ),
+    "abs": (lambda x: weighted(jnp.abs(x)), [0, 0], [[0, 0], [1.5, -0.5], [-1.5, 0.5]], [[1.6, 0], [0, 0.6]]),
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_whatever_selects_may_select_any_of_its_equals(dtype, name):
+    loss, x, right, wrong = SELECTIONS[name]
+    x = np.array(x, dtype)
+    for g in right:
+        assert verdict(loss, g, x) == "PASS", g
+    for g in wrong:
+        assert verdict(loss, g, x) in ("FAIL", "INCONCLUSIVE"), g
+    assert verdict(loss, wrong[0], x) == "FAIL"
+
+
+def test_a_tie_that_is_none_in_float64():
+    """0.1 + 0.2 is 0.3 in float32, and half a rounding away from it in float64."""
+    x = np.array([0.1, 0.2, 0.3], np.float32)
+    loss = lambda x: jnp.maximum(x[0] + x[1], x[2])  # noqa: E731
+    for g in ([1, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]):
+        assert verdict(loss, g, x) == "PASS"
+    for g in ([1, 1, 1], [0, 0, 0], [1, 0, 0]):
+        assert verdict(loss, g, x) != "PASS"
+
+
+def test_what_the_parameters_do_not_move_is_no_kink():
+    x = np.array([1, 0, -1], np.float32)  # a mask made of data: > and >= are two losses
+    loss = lambda w: jnp.sum(jnp.where(x > 0, w, 2 * w))  # noqa: E731
+    w = np.array([0.5, 1.0, 2.0], np.float32)
+    assert verdict(loss, [1, 2, 2], w) == "PASS"
+    assert verdict(loss, [1, 1, 2], w) == "FAIL"
+
+
+def test_leaves_that_take_different_sides_of_one_tie():
+    weights = np.random.default_rng(0).normal(size=40).astype(np.float32)
+    loss = lambda p: jnp.sum(weights * jnp.maximum(2 * p[0] + p[1], 0))  # noqa: E731
+    params = (np.zeros(40, np.float32), np.zeros(40, np.float32))
+    for right in ((2 * weights, weights), (0 * weights, 0 * weights)):
+        assert verdict(loss, right, params) == "PASS"
+    assert verdict(loss, (2 * weights, 0 * weights), params) != "PASS"
+
+
+# ---------------------------------------------------------------- the nearest point of a hull
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_point_of_the_hull_is_nearer(seed):
+    """y is nearest to the origin if and only if <p, y> ≥ <y, y> for every corner p."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=rng.integers(1, 30, 2)) + rng.normal() * (seed % 3)
+    points = np.sign(points) if seed % 4 == 0 else points  # many equal corners
+    w = nearest_to_origin(points)
+    y = points @ w
+    assert (w >= 0).all() and abs(w.sum() - 1) < 1e-12
+    assert (points.T @ y >= y @ y - 1e-12 * np.abs(points).max() ** 2).all()

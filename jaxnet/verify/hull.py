@@ -1,0 +1,46 @@
+"""The point of a convex hull that is nearest to the origin."""
+
+import numpy as np
+
+ROUNDING = 1e-15  # of the product of two lengths: what an inner product may be off by
+
+
+def nearest_to_origin(points: np.ndarray) -> np.ndarray:
+    """Weights w ≥ 0, Σ w = 1, that make ‖points @ w‖ smallest; the points are columns.
+
+    Source: P. Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11 (1976).
+    """
+    count = points.shape[1]
+    if points.shape[0] > count:  # the lengths and angles are all that matters
+        points = np.linalg.qr(points, mode="r")
+    lengths = np.sqrt(np.einsum("ij,ij->j", points, points))
+    corners, w = [int(np.argmin(lengths))], np.ones(1)
+    for _ in range(16 * count):  # it needs far fewer, and what it has is always a point of the hull
+        y = points[:, corners] @ w
+        ahead = points.T @ y
+        best = int(np.argmin(ahead))
+        size = np.sqrt(y @ y)
+        if best in corners or ahead[best] >= size * (size - ROUNDING * lengths.max()):
+            break
+        corners, w = [*corners, best], np.append(w, 0.0)
+        while True:
+            flat = _of_the_plane(points[:, corners])
+            if (flat > 0).all():
+                w = flat
+                break
+            # As far towards the plane's nearest point as the hull reaches; the corner that is in the way goes.
+            down = np.flatnonzero(flat <= 0)
+            steps = w[down] / np.maximum(w[down] - flat[down], 1e-300)
+            w = w + steps.min() * (flat - w)
+            kept = np.arange(len(w)) != down[int(np.argmin(steps))]
+            corners, w = [c for c, k in zip(corners, kept, strict=True) if k], w[kept].clip(0) / w[kept].clip(0).sum()
+    weights = np.zeros(count)
+    weights[corners] = w
+    return weights
+
+
+def _of_the_plane(corners: np.ndarray) -> np.ndarray:
+    """Weights of any sign, Σ = 1, of the point nearest to the origin in the plane through the corners."""
+    last = corners[:, -1]
+    w = np.linalg.lstsq(corners[:, :-1] - last[:, None], -last, rcond=None)[0]
+    return np.append(w, 1 - w.sum())
