@@ -129,6 +129,48 @@ def absolute_value_at_zero(key):
     return Problem(lambda x: jnp.sum(jnp.abs(x)), jnp.sign, x)
 
 
+@case("many_equal_maxima_share_alike")
+def many_equal_maxima(key):
+    """J = Σ_i w_i max_j x_ij, forty rows of equals: each of six gets w_i/6, by autodiff the first gets all of it."""
+    w = jax.random.normal(key, (40, 1))
+    loss = lambda x: jnp.sum(w * jnp.take_along_axis(x, jnp.argmax(x, axis=1, keepdims=True), axis=1))  # noqa: E731
+    return Problem(loss, lambda x: w * jnp.ones_like(x) / 6, jnp.ones((40, 6)))
+
+
+@case("max_pooling_with_ties")
+def max_pooling_with_ties(key):
+    """Windows of two whole numbers; the gradient shares out among equals, autodiff's goes to the first."""
+    k1, k2 = jax.random.split(key)
+    x, w = jax.random.randint(k1, (20,), 0, 2).astype(jnp.float32), jax.random.normal(k2, (10,))
+
+    def loss(x):
+        return jnp.sum(w * jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2,), (2,), "VALID"))
+
+    def gradient(x):
+        pairs = x.reshape(10, 2)
+        top = (pairs == jnp.max(pairs, axis=1, keepdims=True)).astype(x.dtype)
+        return (w[:, None] * top / jnp.sum(top, axis=1, keepdims=True)).ravel()
+
+    return Problem(loss, gradient, x)
+
+
+@case("relu_at_zero_in_every_layer")
+def relu_at_zero_in_every_layer(key):
+    """Three relu layers with zero biases and zero columns: relu'(0) = 1/2 by hand, 0 in jax.nn.relu."""
+    keys = jax.random.split(key, 4)
+    W, b = [jax.random.normal(k, (5, 5)) for k in keys[:3]], [jnp.zeros((5, 1))] * 3
+    X = jax.random.normal(keys[3], (5, 12)).at[:, 8:].set(0)
+
+    def forward(params, X, relu):
+        for W, b in zip(*params, strict=True):
+            X = relu(W @ X + b)
+        return jnp.mean((X - 1) ** 2)
+
+    half = lambda Z: jnp.where(Z == 0, Z / 2, jnp.maximum(Z, 0))  # noqa: E731
+    gradient = lambda params, X: jax.grad(forward)(params, X, half)  # noqa: E731
+    return Problem(lambda params, X: forward(params, X, jax.nn.relu), gradient, (W, b), (X,))
+
+
 # ---------------------------------------------------------------- saturation and conditioning
 
 SATURATED = {"expected": ("INCONCLUSIVE",), "reason": "saturat|below|noise|vanish|too small|zero"}

@@ -43,26 +43,36 @@ class Subgradients:
         self.scales = [s or any_scale for s in scales]
         self.moves: list[list[np.ndarray]] = []
         self.limit = min(DRAWS, max(16, ENTRIES // max(1, sum(x.size for x in self.r))))
-        error = _level([flat(g[i]) - x if i in g else np.zeros_like(x) for i, x in enumerate(self.r)])
-        v = [e + 0.5 * x for e, x in zip(error, self._random(), strict=True)]
-        self.first = [self._look([sign * x for x in v], self.far) for sign in (1, -1)]
+        v = self._random()
+        for i, x in g.items():
+            error = flat(x) - self.r[i]
+            v[i] = v[i] / 2 + error / (largest(error) or 1.0)
+        steps = self._steps(v, self.far)
+        self.ahead, self.behind = self._at(steps, 1), self._at(steps, -1)
 
     def _random(self) -> list[np.ndarray]:
-        return [self.rng.choice([-1.0, 1.0], x.size) * self.rng.uniform(0.5, 1.5, x.size) for x in self.r]
+        return [self.rng.uniform(-1.0, 1.0, x.size) for x in self.r]
 
-    def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
-        """The gradient a hair away along v, whose entries are about 1 at most."""
+    def _steps(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
+        """A hair along v, whose entries are about 1 at most: in proportion to each parameter, and less at a zero."""
         steps = []
         for x, scale, along in zip(self.point, self.scales, v, strict=True):
-            step = np.conj(along.view(x.dtype).reshape(x.shape))  # J rises along conj(g)
-            steps.append((radius * np.abs(x) + self.near * scale) * step)
+            size = np.abs(x)
+            size *= radius
+            size += self.near * scale
+            steps.append(size * np.conj(along.view(x.dtype).reshape(x.shape)))  # J rises along conj(g)
+        return steps
+
+    def _at(self, steps, times) -> list[np.ndarray]:
+        return self.problem.double([x + times * step for x, step in zip(self.point, steps, strict=True)])[1]
+
+    def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
+        """What the gradient changes by, a hair along v."""
+        steps = self._steps(v, radius)
         there = self._at(steps, 1)
         if self.curved and radius == self.near:
             there = [_straight(one, two) for one, two in zip(there, self._at(steps, 2), strict=True)]
         return self._moves(there)
-
-    def _at(self, steps, times) -> list[np.ndarray]:
-        return self.problem.double([x + times * step for x, step in zip(self.point, steps, strict=True)])[1]
 
     def _moves(self, gradient) -> list[np.ndarray]:
         return [flat(x) - r for x, r in zip(gradient, self.r, strict=True)]
@@ -70,7 +80,7 @@ class Subgradients:
     def moved(self, i: int, g: np.ndarray, noise: Noise) -> bool:
         """Whether leaf i jumps, a hair away, by more than the noise and by some of g's error."""
         enough = max(FAIL * noise.norm, GAIN * norm(flat(g) - self.r[i]))
-        return any(norm(move[i]) > enough for move in self.first)
+        return any(norm(flat(there[i]) - self.r[i]) > enough for there in (self.ahead, self.behind))
 
     def take_the_conventions(self):
         """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""

@@ -3,7 +3,7 @@
 Reader    the user's custom rules replaced by their primal         (witness 1, in interpret.py)
 Float64   the same in double precision, constants and casts too     (witnesses 2, 3 and 4)
 Rounded   every operation rounded once more, at random              (what the formula as written can promise)
-Tilted    ties of max, relu, abs and comparisons broken to a side   (the subgradients at a kink)
+Tilted    ties shared out by one convention, whatever selects       (the uniform conventions at a kink)
 Complex   on the complex numbers                                    (witness 5)
 """
 

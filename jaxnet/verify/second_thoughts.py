@@ -43,18 +43,18 @@ def between_one_sided_derivatives(check):
     if not wrong and not torn:
         return
     begun = time.perf_counter()
-    noise = {i: _beside_a_kink(f, step=i in torn) for i, f in leaves.items()}
+    noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
     try:
-        r, g = [f.r for f in check.findings], {i: f.g for i, f in leaves.items()}
+        r, g = [f.r for f in check.findings], {i: leaves[i].g for i in wrong}
         nearby = Subgradients(check.problem, r, g, check.rng)
-        doubtful = [i for i in wrong if nearby.moved(i, leaves[i].g, noise[i])] + nearby.jumping(torn, noise)
+        doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + nearby.jumping(torn, noise)
         accepted = _accepted(nearby, leaves, doubtful, noise) if doubtful else []
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
         return
     said = (
-        f"{len(nearby.moves)} gradients next to the point; {len(accepted)} leaves are subgradients"
+        f"{len(nearby.moves)} other gradients at the kink; {len(accepted)} leaves are mixtures of them"
         if accepted
         else "no kink explains the difference"
     )
@@ -75,6 +75,7 @@ def _beside_a_kink(f, step: bool) -> Noise:
 
 def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
+    noise = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
     nearby.take_the_conventions()
     left = nearby.remainder({i: f.g for i, f in leaves.items() if largest(f.g) or largest(f.r)}, noise)
     at_once = all(within(x, noise[i]) for i, x in left.items())
