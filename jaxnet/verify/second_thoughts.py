@@ -86,7 +86,10 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
         f = leaves[i]
         if i not in reached:
             gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
-            why = nearby.refute(i, f.g, left[i], noise[i].widened(gap, gap))
+            known = noise[i].widened(gap, gap)
+            why = nearby.refute(i, f.g, left[i], known)
+            if why:
+                f.noise, f.score = known, score(f.g, f.r, known)
             f.verdict = "FAIL" if why else "INCONCLUSIVE"
             f.note = why or "at a kink: no mixture of the gradients next to it is this one, nor is it ruled out"
         elif not at_once and len(reached) == len(doubtful):

@@ -128,6 +128,14 @@ def test_each_of_many_maxima_shares_out_its_whole_weight(dtype, weight, pick):
         assert verdict(loss, w * wrong, x) == "FAIL"
 
 
+def test_no_cause_is_named_that_only_the_step_over_the_kink_lets_pass():
+    """The step from one side to the other is no noise that a factor of -1 could hide in."""
+    loss = lambda x: jnp.sum(SIGNED * jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1))  # noqa: E731
+    g = (SIGNED * SHARED * (np.arange(40) != 3)[:, None]).astype(np.float32)
+    report = check_gradients(loss, lambda x: jnp.asarray(g), EQUAL.astype(np.float32), raise_=False)
+    assert report.verdict == "FAIL" and report.cause is None and "at once" in str(report)
+
+
 def sloped(slope):
     """relu with a derivative of its own at 0."""
     return lambda Z: jnp.where(Z == 0, jnp.asarray(slope, Z.dtype) * Z, jnp.maximum(Z, 0))
