@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
-from jaxnet.verify.strip import primal_of
+from jaxnet.verify.strip import is_custom_rule, primal_of
 
 # Operations that move numbers and compute none.
 MOVES = frozenset(
@@ -224,21 +224,31 @@ class Tilted(Float64):
     """
 
     KINKED = frozenset([*BY_ENTRY, *BY_PLACE])
+    CLOSED = frozenset(["scan", "while", "cond", "shard_map", "remat2", "checkpoint"])
 
     def __init__(self, share, width):
         """A reading whose ties are all shared out alike."""
         super().__init__()
-        self.share, self.width = share, width
+        self.share, self.width, self.depth = share, width, 0
 
     def inner(self, parameter):
         """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
         return Float64().inner(parameter)
 
     def step(self, equation, inputs) -> list:
-        """One equation; loops and branches take one way at a time."""
-        if equation.primitive.name in ("scan", "while", "cond"):
-            inputs = [x.above if isinstance(x, Either) else x for x in inputs]
-        return super().step(equation, inputs)
+        """One equation; a decision enters loops, branches and rules, and leaves the former, by the larger share."""
+        closed = equation.primitive.name in self.CLOSED
+        if closed or is_custom_rule(equation):
+            inputs = list(map(self.decided, inputs))
+        self.depth += closed
+        try:
+            return super().step(equation, inputs)
+        finally:
+            self.depth -= closed
+
+    def decided(self, x):
+        """A decision that is not kept apart."""
+        return jnp.where(self.share >= 0.5, x.above, x.below) if isinstance(x, Either) else x
 
     def apply(self, equation, inputs) -> list:
         """One equation, on either side of ties before it and of its own; numbers are mixed, decisions kept apart."""
@@ -278,10 +288,11 @@ class Tilted(Float64):
     def mixed(self, above, below) -> list:
         """The outputs of one equation on both sides of a tie, as one."""
         share = self.share
-        return [
+        outs = [
             share * a + (1.0 - share) * b if is_float(a.dtype) else Either(a, b)
             for a, b in zip(above, below, strict=True)
         ]
+        return list(map(self.decided, outs)) if self.depth else outs
 
 
 class Complex(Float64):

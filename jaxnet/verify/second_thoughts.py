@@ -77,7 +77,8 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
     noise = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
     nearby.take_the_conventions()
-    left = nearby.remainder({i: f.g for i, f in leaves.items() if largest(f.g) or largest(f.r)}, noise)
+    claimed = [i for i, f in leaves.items() if i in doubtful or (not f.wrong and (largest(f.g) or largest(f.r)))]
+    left = nearby.remainder({i: leaves[i].g for i in claimed}, noise)
     at_once = all(within(x, noise[i]) for i, x in left.items())
     if not at_once and len(left) > 1:
         left = {i: nearby.remainder({i: leaves[i].g}, noise)[i] for i in doubtful}

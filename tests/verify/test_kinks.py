@@ -311,6 +311,33 @@ def test_what_the_parameters_do_not_move_is_no_kink():
     assert verdict(loss, [1, 1, 2], w) == "FAIL"
 
 
+def test_a_decision_may_be_carried_through_a_loop(dtype):
+    """A gate decided in each step for the next one, from a bias at its kink; nothing else moves it."""
+
+    def loss(b):
+        def step(carry, w):
+            open_, total = carry
+            return (b > 0, total + w * jnp.where(open_, b, 0.1 * b)), None
+
+        (_, total), _ = lax.scan(step, (b > 0, jnp.zeros_like(b)), jnp.asarray(WEIGHTS, b.dtype))
+        return jnp.sum(total)
+
+    b, all_of = np.zeros(3, dtype), WEIGHTS.sum()
+    for slope in (0.1, 0.3, 1.0):
+        assert verdict(loss, [slope * all_of] * 3, b) == "PASS"
+    for slope in (0.0, 1.2):
+        assert verdict(loss, [slope * all_of] * 3, b) == "FAIL"
+
+
+def test_a_bug_in_one_leaf_is_no_matter_of_the_ties_of_another():
+    weights = np.array([1.5, -0.5, 2.0], np.float32)
+    loss = lambda p: jnp.sum(weights * jnp.maximum(p[0], 0)) + jnp.sum(p[1] ** 2)  # noqa: E731
+    params = np.zeros(3, np.float32), np.ones(3, np.float32)
+    gradient = lambda p: (0 * p[0], 3 * p[1])  # noqa: E731
+    report = check_gradients(loss, gradient, params, raise_=False)
+    assert [leaf.verdict for leaf in report.leaves.values()] == ["PASS", "FAIL"], str(report)
+
+
 def test_leaves_that_take_different_sides_of_one_tie():
     weights = np.random.default_rng(0).normal(size=40).astype(np.float32)
     loss = lambda p: jnp.sum(weights * jnp.maximum(2 * p[0] + p[1], 0))  # noqa: E731
