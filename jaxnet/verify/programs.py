@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxnet.verify.strip import (
     equations,
     is_custom_rule,
+    is_declared_stop,
     is_own_rule,
     opaque_operations,
     place_of,
@@ -129,5 +130,6 @@ def _array(x):
 
 
 def _places(jaxpr) -> tuple:
-    """The lines of the subtractions, which a report may quote."""
-    return tuple(place_of(e) for e in equations(jaxpr) if e.primitive.name == "sub")
+    """The lines of the subtractions, which a report may quote, and which stop_gradients are the author's."""
+    quoted = {"sub": place_of, "stop_gradient": is_declared_stop}
+    return tuple(quoted[e.primitive.name](e) for e in equations(jaxpr) if e.primitive.name in quoted)

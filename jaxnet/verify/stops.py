@@ -8,31 +8,17 @@ JAX's own stops stay as they are: they are part of a rule (the factors of a matr
 (the largest logit). So are those inside of a rule that was set aside: with the rule in place they never acted.
 """
 
-import os
-
 from jax import lax
 
 from jaxnet.verify.readings import Float64
-from jaxnet.verify.strip import JAX, equations, place_of
+from jaxnet.verify.strip import equations, is_declared_stop, place_of
 
 LANE = "moved and held"
-CALLERS = ("tree", "api", "pjit", "core", "linear_util", "util", "traceback_util", "source_info_util", "interpreters")
 
 
 def places_of_stops(jaxpr) -> list[str]:
     """Where the loss's author stops gradients, as "file.py:12"."""
-    return list(dict.fromkeys(place_of(e) for e in equations(jaxpr) if is_declared(e)))
-
-
-def is_declared(equation) -> bool:
-    """Whether an equation is a stop_gradient that was written outside of the jax package."""
-    if equation.primitive.name != "stop_gradient":
-        return False
-    for frame in getattr(equation.source_info.traceback, "frames", ()):
-        passes_on = frame.file_name.startswith(tuple(os.path.join(JAX, "_src", name) for name in CALLERS))
-        if not passes_on and not frame.function_name.endswith("stop_gradient"):
-            return not frame.file_name.startswith(JAX)
-    return False
+    return list(dict.fromkeys(place_of(e) for e in equations(jaxpr) if is_declared_stop(e)))
 
 
 class _Declared(Float64):
@@ -51,7 +37,7 @@ class _Declared(Float64):
 
     def apply(self, equation, inputs) -> list:
         """One plain equation; a declared stop is `stopped`."""
-        return [self.stopped(inputs[0])] if is_declared(equation) else super().apply(equation, inputs)
+        return [self.stopped(inputs[0])] if is_declared_stop(equation) else super().apply(equation, inputs)
 
 
 class Held(_Declared):

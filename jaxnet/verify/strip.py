@@ -12,6 +12,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters import ad
 
 JAX = os.path.dirname(jax.__file__) + os.sep
+# Files of JAX through which a call passes on its way, also under vmap.
+PASSING_ON = tuple(
+    os.path.join(JAX, "_src", name)
+    for name in (
+        "tree", "api", "pjit", "core", "linear_util", "util", "traceback_util", "source_info_util", "interpreters"
+    )
+)  # fmt: skip
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Operations whose inside is not a jaxpr of ordinary operations: a rule around them cannot be replaced by its primal.
 OPAQUE = frozenset(
@@ -111,6 +118,17 @@ def _called(equation) -> str:
         if function == "_custom_root" and place.startswith(JAX):
             return "custom_root"
     return equation.primitive.name
+
+
+def is_declared_stop(equation) -> bool:
+    """Whether an equation is a stop_gradient that was written outside of the jax package."""
+    if equation.primitive.name != "stop_gradient":
+        return False
+    for frame in getattr(equation.source_info.traceback, "frames", ()):
+        inside = frame.file_name.startswith(JAX)
+        if not (inside and (frame.file_name.startswith(PASSING_ON) or "stop_gradient" in frame.function_name)):
+            return not inside
+    return False
 
 
 def opaque_operations(jaxpr) -> list[str]:

@@ -7,7 +7,9 @@ import pytest
 from jax import lax
 
 from jaxnet.verify import check_gradients
+from jaxnet.verify.programs import program_of
 from jaxnet.verify.stops import places_of_stops
+from jaxnet.verify.strip import JAX
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(3, 4)).astype(np.float32)
@@ -40,8 +42,16 @@ def straight_through(stop):
     return lambda W, X: jnp.sum((W @ X + stop(jnp.round(W @ X) - W @ X)) ** 2)
 
 
+def over_examples(stop):
+    """A loss of one example, lifted."""
+    one = lambda W, x: jnp.sum((W @ x - stop(jnp.tanh(W @ x))) ** 2)  # noqa: E731
+    return lambda W, X: jnp.mean(jax.vmap(one, (None, 1))(W, X))
+
+
 @pytest.mark.parametrize("witnesses", ["auto", "full"])
-@pytest.mark.parametrize("program", [distilled, in_a_loop, straight_through, lambda s: jax.jit(distilled(s))])
+@pytest.mark.parametrize(
+    "program", [distilled, in_a_loop, straight_through, over_examples, lambda s: jax.jit(distilled(s))]
+)
 def test_a_gradient_has_to_respect_the_stop(program, witnesses):
     loss = program(lax.stop_gradient)
     report = check_gradients(loss, jax.grad(loss), W, X, witnesses=witnesses)
@@ -71,6 +81,7 @@ def test_jaxs_own_stops_are_none_of_the_authors():
 
     A = np.eye(3, dtype=np.float32) + 0.1
     assert places_of_stops(jax.make_jaxpr(loss)(A, W[:, 0])) == []
+    assert places_of_stops(jax.make_jaxpr(jax.vmap(jax.nn.logsumexp))(A)) == []
     assert check_gradients(loss, jax.grad(loss), A, W[:, 0], witnesses="full").passed
     mapped = jax.make_jaxpr(lambda W: jax.tree.map(lax.stop_gradient, {"W": W}))(W)
     assert len(places_of_stops(mapped)) == 1
@@ -84,3 +95,13 @@ def test_a_stop_inside_of_a_rule_that_was_set_aside_never_acted():
     square.defvjp(lambda x: (square(x), x), lambda x, g: (2 * g * x,))
     report = check_gradients(lambda W: jnp.sum(square(W)), lambda W: 2 * W, W, raise_=False)
     assert report.verdict == "INCONCLUSIVE", str(report)
+
+
+def test_equal_programs_whose_stops_are_not_the_same_authors_share_nothing():
+    """One function, as if written by us and as if written by JAX."""
+    text, names = "lambda x: (x * lax.stop_gradient(x)).sum()", {"lax": lax}
+    ours, theirs = (
+        jax.make_jaxpr(eval(compile(text, file, "eval"), names))(W) for file in (__file__, f"{JAX}numpy/own.py")
+    )
+    assert places_of_stops(ours) and not places_of_stops(theirs)
+    assert program_of(ours) is not program_of(theirs)
