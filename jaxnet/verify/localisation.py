@@ -99,11 +99,12 @@ def _place(evidence, kind, number, leaves, follows, inheriting) -> str:
     above, showing = evidence.layers[number:][:1], [i for i in leaves if follows.get(i, True)]
     if kind == "dZ" and not showing:
         return f"layer {number}"
-    if kind == "dZ" and len(showing) == 1 and not any(follows.values()) and not inheriting:
-        return f"dZ[{number}] or {evidence.name(showing[0])}"
+    also = ""
     if kind == "dZ" and above and not _right(evidence) & set(above[0].leaves):
-        return f"dZ[{number}] or above"
-    return f"{kind}[{number}]"
+        also += " or above"
+    if kind == "dZ" and len(showing) == 1 and not any(follows.values()) and not inheriting:
+        also += f" or {evidence.name(showing[0])}"
+    return f"{kind}[{number}]{also}"
 
 
 def _where(evidence, kind, number, leaves, place, follows, inheriting) -> str:
@@ -116,10 +117,13 @@ def _where(evidence, kind, number, leaves, place, follows, inheriting) -> str:
             said.append(f"{name(witness)} is right, so dZ[{number}] is")
     elif place.startswith("layer"):
         said.append(f"dW[{number}] and db[{number}] do not come from one dZ[{number}]")
-    elif " or d" in place and len(leaves) == 1:
-        said.append(f"nothing else of layer {number} was judged")
     elif " or d" in place:
-        said.append(f"{name(leaves[0])} has an error of its own")
+        if len(leaves) == 1:
+            said.append(f"nothing else of layer {number} was judged")
+        else:
+            said.append(f"{name(leaves[0])} has an error of its own")
+        if " or above" in place:
+            said.append(f"layer {number + 1} was not judged")
     else:
         above = layers[number].leaves if number < len(layers) else ()
         if right & set(above):
