@@ -8,6 +8,7 @@ from jaxnet.verify.chain import explain
 from jaxnet.verify.inheritance import followers
 from jaxnet.verify.layers import start_of_error
 from jaxnet.verify.leaf_causes import shown_by_examples
+from jaxnet.verify.noise import norm
 from jaxnet.verify.tree import called
 from jaxnet.verify.trouble import tolerated
 
@@ -29,6 +30,9 @@ def layer_by_layer(evidence, wrong) -> tuple[str | None, str | None]:
     starts = start_of_error(layers, set(wrong), _right(evidence))
     if not starts:
         return leaf_by_leaf(evidence, wrong), None
+    mixed = _mixed_examples(evidence, starts[0], wrong)
+    if mixed is not None:
+        return mixed
     kind, lowest, leaves = starts[-1]
     follows = _followers(evidence, lowest, wrong) if kind == "dZ" else {}
     below = [i for layer in layers[: lowest - 1] for i in layer.leaves if i in wrong]
@@ -41,6 +45,26 @@ def layer_by_layer(evidence, wrong) -> tuple[str | None, str | None]:
     sentences, places = zip(*(_at_start(evidence, *start, follows, inheriting) for start in starts), strict=True)
     rest = leaf_by_leaf(evidence, [i for i in below if i not in inheriting])
     return " ".join(filter(None, [*sentences, rest])) or None, places[0]
+
+
+def _mixed_examples(evidence, start, wrong) -> tuple[str, str] | None:
+    """A sum over examples does not see their order: db[l] is right and dZ[l] is not, nor is anything below it."""
+    kind, number, _ = start
+    below = {i for layer in evidence.layers[: number - 1] for i in layer.leaves}
+    if kind != "dW" or evidence.batch is None or below & _right(evidence):
+        return None
+    with tolerated(evidence.problem, "the diagnosis"):
+        for k in (0, evidence.batch.m - 1):
+            g, r = evidence.example(k)
+            for i in wrong:
+                if g[i] is None or norm(r[i]) == 0.0 or not evidence.equal(g[i], r[i], evidence.findings[i]):
+                    return None
+        place = f"dZ[{number}]" if below else f"dW[{number}]"
+        return (
+            f"The error starts at {place}: examples are in another order there, or mixed up, for on copies of one "
+            "example every leaf is right."
+        ), place
+    return None
 
 
 def top_of_all(evidence, wrong) -> str | None:

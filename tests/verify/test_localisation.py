@@ -281,3 +281,19 @@ def test_one_judged_leaf_of_a_low_layer_leaves_open_what_lies_above():
         trainable=lambda path: path == "[0][0]",
     )
     assert report.starts_at == "dZ[1] or above or dW[1]", str(report)
+
+
+def test_a_dZ_whose_examples_are_in_another_order_is_not_cleared_by_its_sum():
+    layers = weights(5, 6, 4, 3)
+
+    def reordered(p, X, Y):
+        A, Z = forward(p, X)
+        dZ3 = (jax.nn.softmax(Z, axis=1) - Y) / len(X)
+        dZ2 = (dZ3 @ p[2][0].T * (1 - A[2] ** 2))[::-1]
+        dZ1 = dZ2 @ p[1][0].T * (1 - A[1] ** 2)
+        return [(a.T @ dZ, jnp.sum(dZ, axis=0)) for a, dZ in zip(A, (dZ1, dZ2, dZ3), strict=True)]
+
+    for gradient, place in ((reordered, "dZ[2]"), (lambda p, X, Y: backward(p, X, Y[::-1]), "dZ[3]")):
+        report = failing(gradient, layers)
+        assert report.starts_at == place and "another order" in report.cause, str(report)
+        assert "is right" not in report.cause.replace("every leaf is right", "")
