@@ -47,7 +47,10 @@ def between_one_sided_derivatives(check):
     try:
         r, g = [f.r for f in check.findings], {i: leaves[i].g for i in wrong}
         nearby = Subgradients(check.problem, r, g, check.rng)
-        doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + nearby.jumping(torn, noise)
+        jumping = nearby.jumping(torn, noise)
+        if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
+            nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
+        doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + jumping
         accepted = _accepted(nearby, leaves, doubtful, noise) if doubtful else []
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
@@ -76,7 +79,6 @@ def _beside_a_kink(f, step: bool) -> Noise:
 def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
     noise = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
-    nearby.take_the_conventions()
     claimed = [i for i, f in leaves.items() if i in doubtful or (not f.wrong and (largest(f.g) or largest(f.r)))]
     left = nearby.remainder({i: leaves[i].g for i in claimed}, noise)
     at_once = all(within(x, noise[i]) for i, x in left.items())

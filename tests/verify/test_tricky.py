@@ -29,3 +29,9 @@ def test_a_correct_gradient_is_not_refused_at_other_seeds(name, seed):
 def test_an_orbit_that_overflows_one_rounding_away_is_inconclusive(seed):
     report = TRICKY["chaotic_map"].run(check_gradients, seed, raise_=False)
     assert report.verdict == "INCONCLUSIVE" and "overflows" in str(report), str(report)
+
+
+def test_a_leaf_that_only_the_conventions_move_is_not_refused():
+    """A hair away in two directions the first layer's units are all dead; with relu'(0) = 1/2 they are not."""
+    report = TRICKY["relu_at_zero_in_every_layer"].run(check_gradients, 19, raise_=False)
+    assert report.passed, str(report)
