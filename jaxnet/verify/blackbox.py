@@ -94,7 +94,8 @@ def _judge_along_directions(check, f, i, x, level, shaken) -> list[float]:
         rates += _rate(found, claimed)
         if found.kinked:
             low, high = sorted((found.left, found.right))
-            if low - FAIL * found.error <= claimed <= high + FAIL * found.error:
+            slack = FAIL * max(found.error, found.one_sided_error)
+            if low - slack <= claimed <= high + slack:
                 continue
         scores.append((ratio(abs(claimed - found.central), noise), v, noise))
         signal = max(signal, abs(found.central) / noise if noise else 0.0)

@@ -5,13 +5,17 @@
     Taylor      |J(x + hv) − J(x) − h <g, v>| falls as h² when g is right and as h when it is wrong
 
 The step is not chosen but found: a ladder of steps, of which the one with the smallest estimated error is believed.
+Rounding is that of the values as they come: a host function that answers in float32 is known by its values, all of
+which are float32 numbers, and two of its quotients that agree do so by luck.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
 
+import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.tree import unit_roundoff
 from jaxnet.verify.witnesses import inner_product
 
 START, FACTOR, RUNGS = 2.0**-6, 4.0, 9
@@ -30,6 +34,8 @@ class Slope:
     ahead: tuple[float, ...] = ()  # J(x + hv) − J(x) at the steps
     behind: tuple[float, ...] = ()  # J(x − hv) − J(x)
     level: float = 0.0  # |J|, which sets the floor of rounding
+    unit: float = U  # the roundoff of the values
+    one_sided_error: float = 0.0
 
     @property
     def kinked(self) -> bool:
@@ -39,7 +45,7 @@ class Slope:
 
     def rate(self, claimed: float) -> float | None:
         """The Taylor rate of the remainder for a claimed derivative: 2 right, 1 wrong; None if below the noise."""
-        floor = 64 * U * max(self.level, max(map(abs, self.ahead), default=0.0))
+        floor = 64 * self.unit * max(self.level, max(map(abs, self.ahead), default=0.0))
         best = None
         remainders = [(h, abs(f - h * claimed)) for h, f in zip(self.steps, self.ahead, strict=True)]
         for (_, large), (h, small) in pairwise(remainders):
@@ -54,18 +60,20 @@ def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float
 
     At most 18 evaluations; stops climbing down as soon as the estimated error grows, or is below `enough`.
     """
-    steps, ahead, behind, central = [], [], [], []
+    steps, ahead, behind, central, values = [], [], [], [], [level]
     best, error, at = None, np.inf, 0
     h, worse = START, 0
     for _ in range(RUNGS):
-        plus, minus = (_at(value, x, along, s) - level for s in (h, -h))
+        here = [_at(value, x, along, s) for s in (h, -h)]
+        plus, minus = (j - level for j in here)
         if np.isfinite(plus) and np.isfinite(minus):
+            values += here
             steps.append(h), ahead.append(plus), behind.append(minus)
             central.append((plus - minus) / (2 * h))
             if len(central) >= 3:
                 finer = (16 * central[-1] - central[-2]) / 15
                 coarser = (16 * central[-2] - central[-3]) / 15
-                estimate = abs(finer - coarser) + 4 * U * abs(level) / h
+                estimate = abs(finer - coarser) + 4 * unit_of(values) * max(map(abs, [level, *here])) / h
                 if estimate < error:
                     best, error, at, worse = finer, estimate, len(central) - 1, 0
                 else:
@@ -76,11 +84,28 @@ def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float
     if best is None:
         return None
     # One-sided quotients lose more to rounding: use the rung above the best one, extrapolated once.
-    k = max(at - 1, 0)
-    right, left = (
-        (FACTOR * f[k + 1] / steps[k + 1] - f[k] / steps[k]) / (FACTOR - 1) for f in (ahead, [-b for b in behind])
-    )
-    return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level))
+    k, unit = at - 1, unit_of(values)
+    right, e1 = _one_sided(steps, ahead, k)
+    left, e2 = _one_sided(steps, [-b for b in behind], k)
+    sided = max(e1, e2) + 4 * unit * abs(level) / steps[k + 1]
+    return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level), unit, sided)
+
+
+def unit_of(values: list[float]) -> float:
+    """The unit roundoff of the coarsest precision that holds all the values.
+
+    Values that do not vary tell of float32 at most: many a constant is a short number.
+    """
+    seen = np.array(values)
+    short = (jnp.bfloat16, np.float16, np.float32) if (seen != seen[0]).any() else (np.float32,)
+    with np.errstate(over="ignore", under="ignore"):
+        return next((unit_roundoff(d) for d in short if np.array_equal(seen.astype(d).astype(float), seen)), U)
+
+
+def _one_sided(steps, rise, k) -> tuple[float, float]:
+    """The one-sided derivative extrapolated from rungs k and k + 1, and its error but for rounding."""
+    coarser, finer = ((FACTOR * rise[j + 1] / steps[j + 1] - rise[j] / steps[j]) / (FACTOR - 1) for j in (k - 1, k))
+    return finer, abs(finer - coarser) / (FACTOR**2 - 1)
 
 
 def _at(value, x, along, step) -> float:
