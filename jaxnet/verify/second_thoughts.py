@@ -17,6 +17,8 @@ from jaxnet.verify.witnesses import direction, inner_product
 
 EXACT = 1e-3  # of the noise in the leaf's own dtype: how near a formula has to be in float64 to be called right there
 
+COORDINATES = 32  # of a leaf that differences are asked about one by one before autodiff is blamed
+
 
 def reconsider(check):
     """Before a leaf fails: a kink? a formula that cancels? an autodiff that is wrong itself?"""
@@ -224,10 +226,36 @@ def _along_the_errors(check, x, disputed, level) -> tuple[int, int]:
     sides = {i: side([i]) for i in disputed[:8]}
     for i in (i for i, who in sides.items() if who == "manual"):
         f = check.findings[i]
+        if _refuted_elsewhere(check, x, i, level):
+            f.note = "finite differences refute both: the manual gradient is wrong, and so is autodiff of the loss"
+            continue
         f.verdict = "INCONCLUSIVE"
         f.note = "the witnesses disagree: finite differences confirm the manual gradient and refute autodiff"
         check.notes.append(f"blame the witness, not the gradient: autodiff of the loss is wrong on {called(f.path)}")
     return [*sides.values()].count("autodiff"), [*sides.values()].count("manual")
+
+
+def _refuted_elsewhere(check, x, i, level) -> bool:
+    """Whether the manual gradient departs from differences along random directions or coordinates of a small leaf.
+
+    Along its difference from autodiff alone, the larger error of autodiff hides a smaller one of its own.
+    """
+    f = check.findings[i]
+    error = f.noise.norm if np.isfinite(f.noise.norm) else f.unit * norm(f.g)
+    directions = [_as_large_as(x[i], direction(check.rng, x[i])) for _ in range(check.directions)]
+    if x[i].size <= COORDINATES:
+        units = np.eye(x[i].size).reshape(-1, *x[i].shape)
+        both = [*units, *(1j * units)] if np.iscomplexobj(x[i]) else units
+        directions += [_as_large_as(x[i], e) for e in both]
+    for v in directions:
+        found = differences.slope(check.problem.value, x, {i: v}, level)
+        if found is None:
+            continue
+        low, high = sorted((found.left, found.right)) if found.kinked else (found.central, found.central)
+        slack = FAIL * (max(found.error, found.one_sided_error if found.kinked else 0.0) + error * norm(v))
+        if not low - slack <= inner_product(f.g, v) <= high + slack:
+            return True
+    return False
 
 
 def _as_large_as(x, v):

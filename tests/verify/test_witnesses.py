@@ -113,6 +113,51 @@ def test_a_black_box_that_is_wrong_everywhere_is_refused():
     assert report.verdict == "FAIL" and report.leaves[""].relative_error == pytest.approx(0.01, rel=1e-2)
 
 
+def log_sum(np_, p):
+    return np_.log(np_.exp(p).sum())
+
+
+def quadratic(np_, p):
+    return p.sum() + p @ p
+
+
+def kinked(np_, p):
+    return np_.where(p > 0, p, 0).sum() + 0.1 * p @ p  # autodiff takes an end of the interval of slopes at 0
+
+
+@pytest.mark.parametrize("f", [log_sum, quadratic, kinked])
+@pytest.mark.parametrize("jax_callback", [True, False])
+def test_a_black_box_that_answers_in_float32_tells_no_more_than_float32_holds(f, jax_callback):
+    """Two quotients of quantised values agree by luck on some rung, which proves neither."""
+
+    def host(p):
+        return np.float32(f(np, np.float64(p)))
+
+    def loss(p):
+        return jax.pure_callback(host, jax.ShapeDtypeStruct((), np.float32), p) if jax_callback else host(p)
+
+    gradient = jax.jit(jax.grad(lambda p: f(jnp, p)))
+    for seed in range(12):
+        p = np.random.default_rng(seed).normal(size=6).astype(np.float32)
+        p[1] = 0
+        right = check_gradients(loss, gradient, p, raise_=False, key=seed)
+        assert right.verdict == ("INCONCLUSIVE" if f is kinked else "PASS"), (seed, str(right))
+    wrong = check_gradients(loss, lambda p: (2 if f is kinked else 1.02) * gradient(p), p, raise_=False)
+    assert wrong.verdict == "FAIL"
+
+
+def test_the_precision_of_values_is_measured():
+    values = np.random.default_rng(0).normal(size=7)
+    for dtype, unit in (
+        (np.float64, 2.0**-53),
+        (np.float32, 2.0**-24),
+        (np.float16, 2.0**-11),
+        (jnp.bfloat16, 2.0**-8),
+    ):
+        assert differences.unit_of([float(v) for v in values.astype(dtype)]) == unit
+    assert differences.unit_of([1.0] * 7) == 2.0**-24  # a constant is a short number in any precision
+
+
 def test_a_loss_that_writes_into_its_inputs_is_named():
     def centred(w, x):
         x -= x.mean()  # in place
@@ -177,6 +222,21 @@ def test_witnesses_that_disagree_are_never_green():
     b = np.array([1.0, -2.0], np.float32)
     report = check_gradients(loss, jax.grad(loss), b, witnesses="full", raise_=False)
     assert report.verdict == "INCONCLUSIVE" and any("witnesses disagree" in note for note in report.notes), str(report)
+
+
+@pytest.mark.parametrize("third", [14.0, 15.1, 15.0])
+def test_a_gradient_that_errs_elsewhere_than_autodiff_is_not_vindicated(third):
+    """Autodiff misses the first entry of (5, 10, 15), by more than the manual gradient misses the third."""
+    c = np.array([1, 2, 3], np.float32)
+    report = check_gradients(
+        lambda x: c @ jnp.where(x == 0, 0, 5 * x),
+        lambda x: jnp.array([5, 10, third], jnp.float32),
+        np.array([0, 1, -1], np.float32),
+        raise_=False,
+    )
+    assert report.verdict == ("INCONCLUSIVE" if third == 15 else "FAIL"), str(report)
+    assert any("blame the witness" in note for note in report.notes) == (third == 15)
+    assert ("refute both" in str(report)) == (third != 15)
 
 
 def test_a_solve_with_a_wrong_transposed_rule_is_refused():
