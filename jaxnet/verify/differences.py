@@ -83,11 +83,15 @@ def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float
         h /= FACTOR
     if best is None:
         return None
+    # The finer rungs should differ from the best one by rounding alone: whatever they show of it was there as well.
+    finer = [(16 * c - b) / 15 for b, c in pairwise(central[at:])]
+    rounding = max((abs(c - best) * h for c, h in zip(finer, steps[at + 1 :], strict=True)), default=0.0)
+    error = max(error, rounding / steps[at])
     # One-sided quotients lose more to rounding: use the rung above the best one, extrapolated once.
     k, unit = at - 1, unit_of(values)
     right, e1 = _one_sided(steps, ahead, k)
     left, e2 = _one_sided(steps, [-b for b in behind], k)
-    sided = max(e1, e2) + 4 * unit * abs(level) / steps[k + 1]
+    sided = max(e1, e2) + max(4 * unit * abs(level), rounding) / steps[k + 1]
     return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level), unit, sided)
 
 

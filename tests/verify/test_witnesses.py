@@ -146,6 +146,21 @@ def test_a_black_box_that_answers_in_float32_tells_no_more_than_float32_holds(f,
     assert wrong.verdict == "FAIL"
 
 
+@pytest.mark.parametrize("f", [log_sum, quadratic])
+def test_a_callback_in_float32_inside_a_larger_program_is_known_by_its_roundings(f):
+    """Its float32 result times 3.1 in float64 is no float32 number; the finer quotients show the rounding."""
+
+    def loss(p):
+        host = lambda p: np.float32(f(np, np.float64(p)))  # noqa: E731
+        return 3.1 * jax.pure_callback(host, jax.ShapeDtypeStruct((), np.float32), p)
+
+    gradient = jax.jit(jax.grad(lambda p: 3.1 * f(jnp, p)))
+    for seed in range(12):
+        p = np.random.default_rng(seed).normal(size=6).astype(np.float32)
+        assert check_gradients(loss, gradient, p, raise_=False, key=seed).verdict == "PASS", seed
+    assert check_gradients(loss, lambda p: 1.02 * gradient(p), p, raise_=False).verdict == "FAIL"
+
+
 def test_the_precision_of_values_is_measured():
     values = np.random.default_rng(0).normal(size=7)
     for dtype, unit in (
