@@ -16,7 +16,7 @@ from jaxnet.verify.tree import called, wide
 from jaxnet.verify.trouble import tolerated
 
 KNOWN, WRONG = 1e-4, 1e-2  # of an entry: its noise at most, its error at least
-DRAWS = 2
+DRAWS = 4  # of several equal numbers each has to come out first
 
 
 def judge_small_parts(check):
@@ -54,12 +54,15 @@ def _off(f):
 
 
 def _a_hair_away(check) -> tuple[list, list]:
-    """The parameters, each moved by a few of its own roundings (a zero by some of the smallest), and moved back."""
+    """The parameters, each moved by a few of its own roundings (a zero by some of the smallest), and moved back.
+
+    Each by another number of them: equal steps would leave a tie of equal numbers as it is.
+    """
     there, back = [], []
     for v in map(wide, check.problem.params.values):
         size = np.abs(v)
         least = float(np.min(size, where=size > 0, initial=1.0))
-        step = 8.0 * max(check.problem.units) * np.maximum(size, least) * check.rng.choice([-1.0, 1.0], v.shape)
+        step = 16.0 * max(check.problem.units) * np.maximum(size, least) * check.rng.uniform(-1.0, 1.0, v.shape)
         there.append(v + step)
         back.append(v - step)
     return there, back

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.tricky import TRICKY
 from jaxnet.verify import check_gradients
 
 RNG = np.random.default_rng(0)
@@ -54,3 +55,9 @@ def test_a_convention_at_a_kink_is_no_error():
     x = np.array([0.0, 1.0, 2.0], np.float32)
     scale = np.array([1e-8, 1.0, 1.0], np.float32)
     assert check_gradients(lambda x: jnp.sum(jax.nn.relu(x) * scale + 1e-9 * x), lambda x: (x >= 0) * scale + 1e-9, x)
+
+
+@pytest.mark.parametrize("seed", [1175, 1321, 1330])
+def test_a_tie_far_below_the_largest_entry_is_a_kink_and_no_error(seed):
+    report = TRICKY["max_pooling_with_ties"].run(check_gradients, seed, raise_=False)
+    assert report.verdict != "FAIL", str(report)
