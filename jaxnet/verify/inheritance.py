@@ -44,12 +44,9 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
     best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
     if sum(best.values()) > 1:  # itself and another at least
         return best
-    from_b = told.get(b, {})
-    if from_b.get(W) is not False:
+    if told.get(b, {}).get(W) is not False:
         return {}
-    if sources[W] is None and len(from_b) == 2:
-        return {W: False}  # not a product with A at all; the dZ that b holds may be the one
-    return {**from_b, b: False}  # it explains nothing but itself
+    return {W: False} if sources[W] is None else {W: False, b: False}  # not a product with A at all, or another dZ
 
 
 def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> dict[int, bool]:

@@ -261,18 +261,6 @@ def test_square_matrices_of_one_example_a_row_are_read_as_such():
     assert report.starts_at == "dW[2]" and "dW[2] uses Z[1] in place of A[1]" in report.cause, str(report)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [lambda g, v: g + 0.1 * v, lambda g, v: g + 0.01, lambda g, v: jnp.clip(g, -0.01, 0.01), lambda g, v: jnp.sign(g)],
-    ids=["weight decay", "an offset", "clipped", "signs"],
-)
-def test_errors_that_each_leaf_has_by_itself_are_not_inherited(how):
-    layers = weights(5, 6, 4, 3)
-    report = failing(lambda p, X, Y: jax.tree.map(how, jax.grad(cost)(p, X, Y), p), layers)
-    assert not any("dZ" in (leaf.note or "") for leaf in report.leaves.values()), str(report)
-    assert "follow" not in (report.cause or ""), report.cause
-
-
 def test_one_judged_leaf_of_a_low_layer_leaves_open_what_lies_above():
     layers = weights(5, 6, 3)
     report = failing(
