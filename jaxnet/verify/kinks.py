@@ -48,7 +48,7 @@ class Subgradients:
             error = flat(x) - self.r[i]
             v[i] = v[i] / 2 + error / (largest(error) or 1.0)
         steps = self._steps(v, self.far)
-        self.looks = [self._moves(self._at(steps, times)) for times in (1, -1)]
+        self.jumps = list(map(max, *(self._sizes(self._at(steps, times)) for times in (1, -1))))
 
     def _random(self) -> list[np.ndarray]:
         return [self.rng.uniform(-1.0, 1.0, x.size) for x in self.r]
@@ -77,10 +77,13 @@ class Subgradients:
     def _moves(self, gradient) -> list[np.ndarray]:
         return [flat(x) - r for x, r in zip(gradient, self.r, strict=True)]
 
+    def _sizes(self, gradient) -> list[float]:
+        return [norm(flat(x) - r) for x, r in zip(gradient, self.r, strict=True)]
+
     def moved(self, i: int, g: np.ndarray, noise: Noise) -> bool:
         """Whether leaf i jumps, as far as was looked, by more than the noise and by some of g's error."""
         enough = max(FAIL * noise.norm, GAIN * norm(flat(g) - self.r[i]))
-        return any(norm(move[i]) > enough for move in (*self.looks, *self.moves))
+        return self.jumps[i] > enough or any(norm(move[i]) > enough for move in self.moves)
 
     def take_the_conventions(self):
         """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""

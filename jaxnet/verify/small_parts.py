@@ -28,11 +28,13 @@ def judge_small_parts(check):
     with tolerated(check.problem, "small entries"):
         own = OwnRounding(check.problem, check.manual, check.seed)
         exact = own.exact() if own.traceable else None
-        near = [check.problem.double(values)[1] for _ in range(DRAWS) for values in _a_hair_away(check)]
+        for values in (values for _ in range(DRAWS) for values in _a_hair_away(check)):
+            there = check.problem.double(values)[1]
+            for i, off in suspects.items():
+                r = check.findings[i].r
+                off &= np.abs(there[i] - r) <= 10 * KNOWN * np.abs(r)
         for i, off in suspects.items():
             f = check.findings[i]
-            for there in near:
-                off &= np.abs(there[i] - f.r) <= 10 * KNOWN * np.abs(f.r)
             if exact is None:
                 if off.any():
                     f.note = f"{off.sum()} entries far below the largest are off by 1 % or more: wrong, or rounding"
