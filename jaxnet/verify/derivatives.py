@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.conventions import Tilted
 from jaxnet.verify.interpret import Reader, is_float
 from jaxnet.verify.programs import Program
-from jaxnet.verify.readings import Complex, Float64, Tilted, toss
+from jaxnet.verify.readings import Complex, Float64, toss
 from jaxnet.verify.stops import LANE, Held, Through
 from jaxnet.verify.tree import unit_roundoff
 

@@ -3,47 +3,32 @@
 Reader    the user's custom rules replaced by their primal         (witness 1, in interpret.py)
 Float64   the same in double precision, constants and casts too     (witnesses 2, 3 and 4)
 Rounded   every operation rounded once more, at random              (what the formula as written can promise)
-Tilted    ties shared out by one convention, whatever selects       (the uniform conventions at a kink)
 Complex   on the complex numbers                                    (witness 5)
+
+conventions.py and stops.py have two more.
 """
 
 import itertools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
-from jaxnet.verify.strip import is_custom_rule, primal_of
+from jaxnet.verify.strip import primal_of
 
 # Operations that move numbers and compute none.
 MOVES = frozenset(
-    {
-        "reshape",
-        "transpose",
-        "broadcast_in_dim",
-        "squeeze",
-        "slice",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "gather",
-        "concatenate",
-        "pad",
-        "rev",
-        "copy",
-        "expand_dims",
-        "copy_p",
-        "optimization_barrier",
-        "pvary",
-    }
+    """
+    reshape transpose broadcast_in_dim squeeze slice dynamic_slice dynamic_update_slice gather concatenate pad
+    rev copy expand_dims copy_p optimization_barrier pvary
+    """.split()
 )
 
 
-def mixed(shape, seed, place: int):
-    """Random 32-bit integers of a shape: a hash of the position, far quicker to compile than a PRNG.
+def toss(shape, seed, place: int):
+    """Random signs ±1 of a shape in float32: a hash of the position, far quicker to compile than a PRNG.
 
     Source: the low-bias 32-bit mixer of C. Wellons, "Prospecting for hash functions" (2018).
     """
@@ -55,12 +40,7 @@ def mixed(shape, seed, place: int):
         stride *= shape[axis]
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         n = (n ^ (n >> np.uint32(shift))) * np.uint32(factor)
-    return n
-
-
-def toss(shape, seed, place: int):
-    """Random signs ±1 of a shape in float32."""
-    return 1 - 2 * (mixed(shape, seed, place) & np.uint32(1)).astype(np.float32)
+    return 1 - 2 * (n & np.uint32(1)).astype(np.float32)
 
 
 class Float64(Reader):
@@ -134,7 +114,35 @@ class Float64(Reader):
         return self.function(primal_of(equation))(*inputs)
 
 
-class Rounded(Float64):
+class Outside(Float64):
+    """Float64 with a change to the program's own operations; what stands inside of one of them is only made float64.
+
+    Inside of an operation: the sum of a scatter, the product of a solve. `depth` counts the structures of CLOSED around
+    the equation that is read.
+    """
+
+    CLOSED = frozenset({"scan", "while", "cond"})
+
+    def __init__(self):
+        """A fresh reading, in no structure."""
+        super().__init__()
+        self.depth = 0
+
+    def inner(self, parameter):
+        """What stands inside an operation, in float64."""
+        return Float64().inner(parameter)
+
+    def step(self, equation, inputs) -> list:
+        """One equation, the depth counted."""
+        closed = equation.primitive.name in self.CLOSED
+        self.depth += closed
+        try:
+            return super().step(equation, inputs)
+        finally:
+            self.depth -= closed
+
+
+class Rounded(Outside):
     """Float64 with each result times (1 ± u), signs at random, u of a lower precision: what the formula can promise.
 
     This is the rounding that remains when every operation is exact but for its last bit. Loops count as one operation,
@@ -144,43 +152,16 @@ class Rounded(Float64):
 
     # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16).
     EXACT = MOVES | frozenset(
-        {
-            "neg",
-            "abs",
-            "sign",
-            "max",
-            "min",
-            "select_n",
-            "reduce_max",
-            "reduce_min",
-            "convert_element_type",
-            "stop_gradient",
-            "iota",
-            "clamp",
-            "sort",
-            "floor",
-            "ceil",
-            "round",
-        }
+        """
+        neg abs sign max min select_n reduce_max reduce_min convert_element_type stop_gradient iota clamp
+        sort floor ceil round
+        """.split()
     )
 
     def __init__(self, seed, unit):
         """A reading whose roundings are `unit` large, drawn from `seed`."""
         super().__init__()
-        self.seed, self.unit, self.count, self.depth = seed, unit, itertools.count(), 0
-
-    def step(self, equation, inputs) -> list:
-        """One equation; inside loops and branches nothing is rounded."""
-        loop = equation.primitive.name in {"scan", "while", "cond"}
-        self.depth += loop
-        try:
-            return super().step(equation, inputs)
-        finally:
-            self.depth -= loop
-
-    def inner(self, parameter):
-        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
-        return Float64().inner(parameter)
+        self.seed, self.unit, self.count = seed, unit, itertools.count()
 
     def apply(self, equation, inputs) -> list:
         """One equation, then one rounding."""
@@ -197,137 +178,14 @@ class Rounded(Float64):
         return value * (1 + lax.convert_element_type(self.unit, value.dtype) * sign)
 
 
-# Operations that compare one operand with another, or the entries of one with each other; and which operand to move,
-# None for the first that is no literal.
-BY_ENTRY = {**dict.fromkeys(["max", "min", "gt", "ge", "lt", "le"]), "abs": 0, "sign": 0, "clamp": 1}
-BY_PLACE = {
-    **dict.fromkeys(["reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min", "argmax", "argmin"], 0),
-    **dict.fromkeys(["cummax", "cummin", "sort", "top_k"], 0),
-    **dict.fromkeys(["scatter-max", "scatter-min", "scatter_max", "scatter_min"], 2),
-}
-DECISIONS = frozenset(["gt", "ge", "lt", "le", "sign", "argmax", "argmin"])
-
-
-class Either(NamedTuple):
-    """A decision at a tie, as it falls on the one side and on the other."""
-
-    above: jax.Array
-    below: jax.Array
-
-
-class Tilted(Float64):
-    """Float64 with one convention at every tie: `share` of the derivative above it, the rest of the one below.
-
-    What selects among numbers, or decides by them, sees one operand moved by up to `width` of the largest entry, up
-    and down: all of it where entries are compared with another operand's, a later entry more where they are compared
-    with each other. What is selected is unchanged.
-    """
-
-    KINKED = frozenset([*BY_ENTRY, *BY_PLACE])
-    CLOSED = frozenset(["scan", "while", "cond", "shard_map", "remat2", "checkpoint"])
-
-    def __init__(self, share, width):
-        """A reading whose ties are all shared out alike."""
-        super().__init__()
-        self.share, self.width, self.depth = share, width, 0
-
-    def inner(self, parameter):
-        """What stands inside an operation (the sum of a scatter, the product of a solve) is only made float64."""
-        return Float64().inner(parameter)
-
-    def step(self, equation, inputs) -> list:
-        """One equation; a decision enters loops, branches and rules, and leaves the former, by the larger share."""
-        closed = equation.primitive.name in self.CLOSED
-        if closed or is_custom_rule(equation):
-            inputs = list(map(self.decided, inputs))
-        self.depth += closed
-        try:
-            return super().step(equation, inputs)
-        finally:
-            self.depth -= closed
-
-    def decided(self, x):
-        """A decision that is not kept apart."""
-        return jnp.where(self.share >= 0.5, x.above, x.below) if isinstance(x, Either) else x
-
-    def apply(self, equation, inputs) -> list:
-        """One equation, on either side of ties before it and of its own; numbers are mixed, decisions kept apart."""
-        if any(isinstance(x, Either) for x in inputs):
-            sides = [[x[k] if isinstance(x, Either) else x for x in inputs] for k in (0, 1)]
-            return self.mixed(*(super(Tilted, self).apply(equation, side) for side in sides))
-        name = equation.primitive.name
-        place = {**BY_ENTRY, **BY_PLACE}.get(name, 0)
-        place = int(isinstance(equation.invars[0], Literal)) if place is None else place
-        if name not in self.KINKED or not is_float(inputs[place].dtype):
-            return super().apply(equation, inputs)
-        tilt = self.tilt(inputs, inputs[place], name in BY_PLACE)
-        return self.mixed(*(self.tilted(equation, inputs, place, offset) for offset in (tilt, -tilt)))
-
-    def tilted(self, equation, inputs, place, offset):
-        """One equation with an operand moved: its decisions, or the numbers themselves on the way then taken."""
-        apply = super().apply
-        moved = [lax.stop_gradient(x + offset if i == place else x) for i, x in enumerate(inputs)]
-        if equation.primitive.name in DECISIONS:
-            return apply(equation, moved)
-        # Homogeneous and linear on either side: the derivative there, applied to the numbers.
-        real = [i for i, x in enumerate(inputs) if is_float(x.dtype)]
-
-        def select(*xs):
-            parts = dict(zip(real, xs, strict=True))
-            return apply(equation, [parts.get(i, x) for i, x in enumerate(moved)])
-
-        outs, selected = jax.jvp(select, [moved[i] for i in real], [inputs[i] for i in real])
-        return [t if is_float(out.dtype) else out for out, t in zip(outs, selected, strict=True)]
-
-    def tilt(self, inputs, x, by_place):
-        """The offset of x, as large as rounding could be."""
-        sizes = [jnp.max(jnp.where(jnp.isfinite(y), jnp.abs(y), 0.0), initial=0.0) for y in inputs if is_float(y.dtype)]
-        size = jnp.maximum(self.width * jnp.max(jnp.stack(sizes)), 1e-300)
-        return size * ((1.0 + jnp.arange(x.size).reshape(x.shape)) / x.size) if by_place else size
-
-    def mixed(self, above, below) -> list:
-        """The outputs of one equation on both sides of a tie, as one."""
-        share = self.share
-        outs = [
-            share * a + (1.0 - share) * b if is_float(a.dtype) else Either(a, b)
-            for a, b in zip(above, below, strict=True)
-        ]
-        return list(map(self.decided, outs)) if self.depth else outs
-
-
 class Complex(Float64):
     """The same program on complex numbers, where each operation is analytic; branches follow the real part."""
 
     ANALYTIC = MOVES | frozenset(
-        {
-            "add",
-            "add_any",
-            "sub",
-            "mul",
-            "div",
-            "neg",
-            "dot_general",
-            "reduce_sum",
-            "exp",
-            "exp2",
-            "expm1",
-            "log",
-            "log1p",
-            "sin",
-            "cos",
-            "tan",
-            "tanh",
-            "sinh",
-            "cosh",
-            "sqrt",
-            "rsqrt",
-            "logistic",
-            "integer_pow",
-            "square",
-            "pow",
-            "cumsum",
-            "real_part",
-        }
+        """
+        add add_any sub mul div neg dot_general reduce_sum exp exp2 expm1 log log1p sin cos tan tanh sinh
+        cosh sqrt rsqrt logistic integer_pow square pow cumsum real_part
+        """.split()
     )
 
     def widen(self, dtype):

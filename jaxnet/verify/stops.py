@@ -10,7 +10,7 @@ JAX's own stops stay as they are: they are part of a rule (the factors of a matr
 
 from jax import lax
 
-from jaxnet.verify.readings import Float64
+from jaxnet.verify.readings import Float64, Outside
 from jaxnet.verify.strip import equations, is_declared_stop, place_of
 
 LANE = "moved and held"
@@ -21,7 +21,7 @@ def places_of_stops(jaxpr) -> list[str]:
     return list(dict.fromkeys(place_of(e) for e in equations(jaxpr) if is_declared_stop(e)))
 
 
-class _Declared(Float64):
+class _Declared(Outside):
     """Float64 with the declared stops read in another way; rules are read as they are."""
 
     def custom_rule(self, equation, inputs) -> list:
@@ -30,10 +30,6 @@ class _Declared(Float64):
         outs = plain.custom_rule(equation, inputs)
         self.stripped += plain.stripped
         return outs
-
-    def inner(self, parameter):
-        """What stands inside an operation, its stops left alone."""
-        return Float64().inner(parameter)
 
     def apply(self, equation, inputs) -> list:
         """One plain equation; a declared stop is `stopped`."""
