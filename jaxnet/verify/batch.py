@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
@@ -105,14 +106,16 @@ def find_batch(problem: Problem) -> Batch | None:
 def _is_over_examples(batch: Batch) -> bool:
     """Whether the loss is a mean or a sum over the examples; a mean may have weights (padding)."""
     problem, m = batch.problem, batch.m
+    theta = [wide(v) for v in problem.params.values]
 
     def value(which) -> float:
-        return problem.double(given=batch.take(which))[0]
+        return problem.value(theta, batch.take(which))
 
-    whole = problem.double()[0]
+    every = np.arange(m)
+    whole = value(every)
     if abs(value(np.random.default_rng(0).permutation(m)) - whole) > CLOSE * abs(whole):
         return False
-    half, every = m // 2, np.arange(m)
+    half = m // 2
     middle = every[half : m - half]  # one example of an odd number, none of an even
     twice = [np.concatenate([side, side, middle]) for side in (every[:half], every[m - half :])]
     if abs(sum(map(value, twice)) - 2 * whole) <= CLOSE * abs(whole):
@@ -120,4 +123,4 @@ def _is_over_examples(batch: Batch) -> bool:
     # A mean with unequal weights: the batch twice over has the same value.
     twice_over = restricted(problem, batch.take(np.tile(every, 2)))
     twice_over.traced()
-    return abs(twice_over.value(twice_over.params.values) - whole) <= CLOSE * abs(whole)
+    return abs(twice_over.value(theta) - whole) <= CLOSE * abs(whole)

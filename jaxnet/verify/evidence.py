@@ -1,6 +1,7 @@
 """What a diagnosis is made of: the findings, and whatever has to be run again, run once and only if asked for."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,26 @@ from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.witnesses import Problem
 
 SWEPT = 16  # single examples that are tried one by one
+TOLD = 4096  # entries of a leaf that are compared elsewhere: at scale whole leaves would not fit
+
+
+class Few(NamedTuple):
+    """Some entries of each wrong leaf of a tree, and the norm of all the entries of these leaves."""
+
+    entries: dict[int, np.ndarray]
+    size: float
+
+
+class Elsewhere(NamedTuple):
+    """What the parameters, the manual and the true gradient are at other inputs."""
+
+    theta: Few
+    g: Few
+    r: Few
+
+    def both(self, i: int) -> tuple:
+        """Entries of the manual and of the true gradient of leaf i; None where there are none."""
+        return self.g.entries.get(i), self.r.entries.get(i)
 
 
 class Evidence:
@@ -50,37 +71,51 @@ class Evidence:
 
     # ---- other inputs ----------------------------------------------------------------------------------------------
     @cached_property
-    def second(self) -> tuple[int, list, list] | None:
-        """Another batch size, with the manual and the true gradient there."""
+    def second(self) -> Elsewhere | None:
+        """Another batch size, `batch.half_m`."""
         if self.batch is None:
             return None
-        m = self.batch.half_m
         with tolerated(self.problem, "the diagnosis"):  # a gradient that insists on its batch size
-            self.batch.half.expect_double()
-            return m, self.manual_at(self.batch.take(np.arange(m))), self.batch.half.double()[1]
+            half = self.batch.half
+            half.expect_double()
+            manual = self._few(self.manual_at(self.batch.take(np.arange(self.batch.half_m))))
+            return Elsewhere(self._few(self.problem.params.values), manual, self._few(half.double()[1]))
         return None
 
     @cached_property
-    def nearby(self) -> list[np.ndarray]:
+    def moved(self) -> Elsewhere | None:
         """Other parameters: each entry moved by up to 10 %."""
-        return self._by_a_tenth(self.problem.params.values)
-
-    @cached_property
-    def moved(self) -> tuple[list, list] | None:
-        """The manual and the true gradient at other parameters."""
+        nearby = self._by_a_tenth(self.problem.params.values)
         with tolerated(self.problem, "the diagnosis"):
-            return [_wide(x) for x in self.manual.eager(self.nearby).leaves], self.problem.double(self.nearby)[1]
+            manual = self._few(self.manual.eager(nearby).leaves)
+            return Elsewhere(self._few(nearby), manual, self._few(self.problem.double(nearby)[1]))
         return None
 
     @cached_property
-    def other_data(self) -> tuple[list, list] | None:
-        """The manual and the true gradient with other numbers in the fixed arrays; None if these hold no numbers."""
+    def other_data(self) -> Elsewhere | None:
+        """Other numbers in the fixed arrays; None if these hold no numbers."""
         given = self._by_a_tenth(self.problem.given.values)
         if all(new is old for new, old in zip(given, self.problem.given.values, strict=True)):
             return None
         with tolerated(self.problem, "the diagnosis"):
-            return self.manual_at(given), self.problem.double(given=given)[1]
+            manual = self._few(self.manual_at(given))
+            return Elsewhere(
+                self._few(self.problem.params.values), manual, self._few(self.problem.double(given=given)[1])
+            )
         return None
+
+    def _few(self, leaves) -> Few:
+        entries, squares = {}, 0.0
+        for i, places in self._telling.items():
+            if np.shape(leaves[i]) == self.findings[i].shape:
+                entries[i] = wide(np.ravel(leaves[i])[places])
+                squares += norm(wide(leaves[i])) ** 2
+        return Few(entries, float(np.sqrt(squares)))
+
+    @cached_property
+    def _telling(self) -> dict[int, np.ndarray]:
+        """Of each wrong leaf the places where its error is largest: what is asked for elsewhere."""
+        return {i: _largest(f.g - f.r) for i, f in enumerate(self.findings) if f.wrong and f.comparable}
 
     def _by_a_tenth(self, arrays) -> list:
         """Arrays with each floating entry moved by up to 10 %, in their own dtypes."""
@@ -101,7 +136,8 @@ class Evidence:
     def example(self, k: int) -> tuple[list, list]:
         """Manual and true gradient of a batch of copies of example k."""
         given = self.batch.alone(k)
-        return self.manual_at(given), self.problem.double(given=given)[1]
+        manual = [None if leaf is None else wide(leaf) for leaf in self.manual_at(given)]
+        return manual, self.problem.double(given=given)[1]
 
     def share(self, k: int) -> list[np.ndarray]:
         """What example k adds to the true gradient of each leaf."""
@@ -109,7 +145,7 @@ class Evidence:
 
     def manual_at(self, given) -> list:
         """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""
-        return [_wide(x) for x in self.manual.elsewhere(given).leaves]
+        return self.manual.elsewhere(given).leaves
 
     @cached_property
     def shares(self) -> dict[int, list[np.ndarray]]:
@@ -121,11 +157,12 @@ class Evidence:
     def ignored(self) -> list[int]:
         """Examples without which the loss is what it was: of those that are blank in some argument."""
         blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT]
-        base = self.problem.double()[0]
+        theta = [wide(v) for v in self.problem.params.values]
+        base = self.problem.value(theta)
         found = []
         for k in blank:
             keep = [j for j in range(self.batch.m) if j != k]
-            without = self._one_fewer.value(self.problem.params.values, self.batch.take(keep))
+            without = self._one_fewer.value(theta, self.batch.take(keep))
             if abs(without - base) <= 1e-9 * abs(base):
                 found.append(k)
         return found
@@ -193,5 +230,7 @@ def sample(x) -> np.ndarray:
     return flat[:: max(1, flat.size // 1000) | 1]
 
 
-def _wide(leaf):
-    return None if leaf is None else wide(leaf)
+def _largest(x) -> np.ndarray:
+    """Where the TOLD entries of largest magnitude are, in the flattened array."""
+    size = np.abs(x).ravel()
+    return np.argpartition(size, -TOLD)[-TOLD:] if size.size > TOLD else np.arange(size.size)

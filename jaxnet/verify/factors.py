@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from jaxnet.verify.batch import candidates
-from jaxnet.verify.evidence import Evidence, alpha_of, near
+from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near
 from jaxnet.verify.noise import norm
 
 
@@ -20,7 +20,11 @@ def factor_of_leaf(evidence: Evidence, i: int) -> str | None:
     alpha = alpha_of(f.g, f.r, tolerance)
     if alpha is None or f.r.size < 2:
         return None
-    return explained(evidence, alpha, tolerance, evidence.units(i), lambda g, r: alpha_of(g[i], r[i], tolerance))
+
+    def measure(there: Elsewhere):
+        return alpha_of(*there.both(i), tolerance)
+
+    return explained(evidence, alpha, tolerance, evidence.units(i), measure)
 
 
 def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
@@ -33,41 +37,39 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
         return None
     tolerance = max(evidence.tolerance(findings[i]) for i in wrong)
 
-    def measure(g, r):
-        alphas = [alpha_of(g[i], r[i], tolerance) for i in wrong]
-        if None in alphas or not all(near(a, alphas[0], tolerance) for a in alphas):
-            return None
-        return alphas[0]
+    def common(alphas):
+        first = next(alphas)
+        return first if first and all(a and near(a, first, tolerance) for a in alphas) else None
 
-    alpha = measure([f.g for f in findings], [f.r for f in findings])
+    def measure(there: Elsewhere):
+        return common(alpha_of(*there.both(i), tolerance) for i in wrong)
+
+    alpha = common(alpha_of(findings[i].g, findings[i].r, tolerance) for i in wrong)
     if alpha is None:
         return None
     if evidence.second is not None:
-        size, size2 = (
-            float(np.sqrt(sum(norm(g[i]) ** 2 for i in wrong))) for g in ([f.g for f in findings], evidence.second[1])
-        )
-        alpha2 = measure(evidence.second[1], evidence.second[2])
-        if alpha2 is not None and near(size, size2, 1e-3) and not near(alpha, alpha2, 1e-2):
+        size = float(np.sqrt(sum(norm(findings[i].g) ** 2 for i in wrong)))
+        alpha2 = measure(evidence.second)
+        if alpha2 is not None and near(size, evidence.second.g.size, 1e-3) and not near(alpha, alpha2, 1e-2):
             return f"Clipped: every leaf has the same factor {alpha:.3g}, and the norm is {size:.4g} for any batch."
     text = explained(evidence, alpha, tolerance, None, measure)
     return f"Every leaf: {text}." if text else None
 
 
 def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> str | None:
-    """The name of a factor α; `again(manual, true)` measures it on other evidence, `n` are a layer's name and units."""
+    """The name of a factor α; `again` measures it elsewhere, `n` are a layer's name and units."""
     sizes, close = {m for _, m in candidates(evidence.problem)}, max(tolerance, 1e-6)
     forms = [*_made_of_m(n, "mean"), *(form for m in sizes for form in _times_m(alpha, m, close))]
     follows_m = any(near(alpha, of(m), close) for m in sizes for _, of in forms)
     if follows_m and evidence.batch is not None and evidence.second is not None:  # another batch size can tell
-        m, (m2, g2, r2) = evidence.batch.m, evidence.second
-        alpha2 = again(g2, r2)
+        m, m2, alpha2 = evidence.batch.m, evidence.batch.half_m, again(evidence.second)
         for made in (_made_of_m(n, evidence.batch.total), _times_m(alpha, m, close)):
             fits = [name for name, of in made if alpha2 and near(alpha, of(m), close) and near(alpha2, of(m2), close)]
             if len(fits) == 1:
                 return fits[0].replace("{m}", str(m))
         if alpha2 is None or not near(alpha, alpha2, tolerance):
             return None
-    if evidence.moved is None or not near(alpha, again(*evidence.moved) or np.nan, 4 * tolerance):
+    if evidence.moved is None or not near(alpha, again(evidence.moved) or np.nan, 4 * tolerance):
         return None
     if near(alpha, -1.0, tolerance):
         return "the sign is wrong (factor -1)"

@@ -6,7 +6,7 @@ Two lists: what the leaf's own numbers show, and what single examples have to be
 import numpy as np
 
 from jaxnet.verify.batch import restricted
-from jaxnet.verify.evidence import Evidence, alpha_of, near, sample
+from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near, sample
 from jaxnet.verify.factors import factor_of_leaf
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.strip import equations, operations
@@ -116,28 +116,31 @@ def few_entries(e, i, f) -> str | None:
 
 def regulariser(e, i, f) -> str | None:
     """g = r ± λ θ: at other parameters too, and called weight decay if it has nothing to do with the data."""
-    here, noise = wide(e.problem.params.values[i]), e.tolerance(f) * norm(f.r)
+    noise = e.tolerance(f) * norm(f.r)
     if f.r.size < 3 or e.tolerance(f) > COARSE:
         return None
 
-    def amount(g, r, theta=here) -> float:
-        error = g[i] - r[i]
+    def amount(g, r, theta) -> float:
+        error = g - r
         found = alpha_of(error, theta, 0.05)
         return np.nan if found is None or norm(error - found * theta) > max(noise, 1e-3 * norm(error)) else found
 
-    times = amount({i: f.g}, {i: f.r})
+    def amount_at(there: Elsewhere) -> float:
+        g, r = there.both(i)
+        return np.nan if g is None else amount(g, r, there.theta.entries[i])
+
+    times = amount(f.g, f.r, wide(e.problem.params.values[i]))
     if np.isnan(times) or e.moved is None:
         return None
     slack = max(1e-4, noise / norm(f.g - f.r))
-    if not near(amount(*e.moved, wide(e.nearby[i])), times, slack):
+    if not near(amount_at(e.moved), times, slack):
         return None
-    if e.other_data is not None and not near(amount(*e.other_data), times, slack):
+    if e.other_data is not None and not near(amount_at(e.other_data), times, slack):
         return None
     if e.batch is not None and e.second is not None:
-        m, (m2, *there) = e.batch.m, e.second
-        other = amount(*there)
+        other = amount_at(e.second)
         if not near(other, times, slack):
-            return _decay_over_m(times, other, m, m2, slack)
+            return _decay_over_m(times, other, e.batch.m, e.batch.half_m, slack)
     what = " (a regulariser: weight decay)" if e.other_data is not None else ""
     return f"{abs(times):.3g} times the parameter {'is missing' if times < 0 else 'too much'}{what}"
 
@@ -231,8 +234,8 @@ def extra_examples(e, i, f) -> str | None:
     doubled = e.batch.take([*range(e.batch.m), *e.ignored])
     if norm(restricted(e.problem, doubled).double()[1][i] - f.r) > 16 * f.noise.norm:
         return None
-    there = e.manual_at(doubled)[i]
-    kept = e.manual_at(e.batch.take([k for k in range(e.batch.m) if k not in e.ignored]))[i]
+    without = [k for k in range(e.batch.m) if k not in e.ignored]
+    there, kept = (wide(e.manual_at(given)[i]) for given in (doubled, e.batch.take(without)))
     if e.equal(kept, f.r, f) and norm(there - f.g) > 32 * f.noise.norm:
         listed = ", ".join(map(str, e.ignored[:4])) + (", ..." if len(e.ignored) > 4 else "")
         return f"example {listed}: the loss ignores it (padding or weight 0), the gradient does not"

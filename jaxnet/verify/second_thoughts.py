@@ -32,6 +32,8 @@ def reconsider(check):
     if suspects:
         excused_by_rounding(check, suspects)
     judge_small_parts(check)
+    for f in check.findings:
+        f.entries = None  # as large as the leaf, and of no more use
     autodiff_in_doubt(check)
 
 

@@ -12,6 +12,7 @@ A `Problem` traces the loss once; every witness reads that trace. Each is compil
 """
 
 import contextlib
+import gc
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,14 @@ def quiet():
         np.errstate(all="ignore"),  # NaN and Inf are findings here, not accidents
     ):
         yield
+
+
+@contextlib.contextmanager
+def in_float64():
+    """Double precision for the block; then JAX lets go of the NumPy arrays that it was given: at a collection only."""
+    with jax.enable_x64(True):
+        yield
+    gc.collect(0)
 
 
 def _positive(argnums, n: int):
@@ -148,7 +157,7 @@ class Problem:
     def double(self, values=None, given=None) -> tuple[float, list[np.ndarray]]:
         """Value and gradient in float64; at other values or fixed arrays of the same shapes if given."""
         self.traced()  # in the caller's precision
-        with jax.enable_x64(True):
+        with in_float64():
             value, grads = self.call(derivatives.double, *self._here_doubled(values, given))
             return float(value), [np.asarray(g) for g in grads]
 
@@ -158,12 +167,12 @@ class Problem:
 
     def double_through_stops(self) -> list[np.ndarray]:
         """The gradient in float64 of the loss without its stop_gradients."""
-        with jax.enable_x64(True):
+        with in_float64():
             return [np.asarray(g) for g in self.call(derivatives.through_stops, *self._here_doubled())[1]]
 
     def double_forward(self) -> tuple[float, list[np.ndarray]]:
         """The same by forward mode, a coordinate at a time: for programs that cannot be reversed (while loops)."""
-        with jax.enable_x64(True):
+        with in_float64():
             values = [jnp.asarray(wide(v)) for v in self.params.values]
             grads = []
             for i, v in enumerate(values):
@@ -194,7 +203,7 @@ class Problem:
             self.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
             return float(out[0] if self.has_aux else out)
         build, arguments = self._valued(values, given)
-        with jax.enable_x64(True):
+        with in_float64():
             return float(self.call(build, *arguments))
 
     def _valued(self, values, given):
@@ -205,7 +214,7 @@ class Problem:
 
     def value_through_stops(self, values) -> float:
         """The same, what is stopped moving with the rest: all that the values of a loss can show by themselves."""
-        with jax.enable_x64(True):
+        with in_float64():
             return float(self.call(derivatives.value, values, self.given.values))
 
     @property
@@ -216,7 +225,7 @@ class Problem:
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction) -> float:
         """The derivative along a direction (one array or None a leaf) by forward mode in float64."""
-        with jax.enable_x64(True):
+        with in_float64():
             v = [
                 np.zeros(np.shape(x), wide(x).dtype) if d is None else d
                 for x, d in zip(self.params.values, direction, strict=True)
@@ -228,7 +237,7 @@ class Problem:
         """The derivative along a direction by a complex step; UnreadableError names what is in its way."""
         if any(jnp.issubdtype(d, jnp.complexfloating) for d in self.own_dtypes):
             raise UnreadableError("a complex leaf")
-        with jax.enable_x64(True):
+        with in_float64():
             values = [
                 wide(x) + (0.0j if d is None else 1j * step * d)
                 for x, d in zip(self.params.values, direction, strict=True)
@@ -243,13 +252,13 @@ class Problem:
     def expect_double(self):
         """Begins to compile witness 2."""
         self.traced()
-        with jax.enable_x64(True):
+        with in_float64():
             self.program.expect(derivatives.double, (self.trace.consts, *self._here_doubled()), quickly=True)
 
     def expect_value(self):
         """Begins to compile the loss in float64."""
         build, arguments = self._valued([wide(v) for v in self.params.values], self.given.values)
-        with jax.enable_x64(True):
+        with in_float64():
             self.program.expect(build, (self.trace.consts, *arguments), quickly=True)
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
@@ -259,7 +268,7 @@ class Problem:
 
     def tilted(self, share: float, width: float) -> list[np.ndarray]:
         """The float64 gradient with one convention at each tie (within `width` of the largest entry): see Tilted."""
-        with jax.enable_x64(True):
+        with in_float64():
             how = np.float64(share), np.float64(width)
             grads = self.call(derivatives.tilted, self.params.values, self.given.values, *how)
             return [np.asarray(g) for g in grads]
