@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxnet.verify.noise import norm
+from jaxnet.verify.tree import wide
 
 EXAMPLES = 2  # so many have to agree on a name
 TRIED = 8
@@ -31,9 +32,40 @@ ACTIVATIONS = {
 }
 
 
+class Projected:
+    """The manual dW[l] of one example as far as it is asked for: a whole matrix for each would fill the memory.
+
+    delta   dW A / ‖A‖², the dZ in it if dW = dZ Aᵀ with the true A[l-1]
+    used    dWᵀ δ / ‖δ‖², the A in it if dW = δ Aᵀ with the true δ = dZ[l]
+    """
+
+    def __init__(self, dW, A, dZ):
+        """Projects dW on the true A[l-1] and dZ[l]."""
+        self.size, self.A_size = norm(dW), norm(A)
+        self.delta, self.used = dW @ A / norm(A) ** 2, dW.T @ dZ / norm(dZ) ** 2
+        self.beside_A = self._beside(norm(self.delta) * norm(A))
+        self.beside_dZ = self._beside(norm(self.used) * norm(dZ))
+
+    def _beside(self, projection: float) -> float:
+        """The norm of what is orthogonal to a projection."""
+        return self.size * float(np.sqrt(max(0.0, 1 - (projection / self.size) ** 2))) if self.size else 0.0
+
+    def off(self, delta) -> float:
+        """‖dW − delta Aᵀ‖ with the true A[l-1]."""
+        return float(np.hypot(self.beside_A, norm(self.delta - delta) * self.A_size))
+
+    def dZ(self, tolerance: float):
+        """The dZ in dW = dZ Aᵀ; None where it is not of that form."""
+        return self.delta if self.beside_A <= tolerance * self.size else None
+
+    def A(self, tolerance: float):
+        """The A in dW = dZ[l] Aᵀ; None where it is not of that form."""
+        return self.used if self.beside_dZ <= tolerance * self.size else None
+
+
 @dataclass(frozen=True)
 class Seen:
-    """One example: lists by layer (0 is the input) of what is true, and dZ and A as the manual gradient has them."""
+    """One example: lists by layer (0 is the input) of what is true, and dZ and dW as the manual gradient has them."""
 
     Z: list
     A: list
@@ -85,7 +117,7 @@ def _take_apart(evidence, k: int) -> Seen | None:
     if tolerance > 1e-2:
         return None
     g, r = evidence.example(k)
-    values = [np.asarray(v, np.float64) for v in evidence.problem.params.values]
+    values = [np.asarray(v) for v in evidence.problem.params.values]
     Z, A, dZ, W = [None], [], [None], [None]
     manual_dZ, manual_dW = [None], [None]
     for layer in layers:
@@ -100,25 +132,18 @@ def _take_apart(evidence, k: int) -> Seen | None:
         A.append(A_prev)
         dZ.append(delta)
         Z.append(W[-1] @ A_prev + values[layer.b].ravel())
-        manual_dW.append(turn(g[layer.W]) if _alike(g[layer.W], r[layer.W]) else None)
+        known = _alike(g[layer.W], r[layer.W]) and norm(A_prev) > 0.0
+        manual_dW.append(Projected(turn(wide(g[layer.W])), A_prev, delta) if known else None)
         if evidence.findings[layer.b].frozen:  # whatever stands there: dW = dZ Aᵀ tells as well
-            manual_dZ.append(delta_in(manual_dW[-1], A_prev, tolerance))
+            manual_dZ.append(manual_dW[-1] and manual_dW[-1].dZ(tolerance))
         else:
-            manual_dZ.append(g[layer.b].ravel() if _alike(g[layer.b], r[layer.b]) else None)
+            manual_dZ.append(wide(g[layer.b]).ravel() if _alike(g[layer.b], r[layer.b]) else None)
     dA = [None, *(W[n + 1].T @ dZ[n + 1] for n in range(1, len(layers))), None]
     return Seen(Z, [*A, None], dZ, dA, W, manual_dZ, manual_dW, tolerance)
 
 
 def _alike(g, r) -> bool:
     return g is not None and g.shape == r.shape
-
-
-def delta_in(product, A_prev, tolerance: float):
-    """The dZ in dW = dZ A_prevᵀ; None where the product is not of that form."""
-    if product is None or norm(A_prev) == 0.0:
-        return None
-    delta = product @ A_prev / norm(A_prev) ** 2
-    return delta if norm(product - np.outer(delta, A_prev)) <= tolerance * norm(product) else None
 
 
 def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the notes' name of a layer
@@ -180,11 +205,8 @@ def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
 
 
 def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
-    product, delta = seen.manual_dW[l], seen.dZ[l]
-    if product is None:
-        return
-    used = product.T @ delta / norm(delta) ** 2
-    if norm(product - np.outer(delta, used)) > seen.tolerance * norm(product):
+    used = seen.manual_dW[l] and seen.manual_dW[l].A(seen.tolerance)
+    if used is None:
         return
     right = f"A[{l - 1}]" if l > 1 else "X"
     others = {"X, the input A[0],": seen.A[0]} if l > 1 else {}

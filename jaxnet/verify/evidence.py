@@ -135,13 +135,11 @@ class Evidence:
 
     def example(self, k: int) -> tuple[list, list]:
         """Manual and true gradient of a batch of copies of example k."""
-        given = self.batch.alone(k)
-        manual = [None if leaf is None else wide(leaf) for leaf in self.manual_at(given)]
-        return manual, self.problem.double(given=given)[1]
+        return self.manual_at(self.batch.alone(k)), self.true_at(k)
 
-    def share(self, k: int) -> list[np.ndarray]:
-        """What example k adds to the true gradient of each leaf."""
-        return [x / self.batch.m for x in self.problem.double(given=self.batch.alone(k))[1]]
+    def true_at(self, k: int) -> list[np.ndarray]:
+        """The true gradient of a batch of copies of example k: m times what it adds to the gradient of a mean."""
+        return self.problem.double(given=self.batch.alone(k))[1]
 
     def manual_at(self, given) -> list:
         """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""
@@ -151,7 +149,7 @@ class Evidence:
     def shares(self) -> dict[int, list[np.ndarray]]:
         """A few entries of the shares of some examples."""
         m = self.batch.m
-        return {k: [sample(x) for x in self.share(k)] for k in dict.fromkeys([m - 1, 0, *range(min(m, SWEPT))])}
+        return {k: [sample(x) / m for x in self.true_at(k)] for k in dict.fromkeys([m - 1, 0, *range(min(m, SWEPT))])}
 
     @cached_property
     def ignored(self) -> list[int]:

@@ -5,7 +5,7 @@ dW[l] = dZ[l] A[l-1]ᵀ,  db[l] = Σ dZ[l],  dZ[l-1] = (W[l]ᵀ dZ[l]) * g[l-1]'
 
 import numpy as np
 
-from jaxnet.verify.chain import EXAMPLES, TRIED, Seen, activation, delta_in, look
+from jaxnet.verify.chain import EXAMPLES, TRIED, Seen, activation, look
 from jaxnet.verify.noise import norm
 
 FAR = 1e-2  # a value that is off by more, relative to what it should be, is another one
@@ -33,7 +33,8 @@ def followers(evidence, number: int, wrong: set[int], named: bool) -> dict[int, 
 def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
     """Both leaves of the layer hold a dZ: the one that others follow from is the one that was handed down."""
     W, b = layers[number - 1].leaves
-    sources = {b: seen.manual_dZ[number], W: delta_in(seen.manual_dW[number], seen.A[number - 1], seen.tolerance)}
+    product = seen.manual_dW[number]
+    sources = {b: seen.manual_dZ[number], W: product and product.dZ(seen.tolerance)}
     told = {
         source: _brought_about(seen, layers, number, delta, wrong)
         for source, delta in sources.items()
@@ -58,13 +59,16 @@ def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> d
             delta = (seen.W[l + 1].T @ delta) * slope
             sure = sure and activation(seen, l) is not None  # else dA may reach dZ by more than a slope
         W, b = layers[l - 1].leaves
-        for i, found, expected in (
-            (W, seen.manual_dW[l], np.outer(delta, seen.A[l - 1])),
-            (b, seen.manual_dZ[l], delta),
-        ):
-            if i in wrong and found is not None:
-                if seen.equal(found, expected):
-                    told[i] = True
-                elif sure and norm(found - expected) > FAR * norm(expected):
-                    told[i] = False
+        sizes = {W: norm(delta) * norm(seen.A[l - 1]), b: norm(delta)}
+        gaps = {
+            W: seen.manual_dW[l] and seen.manual_dW[l].off(delta),
+            b: None if seen.manual_dZ[l] is None else norm(seen.manual_dZ[l] - delta),
+        }
+        for i, gap in gaps.items():
+            if i not in wrong or gap is None:
+                continue
+            if sizes[i] > 0 and gap <= seen.tolerance * sizes[i]:
+                told[i] = True
+            elif sure and gap > FAR * sizes[i]:
+                told[i] = False
     return told

@@ -205,7 +205,7 @@ def wrong_axis(e, i, f) -> str | None:
     """A bias summed over the units in place of the examples: possible when m = n."""
     if f.r.size != e.batch.m or e.batch.m > 64 or f.r.ndim > 2:
         return None
-    over_units = np.array([e.share(k)[i].sum() for k in range(e.batch.m)])
+    over_units = np.array([e.true_at(k)[i].sum() for k in range(e.batch.m)]) / e.batch.m
     if e.equal(f.g.ravel(), over_units, f):
         return "summed over axis 0, the units, in place of axis 1, the examples (silent because m = n)"
     return None
@@ -219,7 +219,7 @@ def example_left_out(e, i, f) -> str | None:
     for k, samples in e.shares.items():
         if largest(np.abs(error) - np.abs(samples[i])) > 2 * e.tolerance(f) * norm(f.r):
             continue  # neither left out nor twice: a few entries tell
-        share = e.share(k)[i]
+        share = e.true_at(k)[i] / e.batch.m
         if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r - share, f):
             return f"example {k} is left out"
         if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r + share, f):
