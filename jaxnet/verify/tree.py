@@ -160,9 +160,10 @@ def called(path: str) -> str:
 
 
 def wide(leaf) -> np.ndarray:
-    """A leaf on the host in float64 or complex128."""
+    """A leaf on the host in float64 or complex128, to be read only: it is the leaf itself if that is so already."""
     array = np.asarray(leaf)
-    return array.astype(np.complex128 if jnp.issubdtype(array.dtype, jnp.complexfloating) else np.float64)
+    dtype = np.complex128 if jnp.issubdtype(array.dtype, jnp.complexfloating) else np.float64
+    return array.astype(dtype, copy=False)
 
 
 def unit_roundoff(dtype) -> float:
