@@ -70,6 +70,12 @@ class OwnRounding:
                 found = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(found, gaps, strict=True)]
         return found
 
+    def expect_exact(self):
+        """Begins to compile, on another core, the gradient in float64."""
+        if self.traceable:
+            with jax.enable_x64(True):
+                self.program.expect(_exact, (self.trace.consts, self.inputs), quickly=True)
+
     def exact(self) -> list[np.ndarray] | None:
         """The user's own gradient evaluated in float64."""
         with jax.enable_x64(True):

@@ -8,7 +8,7 @@ import functools
 import os
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.interpreters import ad
 
 JAX = os.path.dirname(jax.__file__) + os.sep
@@ -150,12 +150,31 @@ def equations(jaxpr):
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in jaxpr.eqns:
         yield equation
-        if equation.primitive.name == "pallas_call":  # its kernel works on references
+        for inner in _inner(equation):
+            yield from equations(inner)
+
+
+def differentiated(jaxpr):
+    """The equations, at any depth, that the outputs depend on in another way than through a stop_gradient."""
+    jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    alive = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    for equation in reversed(jaxpr.eqns):
+        if equation.primitive.name == "stop_gradient" or alive.isdisjoint(equation.outvars):
             continue
-        for parameter in equation.params.values():
-            for part in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
-                if isinstance(part, (ClosedJaxpr, Jaxpr)):
-                    yield from equations(part)
+        yield equation
+        for inner in _inner(equation):
+            yield from differentiated(inner)
+        alive.update(v for v in equation.invars if not isinstance(v, Literal))
+
+
+def _inner(equation):
+    """The programs within an equation."""
+    if equation.primitive.name == "pallas_call":  # its kernel works on references
+        return
+    for parameter in equation.params.values():
+        for part in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
+            if isinstance(part, (ClosedJaxpr, Jaxpr)):
+                yield part
 
 
 def _source(jaxpr) -> str:

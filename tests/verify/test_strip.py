@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnet.verify import check_gradients, check_vjp
 from jaxnet.verify.interpret import Reader
-from jaxnet.verify.strip import _code_in_jax, _rules_of
+from jaxnet.verify.strip import _code_in_jax, _rules_of, differentiated
 
 X = np.array([0.3, -0.2, 0.7, 1.1, -0.5, 0.9, -1.3, 0.1], np.float32)
 
@@ -228,3 +228,12 @@ def test_the_factors_that_a_solve_of_the_users_stops_decide_nothing():
 
     A = np.eye(8, dtype=np.float32) + 0.1 * np.outer(X, X[::-1])
     assert check_gradients(loss, jax.grad(loss), A, raise_=False).verdict == "INCONCLUSIVE"
+
+
+def test_what_only_reaches_the_loss_through_a_stop_has_no_part_in_its_derivative():
+    def loss(x):
+        unused = jnp.min(x)  # noqa: F841
+        return jnp.sum(jnp.sin(x) * jax.lax.stop_gradient(jnp.max(x))) + jax.jit(jnp.prod)(x)
+
+    names = {equation.primitive.name for equation in differentiated(jax.make_jaxpr(loss)(X))}
+    assert {"sin", "mul", "reduce_prod"} <= names and not names & {"reduce_max", "reduce_min"}
