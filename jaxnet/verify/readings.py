@@ -147,8 +147,11 @@ class Rounded(Outside):
 
     This is the rounding that remains when every operation is exact but for its last bit. Loops count as one operation,
     and casts are not followed: a sum that a scan accumulates naively in float32, or a product of operands cast to
-    bfloat16, gets no excuse from here.
+    bfloat16, gets no excuse from here. A sum in one operation does: the compiler chooses the order of its n terms x,
+    and adds LANES of them side by side at least, which loses u √(n / LANES) ‖x‖ / √2 (the partial sums walk at random).
     """
+
+    LANES = 16
 
     # Moves, comparisons and casts are exact, or are somebody's decision (a cast to bfloat16).
     EXACT = MOVES | frozenset(
@@ -168,14 +171,29 @@ class Rounded(Outside):
         outs = super().apply(equation, inputs)
         if equation.primitive.name in self.EXACT or self.depth:
             return outs
-        return [self.rounded(out) for out in outs]
+        outs = [self.rounded(out) for out in outs]
+        return (
+            [self.added(*inputs, *outs, equation.params["axes"])] if equation.primitive.name == "reduce_sum" else outs
+        )
 
     def rounded(self, value):
         """value (1 ± u), signs at random."""
         if not is_float(value.dtype):
             return value
+        return value * (1 + self.units(value))
+
+    def units(self, value):
+        """± u in the shape of a value, signs at random."""
         sign = toss(value.shape, self.seed, next(self.count)).astype(value.dtype)
-        return value * (1 + lax.convert_element_type(self.unit, value.dtype) * sign)
+        return lax.convert_element_type(self.unit, value.dtype) * sign
+
+    def added(self, terms, total, axes):
+        """The total of terms along some axes, with what adding them one after the other loses."""
+        n = terms.size // max(total.size, 1)
+        if not is_float(total.dtype) or n <= self.LANES:
+            return total
+        size = jnp.sqrt(jnp.sum(terms * terms, axes))
+        return total + self.units(total) * (n / self.LANES / 2) ** 0.5 * size
 
 
 class Complex(Float64):
