@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from jaxnet.verify import differences
-from jaxnet.verify.judgement import numbers
+from jaxnet.verify.judgement import Cause, numbers
 from jaxnet.verify.noise import FAIL, Noise, norm, ratio
 from jaxnet.verify.report import Statement
 from jaxnet.verify.tree import called, wide
@@ -27,7 +27,7 @@ def judge_by_differences(check):
             continue
         if not np.isfinite(f.g).all():
             f.verdict, f.score = "FAIL", float("inf")
-            f.cause = "NaN or Inf in the manual gradient"
+            f.cause = Cause("not finite", "NaN or Inf in the manual gradient")
             continue
         rates += _judge_along_directions(check, f, i, x, level, shaken)
         worst = max(worst, f.score)
@@ -130,7 +130,8 @@ def _which_coordinates(check, f, i, x, v, level):
     if at is not None:
         f.worst = at
         place = ",".join(map(str, at))
-        f.cause = f"one coordinate is wrong, {called(f.path)}[{place}] (found by halving, {taken} slopes)"
+        text = f"one coordinate is wrong, {called(f.path)}[{place}] (found by halving, {taken} slopes)"
+        f.cause = Cause("entries", text)
     elif x[i].size > DIFFERENCES_LIMIT or np.iscomplexobj(x[i]):
         f.note = "several coordinates are wrong; the leaf is too large to difference each"
         return

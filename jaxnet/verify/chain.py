@@ -11,25 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxnet.verify.functions import ACTIVATIONS, BY_A, sigmoid, softmax
 from jaxnet.verify.noise import norm
 from jaxnet.verify.tree import wide
 
 EXAMPLES = 2  # so many have to agree on a name
 TRIED = 8
-
-
-def _sigmoid(z):
-    return 0.5 * (1 + np.tanh(z / 2))
-
-
-# g and g', for recognising what a layer computes and what was used in its place
-ACTIVATIONS = {
-    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-    "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * (1 - _sigmoid(z))),
-    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
-    "softplus": (lambda z: np.logaddexp(z, 0), _sigmoid),
-    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
-}
 
 
 class Projected:
@@ -182,17 +169,22 @@ def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E
                 l
             ] * derivative(at)
     above = _output(seen, L, evidence, k) if l + 1 == L else activation(seen, l + 1)
-    if above is not None and above != own:
-        other = "sigmoid" if above == "softmax" else above
-        text = f"The ratio matches g[{l + 1}]'(Z[{l}]) / g[{l}]'(Z[{l}]): {other}' in place of {own}'."
-        found[text] = seen.dA[l] * ACTIVATIONS[other][1](seen.Z[l])
+    for other, (_, derivative) in ACTIVATIONS.items():
+        if other != own:
+            its = f"g[{l + 1}]" if other == ("sigmoid" if above == "softmax" else above) else other
+            text = f"The ratio matches {its}'(Z[{l}]) / g[{l}]'(Z[{l}]): {other}' in place of {own}'."
+            found[text] = seen.dA[l] * derivative(seen.Z[l])
+    for other, (formula, slope) in BY_A.items():
+        if other != own:
+            text = f"The ratio matches {formula} / g[{l}]'(Z[{l}]) with A = A[{l}]: {other}' in place of {own}'."
+            found[text] = seen.dA[l] * slope(seen.A[l])
     return found
 
 
 def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
     found, Z = seen.manual_dZ[L], seen.Z[L]
     for Y in _targets(evidence, k, Z.shape):
-        for name, A in (("softmax", _softmax(Z)), ("sigmoid", _sigmoid(Z)), ("identity", Z)):
+        for name, A in (("softmax", softmax(Z)), ("sigmoid", sigmoid(Z)), ("identity", Z)):
             scale = _factor(seen, seen.dZ[L], A - Y)
             if scale is None:
                 continue
@@ -215,7 +207,7 @@ def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
     output = _output(seen, len(seen.Z) - 1, evidence, k)
     if output is not None:
         top = len(seen.Z) - 1
-        others[f"A[{top}]"] = _softmax(seen.Z[top]) if output == "softmax" else _sigmoid(seen.Z[top])
+        others[f"A[{top}]"] = softmax(seen.Z[top]) if output == "softmax" else sigmoid(seen.Z[top])
     named = False
     for name, value in others.items():
         if value is not None and seen.equal(used, value) and not seen.equal(seen.A[l - 1], value):
@@ -237,7 +229,7 @@ def activation(seen: Seen, l: int) -> str | None:  # noqa: E741
 def _output(seen: Seen, L: int, evidence, k: int) -> str | None:
     """softmax or sigmoid, if dZ[L] = A - Y with one of them and targets among the arguments."""
     for Y in _targets(evidence, k, seen.Z[L].shape):
-        for name, A in (("softmax", _softmax(seen.Z[L])), ("sigmoid", _sigmoid(seen.Z[L]))):
+        for name, A in (("softmax", softmax(seen.Z[L])), ("sigmoid", sigmoid(seen.Z[L]))):
             if _factor(seen, seen.dZ[L], A - Y) is not None:
                 return name
     return None
@@ -259,8 +251,3 @@ def _targets(evidence, k: int, shape):
             yield np.eye(shape[0])[int(x.ravel()[0])]
         elif x.dtype.kind not in "OUS" and x.size == shape[0]:
             yield x.astype(np.float64).ravel()
-
-
-def _softmax(z):
-    e = np.exp(z - z.max())
-    return e / e.sum()

@@ -11,7 +11,7 @@ from jaxnet.verify.blackbox import judge_by_differences
 from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
-from jaxnet.verify.judgement import Finding, differs, judge, judge_variant, row
+from jaxnet.verify.judgement import Cause, Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
 from jaxnet.verify.second_thoughts import reconsider
@@ -194,7 +194,8 @@ class Check:
         for i, f in suspects:
             apart = [differs(f, leaf, eager[i]) for leaf in (again.leaves[i], (once_more.leaves or eager)[i])]
             if apart != [False, True]:
-                f.cause = f"a later call differs from the first by {f.score:.2g} x noise: state is kept, or chance"
+                text = f"a later call differs from the first by {f.score:.2g} x noise: state is kept, or chance"
+                f.cause = Cause("state", text)
 
     # ---- what to say -------------------------------------------------------------------------------------------------
     def name_the_cause(self):

@@ -5,10 +5,12 @@ for layered parameters, where in the backward pass the error starts, which step 
 inherit it (localisation.py).
 """
 
+from jaxnet.verify.elementwise import done_to_entries
 from jaxnet.verify.evidence import Evidence
 from jaxnet.verify.factors import factor_of_all
 from jaxnet.verify.leaf_causes import shown_by_itself
 from jaxnet.verify.localisation import layer_by_layer, leaf_by_leaf, top_of_all
+from jaxnet.verify.starts import by_itself
 from jaxnet.verify.tree import called
 
 
@@ -25,12 +27,19 @@ def diagnose(problem, manual, findings, rng) -> tuple[str | None, str | None]:
     together = factor_of_all(evidence, wrong)
     if together is not None:
         return together, top_of_all(evidence, wrong) if evidence.layers else None
+    judged = [i for i, f in enumerate(findings) if f.verdict in ("PASS", "FAIL")]
+    together = done_to_entries(evidence, judged) if len(wrong) > 1 else None
+    if together is not None:
+        return f"Every leaf: {together.text}.", None
     for i in wrong:
         if findings[i].cause is None:
             findings[i].cause = shown_by_itself(evidence, i)
     swapped = another_order(evidence, wrong)
     if swapped is not None:
         return swapped, None
+    causes = {findings[i].cause for i in wrong}
+    if len(judged) == len(wrong) > 1 and len(causes) == 1 and by_itself(findings[wrong[0]]):
+        return f"Every leaf: {causes.pop().text}.", None
     return layer_by_layer(evidence, wrong) if evidence.layers else (leaf_by_leaf(evidence, wrong), None)
 
 
@@ -39,8 +48,8 @@ def told_already(evidence, wrong) -> str | None:
     causes = {evidence.findings[i].cause for i in wrong}
     if None in causes or not causes:
         return None
-    kinds = {c.split(" by ")[0].split(":")[0].split(" differs")[0] for c in causes}
-    return f"{min(causes)}." if len(kinds) == 1 else None
+    kinds = {cause.kind for cause in causes}
+    return f"{min(causes).text}." if len(kinds) == 1 else None
 
 
 def another_order(evidence, wrong) -> str | None:

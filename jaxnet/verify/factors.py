@@ -10,10 +10,14 @@ import numpy as np
 
 from jaxnet.verify.batch import candidates
 from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near
-from jaxnet.verify.noise import norm
+from jaxnet.verify.judgement import Cause
+from jaxnet.verify.noise import largest, norm
+
+COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
+LISTED = 6
 
 
-def factor_of_leaf(evidence: Evidence, i: int) -> str | None:
+def factor_of_leaf(evidence: Evidence, i: int) -> Cause | None:
     """g = α r in one leaf."""
     f = evidence.findings[i]
     tolerance = evidence.tolerance(f)
@@ -24,7 +28,8 @@ def factor_of_leaf(evidence: Evidence, i: int) -> str | None:
     def measure(there: Elsewhere):
         return alpha_of(*there.both(i), tolerance)
 
-    return explained(evidence, alpha, tolerance, evidence.units(i), measure)
+    text = explained(evidence, alpha, tolerance, evidence.units(i), measure)
+    return Cause(text, text) if text else None
 
 
 def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
@@ -73,7 +78,13 @@ def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> s
         return None
     if near(alpha, -1.0, tolerance):
         return "the sign is wrong (factor -1)"
-    return f"a factor {alpha:.4g} on every entry"
+    return f"a factor {digits(alpha)} on every entry"
+
+
+def digits(factor: float) -> str:
+    """Four digits, or as many as it takes to tell by how much a factor differs from 1."""
+    apart = abs(factor - 1)
+    return f"{factor:.{4 if apart == 0 else max(4, 2 + int(np.ceil(-np.log10(apart))))}g}"
 
 
 def _times_m(alpha, m, close):
@@ -99,3 +110,41 @@ def _made_of_m(n, total):
     if n is not None and n[1] != 1:
         name, units = n
         yield (f"1/{name} in place of 1/m", lambda m: m / units)
+
+
+# ---- a factor for each line ------------------------------------------------------------------------------------------
+def factor_of_lines(evidence: Evidence, i: int) -> Cause | None:
+    """A factor for each row, or for each column."""
+    f = evidence.findings[i]
+    if f.r.ndim != 2 or min(f.r.shape) < 3 or evidence.tolerance(f) > COARSE:
+        return None
+    for axis, word in ((1, "row"), (0, "column")):
+        text = _off_by_lines(evidence, f, axis)[1]
+        if text:
+            return Cause("lines", f"a factor for each {word}: {text}")
+    return None
+
+
+def factors_of_units(evidence: Evidence, number: int) -> str | None:
+    """A factor for each unit of dZ[number]: the same in dW[number] and in db[number]."""
+    layer = evidence.layers[number - 1]
+    if layer.b is None or evidence.tolerance(evidence.findings[layer.W]) > COARSE:
+        return None
+    f, bias = (evidence.findings[i] for i in layer.leaves)
+    factors, text = _off_by_lines(evidence, f, 1 if layer.columns else 0)
+    if text and bias.comparable and evidence.equal(bias.g.ravel(), factors * bias.r.ravel(), bias):
+        return f"dZ[{number}] has a factor for each unit: {text}."
+    return None
+
+
+def _off_by_lines(evidence, f, axis: int) -> tuple[np.ndarray, str]:
+    """The factors by which g is r, one for each row (axis 1) or column (axis 0), and in words those that are not 1."""
+    size, tolerance = np.sqrt(np.sum(np.abs(f.r) ** 2, axis=axis)), evidence.tolerance(f)
+    factors = np.real(np.sum(f.g * np.conj(f.r), axis=axis)) / np.maximum(size**2, 1e-300)
+    if np.ptp(factors) <= 2 * tolerance * largest(factors):
+        return factors, ""
+    if not evidence.equal(f.g, np.expand_dims(factors, axis) * f.r, f):
+        return factors, ""
+    off = np.flatnonzero(np.abs(factors - 1) * size > tolerance * norm(f.r))
+    listed = [f"[{k}] is zero" if factors[k] == 0 else f"[{k}] x {digits(factors[k])}" for k in off[:LISTED]]
+    return factors, ", ".join(listed) + (f", ... ({off.size} of {factors.size})" if off.size > LISTED else "")

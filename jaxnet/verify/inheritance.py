@@ -14,7 +14,8 @@ FAR = 1e-2  # a value that is off by more, relative to what it should be, is ano
 def followers(evidence, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
     """Of the wrong leaves in layer `number` and below: whether each has the value that one wrong dZ[number] brings.
 
-    A leaf is missing where that cannot be told. False for both leaves of the layer: no one dZ[number] explains both.
+    A leaf is missing where that cannot be told. True for any: that dZ[number] is wrong is confirmed, by two leaves that
+    agree on it or by its name. False for both leaves of the layer: no one dZ[number] explains them.
     named   the dZ[number] that db[number] holds has been explained: it is the one
     """
     agreed, count = {}, 0
@@ -38,7 +39,7 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
     told = {
         source: _brought_about(seen, layers, number, delta, wrong)
         for source, delta in sources.items()
-        if delta is not None and source in wrong
+        if delta is not None and source in wrong and not seen.equal(delta, seen.dZ[number])  # right on this example
     }
     if named and b in told:
         return told[b]
@@ -47,7 +48,11 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
         return best
     if told.get(b, {}).get(W) is not False:
         return {}
-    return {W: False} if sources[W] is None else {W: False, b: False}  # not a product with A at all, or another dZ
+    # dW[l] does not hold the dZ[l] of db[l]: it is no product with A, or one with another dZ. db[l]'s may still be the
+    # one that was handed down, unless a leaf below says that it was not.
+    below = {i for layer in layers[: number - 1] for i in layer.leaves}
+    handed_down = sources[W] is None and not any(told[b].get(i) is False for i in below)
+    return {W: False} if handed_down else {W: False, b: False}
 
 
 def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> dict[int, bool]:

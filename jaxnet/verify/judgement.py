@@ -1,6 +1,7 @@
 """The judgement: from a leaf's error and its noise to a verdict, and to a row of the report."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -9,6 +10,13 @@ from jaxnet.verify.manual import bits_differ
 from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, ratio, resolution, score, ulps
 from jaxnet.verify.report import LeafReport
 from jaxnet.verify.tree import wide
+
+
+class Cause(NamedTuple):
+    """Why a leaf is wrong, in words; causes of one kind in several leaves may be one fault."""
+
+    kind: str
+    text: str
 
 
 @dataclass
@@ -26,7 +34,7 @@ class Finding:
     entries: np.ndarray | None = None  # the noise of each entry, where it is known
     score: float = 0.0
     verdict: str = "PASS"
-    cause: str | None = None
+    cause: Cause | None = None
     note: str | None = None
     worst: tuple[int, ...] | None = None
     frozen: bool = False
@@ -56,7 +64,7 @@ def judge(f: Finding):
         f.verdict = "FROZEN"
         return
     if f.raw is None:
-        f.verdict, f.cause = "FAIL", "no gradient for this leaf (None)"
+        f.verdict, f.cause = "FAIL", Cause("missing", "no gradient for this leaf (None)")
         return
     if f.r is None:
         return
@@ -89,7 +97,7 @@ def judge_variant(f: Finding, name: str, leaf):
         )
     if far > FAIL:
         f.verdict, f.score, f.raw = "FAIL", far, leaf
-        f.cause = f"wrong only under {name}: the eager call is right"
+        f.cause = Cause(f"under {name}", f"wrong only under {name}: the eager call is right")
     elif f.verdict == "PASS":
         f.score = max(f.score, far)
 
@@ -112,7 +120,8 @@ def second_call(f: Finding):
     far = max(ratio(norm(gap), f.noise.norm), ratio(largest(gap), f.noise.entry))
     if far > FAIL:
         f.verdict = "FAIL"
-        f.cause = f"the second call differs from the first by {far:.2g} x noise: state is kept, or chance"
+        text = f"the second call differs from the first by {far:.2g} x noise: state is kept, or chance"
+        f.cause = Cause("state", text)
     else:
         f.note = f"the second call differs in its bits, by {far:.2g} x noise"
         f.noise = f.noise.widened(norm(gap), largest(gap))
@@ -162,7 +171,7 @@ def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
         shape=shape,
         dtype=str(f.dtype),
         verdict=f.verdict,
-        cause=f.cause,
+        cause=f.cause and f.cause.text,
         note=f.note,
         score=float(f.score),
     )

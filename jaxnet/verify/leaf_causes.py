@@ -6,28 +6,29 @@ Two lists: what the leaf's own numbers show, and what single examples have to be
 import numpy as np
 
 from jaxnet.verify.batch import restricted
+from jaxnet.verify.elementwise import done_to_entries
 from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near, sample
-from jaxnet.verify.factors import factor_of_leaf
+from jaxnet.verify.factors import COARSE, digits, factor_of_leaf, factor_of_lines
+from jaxnet.verify.judgement import Cause
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.strip import equations, operations
 from jaxnet.verify.tree import called, wide
 from jaxnet.verify.trouble import tolerated
 
 FEW = 8  # so many wrong entries can be listed
-COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
 
 
-def shown_by_itself(e: Evidence, i: int) -> str | None:
+def shown_by_itself(e: Evidence, i: int) -> Cause | None:
     """The cause that a leaf's own numbers show."""
     f = e.findings[i]
     if f.raw is None or f.r is None:
         return None
     if np.shape(f.g) != np.shape(f.r):
-        return _shape_cause(f.g, f.r)
+        return Cause("shape", _shape_cause(f.g, f.r))
     if not np.isfinite(f.g).all():
         return not_finite(e, f)
     if largest(f.g) == 0.0 and through_stops(e, i, f) is None:
-        return "the leaf is zero: frozen, or never filled in"
+        return Cause("zero", "the leaf is zero: frozen, or never filled in")
     tests = (
         through_stops,
         conjugate,
@@ -36,14 +37,14 @@ def shown_by_itself(e: Evidence, i: int) -> str | None:
         another_leaf,
         few_entries,
         regulariser,
+        lambda e, i, f: done_to_entries(e, [i]),
         precision,
-        clipped_entries,
-        row_or_column,
+        lambda e, i, f: factor_of_lines(e, i),
     )
     return next(filter(None, (test(e, i, f) for test in tests)), None)
 
 
-def shown_by_examples(e: Evidence, i: int) -> str | None:
+def shown_by_examples(e: Evidence, i: int) -> Cause | None:
     """The cause that single examples show."""
     f = e.findings[i]
     if e.batch is None or not f.comparable or not np.isfinite(f.g).all():
@@ -52,7 +53,7 @@ def shown_by_examples(e: Evidence, i: int) -> str | None:
 
 
 # ---- by itself -------------------------------------------------------------------------------------------------------
-def not_finite(e, f) -> str:
+def not_finite(e, f) -> Cause:
     """NaN or Inf, where and from which example."""
     bad = ~np.isfinite(f.g)
     first = ",".join(str(int(k)) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
@@ -64,41 +65,41 @@ def not_finite(e, f) -> str:
             ]
             if 0 < len(guilty) <= 3:
                 text += f"; it comes from example {', '.join(map(str, guilty))} alone"
-    return text
+    return Cause("not finite", text)
 
 
-def through_stops(e, i, f) -> str | None:
+def through_stops(e, i, f) -> Cause | None:
     """g = the gradient of the loss without its stop_gradients."""
     if e.through_stops is None or not np.isfinite(e.through_stops[i]).all() or e.equal(f.r, e.through_stops[i], f):
         return None
     if e.equal(f.g, e.through_stops[i], f):
-        return f"differentiates through stop_gradient (at {', '.join(e.problem.stops)})"
+        return Cause("stops", f"differentiates through stop_gradient (at {', '.join(e.problem.stops)})")
     return None
 
 
-def conjugate(e, i, f) -> str | None:
+def conjugate(e, i, f) -> Cause | None:
     """g = conj(r): the other convention."""
     if np.iscomplexobj(f.r) and e.equal(f.g, np.conj(f.r), f) and largest(f.r.imag) > 16 * f.noise.entry:
-        return "the complex conjugate of JAX's gradient (its convention is dJ = Re(Σ g v))"
+        return Cause("conjugate", "the complex conjugate of JAX's gradient (its convention is dJ = Re(Σ g v))")
     return None
 
 
-def transposed(e, i, f) -> str | None:
+def transposed(e, i, f) -> Cause | None:
     """g = rᵀ on a square leaf."""
     if f.r.ndim == 2 and f.r.shape[0] == f.r.shape[1] > 1 and e.equal(f.g, f.r.T, f):
-        return "transposed: it equals the true gradient's transpose"
+        return Cause("transposed", "transposed: it equals the true gradient's transpose")
     return None
 
 
-def another_leaf(e, i, f) -> str | None:
+def another_leaf(e, i, f) -> Cause | None:
     """g = the true gradient of another leaf."""
     for j, other in enumerate(e.findings):
         if j != i and other.r is not None and f.r.size > 1 and e.equal(f.g, other.r, other):
-            return f"it equals the gradient of another leaf, {called(other.path)}"
+            return Cause("another leaf", f"it equals the gradient of another leaf, {called(other.path)}")
     return None
 
 
-def few_entries(e, i, f) -> str | None:
+def few_entries(e, i, f) -> Cause | None:
     """Only a handful of entries differ."""
     error = np.abs(f.g - f.r)
     off = error > 16 * f.noise.entry
@@ -111,10 +112,10 @@ def few_entries(e, i, f) -> str | None:
         return None
     places = np.argwhere(off)[:FEW]
     listed = "; ".join(f"[{','.join(map(str, p))}]{_times(f.g[tuple(p)], f.r[tuple(p)])}" for p in places)
-    return f"{'only one entry differs' if count == 1 else f'only {count} entries differ'}: {listed}"
+    return Cause("entries", f"{'only one entry differs' if count == 1 else f'only {count} entries differ'}: {listed}")
 
 
-def regulariser(e, i, f) -> str | None:
+def regulariser(e, i, f) -> Cause | None:
     """g = r ± λ θ: at other parameters too, and called weight decay if it has nothing to do with the data."""
     noise = e.tolerance(f) * norm(f.r)
     if f.r.size < 3 or e.tolerance(f) > COARSE:
@@ -142,10 +143,11 @@ def regulariser(e, i, f) -> str | None:
         if not near(other, times, slack):
             return _decay_over_m(times, other, e.batch.m, e.batch.half_m, slack)
     what = " (a regulariser: weight decay)" if e.other_data is not None else ""
-    return f"{abs(times):.3g} times the parameter {'is missing' if times < 0 else 'too much'}{what}"
+    text = f"{abs(times):.3g} times the parameter {'is missing' if times < 0 else 'too much'}{what}"
+    return Cause("regulariser", text)
 
 
-def _decay_over_m(times, other, m, m2, slack) -> str | None:
+def _decay_over_m(times, other, m, m2, slack) -> Cause | None:
     """A regulariser's error of `times` the parameter at batch size m and `other` at m2, made of λ and λ/m."""
     forms = {
         "weight decay: {:.3g}/m times the parameter is missing": lambda m: -1 / m,
@@ -156,11 +158,11 @@ def _decay_over_m(times, other, m, m2, slack) -> str | None:
     for text, of in forms.items():
         size = times / of(m)
         if size > 0 and near(other, size * of(m2), slack):
-            return f"{text.format(size)} (m = {m})"
+            return Cause("regulariser", f"{text.format(size)} (m = {m})")
     return None
 
 
-def precision(e, i, f) -> str | None:
+def precision(e, i, f) -> Cause | None:
     """The formula is right in float64 and loses digits in its own dtypes."""
     if e.exact is None or not norm(e.exact[i] - f.r) <= 1e-3 * norm(f.g - f.r):
         return None
@@ -171,47 +173,26 @@ def precision(e, i, f) -> str | None:
     dtypes = {str(v.aval.dtype) for q in equations(trace) for v in q.outvars if hasattr(v.aval, "dtype")}
     low = [name for name in ("bfloat16", "float16") if name in dtypes]
     if low:
-        return f"precision: right in float64, {low[0]} operands lose 2^{np.log2(size):.1f} of it"
-    if {"scan", "while"} & operations(trace):
-        return f"precision: right in float64, an accumulation in {f.dtype} loses 2^{np.log2(size):.1f} of it"
-    return f"precision: right in float64, as written it loses 2^{np.log2(size):.1f} of it"
-
-
-def clipped_entries(e, i, f) -> str | None:
-    """g = r clipped entry by entry."""
-    top = largest(f.g)
-    if np.iscomplexobj(f.g) or int((np.abs(f.g) == top).sum()) < 2 or not e.equal(f.g, np.clip(f.r, -top, top), f):
-        return None
-    return f"clipped: it equals the true gradient with entries cut off at ±{top:.4g}"
-
-
-def row_or_column(e, i, f) -> str | None:
-    """A factor for each row, or for each column."""
-    if f.r.ndim != 2 or min(f.r.shape) < 3 or e.tolerance(f) > COARSE:
-        return None
-    for axis, word in ((1, "row"), (0, "column")):
-        factors = np.sum(f.g * np.conj(f.r), axis=axis, keepdims=True) / np.maximum(
-            np.sum(np.abs(f.r) ** 2, axis=axis, keepdims=True), 1e-300
-        )
-        plain = np.real(factors.ravel())
-        if np.ptp(plain) > 2 * e.tolerance(f) * largest(plain) and e.equal(f.g, factors * f.r, f):
-            listed = ", ".join(f"{x:.3g}" for x in plain[:6])
-            return f"a factor for each {word}: {listed}{', ...' if plain.size > 6 else ''}"
-    return None
+        what = f"{low[0]} operands lose"
+    elif {"scan", "while"} & operations(trace):
+        what = f"an accumulation in {f.dtype} loses"
+    else:
+        what = "as written it loses"
+    return Cause("precision", f"precision: right in float64, {what} 2^{np.log2(size):.1f} of it")
 
 
 # ---- by examples -----------------------------------------------------------------------------------------------------
-def wrong_axis(e, i, f) -> str | None:
+def wrong_axis(e, i, f) -> Cause | None:
     """A bias summed over the units in place of the examples: possible when m = n."""
     if f.r.size != e.batch.m or e.batch.m > 64 or f.r.ndim > 2:
         return None
     over_units = np.array([e.true_at(k)[i].sum() for k in range(e.batch.m)]) / e.batch.m
     if e.equal(f.g.ravel(), over_units, f):
-        return "summed over axis 0, the units, in place of axis 1, the examples (silent because m = n)"
+        return Cause("axis", "summed over axis 0, the units, in place of axis 1, the examples (silent because m = n)")
     return None
 
 
-def example_left_out(e, i, f) -> str | None:
+def example_left_out(e, i, f) -> Cause | None:
     """g = r without one example's share, or with it twice."""
     if e.batch.m < 2 or e.tolerance(f) > COARSE:
         return None
@@ -221,13 +202,13 @@ def example_left_out(e, i, f) -> str | None:
             continue  # neither left out nor twice: a few entries tell
         share = e.true_at(k)[i] / e.batch.m
         if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r - share, f):
-            return f"example {k} is left out"
+            return Cause("example", f"example {k} is left out")
         if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r + share, f):
-            return f"example {k} is counted twice"
+            return Cause("example", f"example {k} is counted twice")
     return None
 
 
-def extra_examples(e, i, f) -> str | None:
+def extra_examples(e, i, f) -> Cause | None:
     """Examples that the loss ignores (padding) enter the gradient."""
     if e.batch.m > 4096 or not e.ignored:
         return None
@@ -238,7 +219,7 @@ def extra_examples(e, i, f) -> str | None:
     there, kept = (wide(e.manual_at(given)[i]) for given in (doubled, e.batch.take(without)))
     if e.equal(kept, f.r, f) and norm(there - f.g) > 32 * f.noise.norm:
         listed = ", ".join(map(str, e.ignored[:4])) + (", ..." if len(e.ignored) > 4 else "")
-        return f"example {listed}: the loss ignores it (padding or weight 0), the gradient does not"
+        return Cause("example", f"example {listed}: the loss ignores it (padding or weight 0), the gradient does not")
     return None
 
 
@@ -260,4 +241,4 @@ def _shape_cause(g, r) -> str:
 def _times(g, r) -> str:
     if g == 0:
         return " is zero"
-    return f" x {np.real(g / r):.4g}" if r != 0 else f" is {g:.3g} and should be 0"
+    return f" x {digits(np.real(g / r))}" if r != 0 else f" is {g:.3g} and should be 0"

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 
+from jaxnet.verify.judgement import Cause
 from jaxnet.verify.noise import FAIL, score
 from jaxnet.verify.report import Statement
 from jaxnet.verify.rounding import OwnRounding
@@ -82,4 +83,5 @@ def _refuse(f, off):
     else:
         where = "; ".join(f"[{','.join(map(str, p))}]" for p in places[:4]) + ("; ..." if len(places) > 4 else "")
     what = "is zero" if not np.any(f.g[off]) else "is wrong"
-    f.cause = f"{where} of {called(f.path)} {what}, far below the leaf's largest entries"
+    text = f"{where} of {called(f.path)} {what}, far below the leaf's largest entries"
+    f.cause = Cause(f"small part of {called(f.path)}", text)

@@ -1,0 +1,175 @@
+"""Faults that each leaf has by itself, and faults of a dZ: the pattern of wrong leaves is one, the values are not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import check_gradients
+from tests.verify.test_localisation import (
+    LAYERS,
+    OMITTED,
+    B,
+    W,
+    backward,
+    cost,
+    failing,
+    spoilt,
+    squashed,
+    weights,
+)
+
+
+def said(report):
+    return " ".join(str(report.cause).split())
+
+
+def with_all(how):
+    """The right gradient with every leaf changed by itself: how(gradient, parameter)."""
+    return lambda p, X, Y: jax.tree.map(how, backward(p, X, Y), p)
+
+
+NAMED = {
+    "decay": (lambda g, w: g + 0.1 * w, "0.1 times the parameter too much (a regulariser: weight decay)"),
+    "offset": (lambda g, w: g + 0.1, "an offset: every entry is off by +0.1"),
+    "clip": (
+        lambda g, w: jnp.clip(g, -0.02, 0.02),
+        "clipped: it equals the true gradient with entries cut off at ±0.02",
+    ),
+    "sign": (lambda g, w: jnp.sign(g), "only the sign is left: every entry is ±1"),
+    "scaled sign": (lambda g, w: 3e-3 * jnp.sign(g), "only the sign is left: every entry is ±0.003"),
+    "bfloat16": (lambda g, w: g.astype(jnp.bfloat16).astype(g.dtype), "equals the true gradient rounded to bfloat16"),
+    "float16": (lambda g, w: g.astype(jnp.float16).astype(g.dtype), "equals the true gradient rounded to float16"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_is_done_to_every_leaf_is_one_cause_and_no_wrong_dZ(name):
+    how, text = NAMED[name]
+    report = failing(with_all(how), LAYERS)
+    assert said(report).startswith("Every leaf: ") and text in said(report), str(report)
+    assert report.starts_at is None and "dZ" not in str(report)
+
+
+UNNAMED = {
+    "squashed": lambda g, w: squashed(g),
+    "odd decay": lambda g, w: g + 0.1 * jnp.sign(w) * w**2,
+    "reversed": lambda g, w: jnp.flip(g),
+    "offset that moves": lambda g, w: g + jnp.mean(w**2),
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_what_is_done_to_every_leaf_and_has_no_name_is_no_wrong_dZ_either(name):
+    report = failing(with_all(UNNAMED[name]), LAYERS)
+    assert report.starts_at == "layer 3" and "do not come from one dZ[3]" in said(report), str(report)
+    assert "follow" not in said(report) and "inherits" not in str(report) and "below dZ" not in str(report)
+    assert "the layers below (1, 2) are wrong too" in said(report)
+
+
+def test_a_leaf_that_is_no_product_with_A_shows_no_dZ():
+    """dW[3] and db[3] are spoilt, and so is all below: nothing follows from what db[3] holds."""
+
+    def wrong(p, X, Y):
+        grads = backward(p, X, Y)
+        for l, leaf in ((3, W), (3, B), (2, W), (2, B), (1, W), (1, B)):  # noqa: E741
+            noise = np.random.default_rng(l * 2 + leaf).normal(size=grads[l - 1][leaf].shape).astype(np.float32)
+            grads = spoilt(grads, l, leaf, lambda g, noise=noise: g + noise)
+        return grads
+
+    report = failing(wrong, LAYERS)
+    assert report.starts_at == "layer 3" and "starts at dZ" not in said(report), str(report)
+
+
+def test_a_wrong_dZ_below_leaves_that_are_wrong_by_themselves_is_found():
+    def wrong(p, X, Y):
+        return spoilt(spoilt(backward(p, X, Y, OMITTED), 3, W, squashed), 3, B, squashed)
+
+    report = failing(wrong, LAYERS)
+    assert report.starts_at == "layer 3" and "The error starts at dZ[2];" in said(report), str(report)
+    assert "g[2]'(Z[2]) is omitted" in said(report)
+    assert report.leaves["[0][0]"].note == "inherits the error of dZ[2]" and not report.leaves["[1][0]"].note
+
+
+def test_a_wrong_step_in_every_layer_starts_at_the_highest_of_them():
+    """What lies below does not follow from dZ[2] alone, yet dW[2] and db[2] hold one and the same wrong dZ[2]."""
+    of_A = {l: lambda A: 1 - jnp.tanh(A) ** 2 for l in (1, 2)}  # noqa: E741
+    report = failing(lambda p, X, Y: backward(p, X, Y, of_A), LAYERS)
+    assert report.starts_at == "dZ[2]" and "dW[2] and db[2] follow from it" in said(report), str(report)
+    assert "dW[1] and db[1] have errors of their own" in said(report)
+
+
+def test_without_single_examples_a_start_stays_open():
+    """Nothing but the pattern: with a regulariser in it dW is no product, and gives no values to compare."""
+
+    def loss(p, X, Y):
+        return cost(p, X, Y) + 0.05 * sum(jnp.sum(W**2) for W, _ in p)
+
+    def wrong(p, X, Y):
+        return [(dW + 0.1 * W, db) for (dW, db), (W, _) in zip(backward(p, X, Y, OMITTED), p, strict=True)]
+
+    report = failing(wrong, LAYERS, loss)
+    assert report.starts_at == "dZ[2]" and "or each leaf has an error of its own" in said(report), str(report)
+    assert "follow" not in said(report) and "inherits" not in str(report)
+
+
+# ---- a unit of a dZ -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("factor", "text"), [(1.5, "[2] x 1.5"), (0.0, "[2] is zero"), (1.0005, "[2] x 1.0005")])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_one_unit_of_a_dZ(layer, factor, text):
+    n = LAYERS[layer - 1][1].size
+    report = failing(
+        lambda p, X, Y: backward(p, X, Y, {layer: lambda A: (1 - A * A) * jnp.ones(n).at[2].set(factor)}), LAYERS
+    )
+    assert report.starts_at == f"dZ[{layer}]", str(report)
+    assert f"dZ[{layer}] has a factor for each unit: {text}" in said(report) and "row" not in said(report)
+
+
+def test_the_rows_that_differ_are_listed_and_no_others():
+    def loss(p):
+        return jnp.sum(jnp.sin(p))
+
+    p = np.random.default_rng(0).normal(size=(300, 9)).astype(np.float32)
+    at = lambda *rows: jnp.ones((300, 1)).at[jnp.array(rows)].set(1.5)  # noqa: E731
+    one = check_gradients(loss, lambda p: jnp.cos(p) * at(271), p, raise_=False)
+    assert "a factor for each row: [271] x 1.5." in said(one), str(one)
+    many = check_gradients(loss, lambda p: jnp.cos(p) * at(*range(0, 300, 10)), p, raise_=False)
+    assert "[0] x 1.5, [10] x 1.5, " in said(many) and "(30 of 300)" in said(many), str(many)
+
+
+@pytest.mark.parametrize("factor", [1.0001, 1.00001])
+def test_a_factor_is_told_with_the_digits_that_tell_it_from_1(factor):
+    with jax.enable_x64(True):
+        p = np.linspace(0.1, 1.0, 12)
+        report = check_gradients(lambda p: jnp.sum(jnp.sin(p)), lambda p: factor * jnp.cos(p), p, raise_=False)
+    assert f"a factor {factor} on every entry" in said(report), str(report)
+
+
+def test_a_single_layer_is_no_exception():
+    report = failing(lambda p, X, Y: jax.tree.map(jnp.sign, backward(p, X, Y)), weights(5, 3))
+    assert "only the sign is left" in said(report) and report.starts_at is None, str(report)
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("wrong", ["gelu", "relu", "silu"])
+def test_another_function_s_derivative_is_named_whichever_it_is(wrong, approximate):
+    """A mend of relu's name alone, where the layer computes gelu."""
+    of_Z = {"relu": jax.nn.relu, "silu": jax.nn.silu, "gelu": lambda Z: jax.nn.gelu(Z, not approximate)}
+
+    def loss(p, X, Y, g=lambda Z: jax.nn.gelu(Z, approximate)):
+        (W1, b1), (W2, b2) = p
+        Z = g(X @ W1 + b1) @ W2 + b2
+        return jnp.mean((Z - Y) ** 2)
+
+    def gradient(p, X, Y):
+        (W1, b1), (W2, b2) = p
+        Z1 = X @ W1 + b1
+        A1 = jax.nn.gelu(Z1, approximate)
+        dZ2 = 2 * (A1 @ W2 + b2 - Y) / Y.size
+        dZ1 = dZ2 @ W2.T * jax.vmap(jax.vmap(jax.grad(of_Z[wrong])))(Z1)
+        return [(A.T @ dZ, dZ.sum(axis=0)) for A, dZ in ((X, dZ1), (A1, dZ2))]
+
+    name, other = ("approximate gelu", "gelu")[:: 1 if approximate else -1]
+    report = failing(gradient, weights(5, 6, 3), loss)
+    text = f"{other if wrong == 'gelu' else wrong}' in place of {name}'"
+    assert report.starts_at == "dZ[1]" and (text in said(report) or wrong == "gelu"), str(report)
