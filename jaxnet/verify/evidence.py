@@ -65,9 +65,12 @@ class Evidence:
     def exact(self) -> list | None:
         """The manual gradient as written, in float64."""
         with tolerated(self.problem, "the diagnosis"):
-            own = OwnRounding(self.problem, self.manual, 0)
-            return own.exact() if own.traceable else None
+            return self._own.exact() if self._own.traceable else None
         return None
+
+    @cached_property
+    def _own(self) -> OwnRounding:
+        return OwnRounding(self.problem, self.manual, 0)
 
     # ---- other inputs ----------------------------------------------------------------------------------------------
     @cached_property
@@ -140,6 +143,16 @@ class Evidence:
     def true_at(self, k: int) -> list[np.ndarray]:
         """The true gradient of a batch of copies of example k: m times what it adds to the gradient of a mean."""
         return self.problem.double(given=self.batch.alone(k))[1]
+
+    def example_as_written(self, k: int) -> list | None:
+        """The manual gradient of example k in float64, if its formula and not its rounding is what is wrong."""
+        found = [f for f in self.findings if f.wrong]
+        if self.exact is None or not all(f.comparable for f in found):
+            return None
+        for f, exact in zip(self.findings, self.exact, strict=True):
+            if f.wrong and not norm(exact - f.g) <= min(self.tolerance(f) * norm(f.g), 0.1 * norm(f.g - f.r)):
+                return None
+        return self._own.exact(self.batch.alone(k))
 
     def manual_at(self, given) -> list:
         """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""

@@ -76,12 +76,13 @@ class OwnRounding:
             with jax.enable_x64(True):
                 self.program.expect(_exact, (self.trace.consts, self.inputs), quickly=True)
 
-    def exact(self) -> list[np.ndarray] | None:
-        """The user's own gradient evaluated in float64."""
+    def exact(self, given=None) -> list[np.ndarray] | None:
+        """The user's own gradient evaluated in float64, with other fixed arrays of the same shapes perhaps."""
+        inputs = self.inputs if given is None else [*self.problem.own(self.problem.params.values), *given]
         with jax.enable_x64(True):
             try:
                 run = self.program.compiled(_exact, quickly=True)
-                return [wide(x) for x in run(self.trace.consts, self.inputs)]
+                return [wide(x) for x in run(self.trace.consts, inputs)]
             except Exception as error:  # an operation that has no float64 form
                 note(self.problem, error, "the formula in float64")
                 return None
