@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
+from tests.verify import test_localisation as net
 from tests.verify.test_localisation import (
     LAYERS,
     OMITTED,
@@ -173,3 +174,26 @@ def test_another_function_s_derivative_is_named_whichever_it_is(wrong, approxima
     report = failing(gradient, weights(5, 6, 3), loss)
     text = f"{other if wrong == 'gelu' else wrong}' in place of {name}'"
     assert report.starts_at == "dZ[1]" and (text in said(report) or wrong == "gelu"), str(report)
+
+
+# ---- leaves too coarse for their values to tell ----------------------------------------------------------------------
+def in_bfloat16(gradient, **options):
+    coarse = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree)  # noqa: E731
+    report = check_gradients(cost, gradient, coarse(LAYERS), coarse(net.X), coarse(net.Y), raise_=False, **options)
+    assert report.verdict == "FAIL", str(report)
+    return report
+
+
+def test_the_formula_tells_in_bfloat16_what_the_values_do_not():
+    report = in_bfloat16(lambda p, X, Y: backward(p, X, Y, OMITTED))
+    assert report.starts_at == "dZ[2]" and "g[2]'(Z[2]) is omitted" in said(report), str(report)
+    assert "dW[2] and db[2] follow from it" in said(report)
+
+
+def test_a_gradient_that_cannot_be_traced_leaves_its_start_open_in_bfloat16():
+    def concrete(p, X, Y):
+        assert not isinstance(X, jax.core.Tracer)
+        return backward(p, X, Y, OMITTED)
+
+    report = in_bfloat16(concrete)
+    assert report.starts_at == "dZ[2]" and "or each leaf has an error of its own" in said(report), str(report)
