@@ -80,7 +80,8 @@ def _at_start(evidence, start, wrong) -> tuple[str, str | None]:
         return {i: findings[i].cause for i in start.leaves if findings[i].cause}
 
     def joined() -> str:
-        return "; ".join(f"{evidence.name(i)}: {cause.text}" for i, cause in own().items()) + "." if own() else ""
+        said = [f"{evidence.name(i)} ({findings[i].path}): {cause.text}" for i, cause in own().items()]
+        return f"{'; '.join(said)}." if said else ""
 
     if not all(findings[i].comparable for i in start.leaves):
         return joined(), place

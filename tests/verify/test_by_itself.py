@@ -197,3 +197,17 @@ def test_a_gradient_that_cannot_be_traced_leaves_its_start_open_in_bfloat16():
 
     report = in_bfloat16(concrete)
     assert report.starts_at == "dZ[2]" and "or each leaf has an error of its own" in said(report), str(report)
+
+
+def test_a_leaf_of_a_layer_is_told_with_its_path():
+    """In a flat tuple W[2] is leaf [2]."""
+    flat = tuple(x for layer in LAYERS for x in layer)
+
+    def pairs(p):
+        return list(zip(p[::2], p[1::2], strict=True))
+
+    def wrong(p, X, Y):
+        return tuple(x for layer in spoilt(backward(pairs(p), X, Y), 2, W, lambda g: -g) for x in layer)
+
+    report = failing(wrong, flat, lambda p, X, Y: cost(pairs(p), X, Y))
+    assert "dW[2] ([2]): the sign is wrong (factor -1)." in said(report), str(report)
