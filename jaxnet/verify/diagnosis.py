@@ -1,8 +1,8 @@
 """Why is it wrong? The story of the causes: no cause is better than a wrong one.
 
-First one cause for all leaves (a factor, another order), then what each leaf shows by itself (leaf_causes.py), then,
-for layered parameters, where in the backward pass the error starts, which step is wrong there and which leaves only
-inherit it (localisation.py).
+First one cause for all leaves (a factor, something done to every entry, another order), then what each leaf shows by
+itself (leaf_causes.py), then, for layered parameters, where in the backward pass the error starts, which step is wrong
+there and which leaves only inherit it (localisation.py).
 """
 
 from jaxnet.verify.elementwise import done_to_entries

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.evidence import Evidence, near
+from jaxnet.verify.factors import COARSE
 from jaxnet.verify.judgement import Cause
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.tree import unit_roundoff
@@ -42,7 +43,7 @@ def done_to_entries(evidence: Evidence, leaves: list[int]) -> Cause | None:
 def _clipped(each, unit) -> float | None:
     """c with g = clip(r, ±c), which at least two entries have reached."""
     c = max(largest(g) for g, _, _ in each())
-    if sum(int((np.abs(g) == c).sum()) for g, _, _ in each()) < 2:
+    if any(s > COARSE for _, _, s in each()) or sum(int((np.abs(g) == c).sum()) for g, _, _ in each()) < 2:
         return None
     cut = all(norm(g - np.clip(r, -c, c)) <= s * norm(r) for g, r, s in each())
     return c if cut and any(norm(g - r) > s * norm(r) for g, r, s in each()) else None

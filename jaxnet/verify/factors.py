@@ -84,7 +84,8 @@ def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> s
 def digits(factor: float) -> str:
     """Four digits, or as many as it takes to tell by how much a factor differs from 1."""
     apart = abs(factor - 1)
-    return f"{factor:.{4 if apart == 0 else max(4, 2 + int(np.ceil(-np.log10(apart))))}g}"
+    count = 2 + int(np.ceil(-np.log10(apart))) if 0 < apart < 1 else 0
+    return f"{factor:.{max(4, count)}g}"
 
 
 def _times_m(alpha, m, close):
@@ -116,35 +117,39 @@ def _made_of_m(n, total):
 def factor_of_lines(evidence: Evidence, i: int) -> Cause | None:
     """A factor for each row, or for each column."""
     f = evidence.findings[i]
-    if f.r.ndim != 2 or min(f.r.shape) < 3 or evidence.tolerance(f) > COARSE:
+    if f.r.ndim != 2 or min(f.r.shape) < 3:
         return None
     for axis, word in ((1, "row"), (0, "column")):
-        text = _off_by_lines(evidence, f, axis)[1]
-        if text:
-            return Cause("lines", f"a factor for each {word}: {text}")
+        factors, off = _line_factors(evidence, f, axis)
+        if off.size:
+            return Cause("lines", f"a factor for each {word}: {_those(factors, off)}")
     return None
 
 
 def factors_of_units(evidence: Evidence, number: int) -> str | None:
-    """A factor for each unit of dZ[number]: the same in dW[number] and in db[number]."""
+    """A factor for some units of dZ[number]: the same in dW[number] and in db[number]."""
     layer = evidence.layers[number - 1]
-    if layer.b is None or evidence.tolerance(evidence.findings[layer.W]) > COARSE:
+    if layer.b is None:
         return None
     f, bias = (evidence.findings[i] for i in layer.leaves)
-    factors, text = _off_by_lines(evidence, f, 1 if layer.columns else 0)
-    if text and bias.comparable and evidence.equal(bias.g.ravel(), factors * bias.r.ravel(), bias):
-        return f"dZ[{number}] has a factor for each unit: {text}."
+    factors, off = _line_factors(evidence, f, 1 if layer.columns else 0)
+    # Of a single example any dZ is the true one with a factor for each unit: some units have to be right.
+    if 0 < off.size < factors.size and evidence.equal(bias.g.ravel(), factors * bias.r.ravel(), bias):
+        return f"dZ[{number}] has a factor for each unit: {_those(factors, off)}."
     return None
 
 
-def _off_by_lines(evidence, f, axis: int) -> tuple[np.ndarray, str]:
-    """The factors by which g is r, one for each row (axis 1) or column (axis 0), and in words those that are not 1."""
+def _line_factors(evidence, f, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """The factors by which g is r, for each row (axis 1) or column (axis 0), and which are not 1; none if it is not."""
     size, tolerance = np.sqrt(np.sum(np.abs(f.r) ** 2, axis=axis)), evidence.tolerance(f)
     factors = np.real(np.sum(f.g * np.conj(f.r), axis=axis)) / np.maximum(size**2, 1e-300)
-    if np.ptp(factors) <= 2 * tolerance * largest(factors):
-        return factors, ""
-    if not evidence.equal(f.g, np.expand_dims(factors, axis) * f.r, f):
-        return factors, ""
-    off = np.flatnonzero(np.abs(factors - 1) * size > tolerance * norm(f.r))
+    differ = tolerance <= COARSE and np.ptp(factors) > 2 * tolerance * largest(factors)
+    if not differ or not evidence.equal(f.g, np.expand_dims(factors, axis) * f.r, f):
+        return factors, np.array([], int)
+    return factors, np.flatnonzero(np.abs(factors - 1) * size > tolerance * norm(f.r))
+
+
+def _those(factors, off) -> str:
+    """The lines whose factors are not 1."""
     listed = [f"[{k}] is zero" if factors[k] == 0 else f"[{k}] x {digits(factors[k])}" for k in off[:LISTED]]
-    return factors, ", ".join(listed) + (f", ... ({off.size} of {factors.size})" if off.size > LISTED else "")
+    return ", ".join(listed) + (f", ... ({off.size} of {factors.size})" if off.size > LISTED else "")

@@ -7,7 +7,7 @@ weights that two layers share.
 
 Backwards, dZ[l] enters dW[l] = dZ[l] A[l-1]ᵀ, db[l] = Σ dZ[l] and everything below. So one right leaf in layer l or
 below it shows that dZ[l] is right, and what is wrong in layer l is wrong by itself: dW[l] in A[l-1] or the product,
-db[l] in the sum. Where no leaf speaks for dZ[l] the error starts there, and what lies below inherits it.
+db[l] in the sum. Where no leaf speaks for dZ[l] the error may start there; the values tell (starts.py).
 """
 
 from jaxnet.verify.dataflow import Flow, Product

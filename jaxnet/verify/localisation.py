@@ -85,12 +85,12 @@ def _at_start(evidence, start, wrong) -> tuple[str, str | None]:
 
     if not all(findings[i].comparable for i in start.leaves):
         return joined(), place
-    if start.kind == "dZ":
-        because = factors_of_units(evidence, start.number)
-    if because is None and len(own()) < len(start.leaves):
+    if kind == "dZ" or len(own()) < len(start.leaves):
         for step in dict.fromkeys((kind, *(evidence.name(i)[:2] for i in _doubtful(start)))):
             if because is None:
                 because, kind = explained(evidence, step, start.number), step
+        if because is None and start.kind == "dZ" and len(start.leaves) == 2:
+            because, kind = factors_of_units(evidence, start.number), "dZ"
         if because is None:
             for i in start.leaves:
                 findings[i].cause = findings[i].cause or shown_by_examples(evidence, i)
