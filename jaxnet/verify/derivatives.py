@@ -22,7 +22,8 @@ def reverse(program: Program):
     """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u)."""
 
     def gradient(consts, values, given, seed, shake):
-        values, given, consts = _shaken((values, given, consts), seed, shake)
+        shaken = _shaken((values, given, consts), seed, shake)
+        values, (given, consts) = shaken[0], jax.tree.map(_unless_whole, (given, consts), shaken[1:])
         return jax.value_and_grad(lambda v: evaluate(program, Reader(), consts, v, given))(values)
 
     return gradient
@@ -96,6 +97,11 @@ def evaluate(program: Program, reader: Reader, consts, values, given):
     out = reader.read(program.jaxpr, consts, [reader.cast(x) for x in [*values, *given]])[0]
     program.stripped.update(dict.fromkeys(reader.stripped))
     return out
+
+
+def _unless_whole(x, shaken):
+    """What is given in whole numbers is exact: a label in floating point would be another one, a rounding below."""
+    return jnp.where(jnp.all(x == jnp.round(x)), x, shaken) if is_float(jnp.result_type(x)) else shaken
 
 
 def _shaken(tree, seed, shake):

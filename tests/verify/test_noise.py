@@ -99,3 +99,18 @@ def test_a_formula_that_cancels_is_excused_and_named():
 
 def test_widening_keeps_the_terms():
     assert Noise(1.0, 1.0, (1.0,)).widened(2.0, 0.5) == Noise(2.0, 1.0, (1.0, 2.0))
+
+
+def test_labels_in_floating_point_are_not_shaken_into_others():
+    W = jax.random.normal(jax.random.key(0), (3, 5))
+    X, labels = jax.random.normal(jax.random.key(1), (5, 8)), jnp.arange(8.0) % 3
+
+    def loss(W, X, labels):
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(W @ X, 0), labels.astype(int)[None], 0))
+
+    def gradient(W, X, labels):
+        return (jax.nn.softmax(W @ X, 0) - (jnp.arange(3.0)[:, None] == labels)) @ X.T / 8
+
+    assert check_gradients(loss, gradient, W, X, labels).passed
+    closed_over = check_gradients(lambda W: loss(W, X, labels), lambda W: gradient(W, X, labels), W)
+    assert closed_over.passed and closed_over.leaves[""].resolution < 1e-4
