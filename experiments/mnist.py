@@ -60,7 +60,7 @@ def run(config: Config) -> Result:
         validation.positive("learning_rates", rate)
     if config.quick:
         middle = config.learning_rates[len(config.learning_rates) // 2]
-        config = dataclasses.replace(config, epochs=8, seeds=1, learning_rates=(middle,))
+        config = dataclasses.replace(config, epochs=12, seeds=1, learning_rates=(middle,))
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
     splits = [data.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]
