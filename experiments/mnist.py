@@ -158,7 +158,7 @@ def train(config: Config, precision: str, split: data.Split, optimizer, seed: in
 def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
     """The choice of the rate, costs and accuracies of the first seed against the epoch, and the throughput."""
     widths = (1,) * bool(tried) + (1.3, 1.3, 0.9)
-    figure = Figure(figsize=(4 * sum(widths) - 4, 4.3), layout="constrained")
+    figure = Figure(figsize=(3.1 * sum(widths), 4.3), layout="constrained")
     *choice, costs, accuracies, throughput = figure.subplots(1, len(widths), width_ratios=widths)
     for axes in choice:
         draw_choice(axes, config, tried)
