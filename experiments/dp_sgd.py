@@ -25,11 +25,9 @@ WITNESSES = 20  # examples left out in turn, to see how far one can move the sum
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def trained_accuracy(steps: int, C: float, learning_rate: float, sigma: float, key, X, Y, X_test, Y_test):
-    """Train by gradient descent with momentum from a random start; return the accuracy on the test examples."""
+def trained_accuracy(steps: int, C: float, learning_rate: float, sigma: float, params, key, X, Y, X_test, Y_test):
+    """Train by gradient descent with momentum, with noise of that key; return the accuracy on the test examples."""
     optimizer = optax.sgd(learning_rate, momentum=0.9)
-    start_key, noise_key = jax.random.split(key)
-    params = jaxnet.init(NET, start_key)
 
     def step(carry, key):
         params, state = carry
@@ -38,7 +36,7 @@ def trained_accuracy(steps: int, C: float, learning_rate: float, sigma: float, k
         updates, state = optimizer.update(mean, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(noise_key, steps))
+    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
     return jaxnet.accuracy(jaxnet.predict(NET, params, X_test), Y_test)
 
 

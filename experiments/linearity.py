@@ -39,7 +39,7 @@ def run(config: Config) -> Result:
     """Train the networks, multiply the linear ones out, and compare with logistic regression."""
     depths = tuple(validation.count("depths", depth) for depth in config.depths)
     if config.quick:
-        depths = depths[::3]
+        depths = depths[::2]
         config = dataclasses.replace(config, steps=min(config.steps, 1000))
     X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
     floor, line = logistic_regression(X, Y)

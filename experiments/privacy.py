@@ -57,8 +57,9 @@ def run(config: Config) -> Result:
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     settings = config.steps, config.max_norm, config.learning_rate
     keys = jax.random.split(jax.random.key(config.seed), config.starts)
+    starts = [(jaxnet.init(NET, start_key), noise_key) for start_key, noise_key in map(jax.random.split, keys)]
     accuracies = {
-        sigma: [float(trained_accuracy(*settings, sigma, key, split.X, Y, split.X_test, Y_test)) for key in keys]
+        sigma: [float(trained_accuracy(*settings, sigma, *start, split.X, Y, split.X_test, Y_test)) for start in starts]
         for sigma in experiment.watched(config.noise, "noise level")
     }
     means = [float(np.mean(accuracies[sigma])) for sigma in config.noise]

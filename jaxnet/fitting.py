@@ -131,15 +131,19 @@ def fit(
     return _train(plan, run if mesh is None else place(run), data, validation_data, epochs, progress, callbacks)
 
 
-@partial(jax.jit, static_argnames=("plan", "dtype"))
 def _begin(plan: Plan, key, params: Params | None, dtype) -> Run:
-    """The run at its start, in buffers of its own: a chunk takes them, the caller keeps its params and key."""
+    """The run at its start, of small programs that plans share: what is drawn for layers of one shape is compiled once.
+
+    In buffers of its own: a chunk takes them, the caller keeps its params and key.
+    """
     init_key, run_key = jax.random.split(key)
     if params is None:
         params = init(plan.net, init_key, dtype=dtype)
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    state = TrainState(params, plan.optimizer.init(params), jnp.int32(0), run_key)
-    return jax.tree.map(jnp.copy, start(plan, state))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+    return _copied(start(plan, TrainState(params, plan.optimizer.init(params), jnp.int32(0), run_key)))
+
+
+_copied = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:

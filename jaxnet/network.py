@@ -112,14 +112,19 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
     keys = jax.random.split(key, len(net.sizes) - 1)
     return tuple(
-        Layer(W=_normal(k, (n, n_prev), dtype, scale(n, n_prev)), b=jnp.zeros((n, 1), dtype))
+        _layer(k, n_prev, n, dtype, scale(n, n_prev), zeros=scheme == "zeros")
         for k, n_prev, n in zip(keys, net.sizes[:-1], net.sizes[1:], strict=True)
     )
 
 
-def _normal(key, shape, dtype, scale):
-    """randn * scale; plain zeros for 0, where randn * 0 would leave every other entry at -0.0."""
-    return jax.random.normal(key, shape, dtype) * scale if scale else jnp.zeros(shape, dtype)
+@partial(jax.jit, static_argnames=("n_prev", "n", "dtype", "zeros"))
+def _layer(key, n_prev, n, dtype, scale, zeros) -> Layer:
+    """W = randn * scale, b = 0; jitted by itself, for layers of one shape share a program, whatever their network.
+
+    Zeros are plain: randn * 0 would leave every other entry at -0.0.
+    """
+    W = jnp.zeros((n, n_prev), dtype) if zeros else jax.random.normal(key, (n, n_prev), dtype) * scale
+    return Layer(W, b=jnp.zeros((n, 1), dtype))
 
 
 def forward(

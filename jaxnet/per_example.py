@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnet import validation as check
@@ -119,7 +120,5 @@ def _square(columns):
 
 
 def _noisy(grads, key, deviation):
-    leaves, tree = jax.tree.flatten(grads)
-    keys = jax.random.split(key, len(leaves))
-    noise = (deviation * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True))
-    return jax.tree.unflatten(tree, [leaf + n for leaf, n in zip(leaves, noise, strict=True)])
+    entries, in_their_tree = ravel_pytree(grads)  # one draw for all: XLA takes long to compile each
+    return in_their_tree(entries + deviation * jax.random.normal(key, entries.shape, entries.dtype))

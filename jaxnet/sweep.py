@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from jaxnet import parallel, training
 from jaxnet import validation as check
-from jaxnet.network import MLP, Params, init
+from jaxnet.network import MLP, SCHEMES, Layer, Params, init
 from jaxnet.one_kernel import OPTIONS, is_small, one_kernel, where_possible
 from jaxnet.training import Data, Plan, Run, TrainState
 
@@ -161,8 +161,8 @@ def _start_members(static, keys, rates, scales):
 
     def begin(key, rate, scale):
         init_key, run_key = jax.random.split(key)
-        he, unit = (init(plan.net, init_key, scheme, scale.dtype) for scheme in ("he", 1.0))
-        params = jax.tree.map(lambda h, u: jnp.where(jnp.isnan(scale), h, u * scale), he, unit)
+        unit = init(plan.net, init_key, 1.0, scale.dtype)
+        params = tuple(Layer(W * jnp.where(jnp.isnan(scale), SCHEMES["he"](*W.shape), scale), b) for W, b in unit)
         state = TrainState(params, optimizer(rate).init(params), jnp.int32(0), run_key)
         return training.start(plan, state), rate
 

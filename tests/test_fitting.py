@@ -109,6 +109,22 @@ def test_the_default_optimizer_is_compiled_once(compiled):
     assert not any("several_epochs" in name for name in compiled)
 
 
+def test_it_starts_from_init():
+    init_key, _ = jax.random.split(jax.random.key(0))
+    chex.assert_trees_all_equal(
+        fit(key=jax.random.key(0)).params, fit(key=jax.random.key(0), params=jaxnet.init(NET, init_key)).params
+    )
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+def test_layers_of_one_shape_are_drawn_by_one_program(compiled):
+    """Whatever their network, its activations and the scheme: drawing normal numbers takes XLA long to compile."""
+    for hidden, scheme in (("tanh", "he"), ("relu", "xavier"), ("relu", 0.01)):
+        jaxnet.init(jaxnet.MLP((11, 13, 13, 13, 13), [hidden] * 4), jax.random.key(0), scheme)
+    jaxnet.init(jaxnet.MLP((13, 13), ["sigmoid"]), jax.random.key(1))
+    assert compiled.count("jit(_layer)") == 2  # 13 x 11 and 13 x 13
+
+
 @pytest.mark.parametrize("answer", [True, np.True_, np.array(True), jnp.array(True)])
 def test_any_kind_of_true_stops(answer):
     assert len(fit(callbacks=lambda epoch, state, history: answer, epochs=10).history["cost"]) == 1

@@ -124,8 +124,27 @@ def test_mnist_is_read_in_both_precisions(tmp_path):
             found[precision]["history"]["validation_accuracy"][-1]
         )
     assert found["training_digits"] == 4000
-    (accuracies,), (chosen,) = found["validation_accuracy_by_rate"], found["chosen_learning_rate"]
-    assert chosen == found["learning_rates"][np.argmax(accuracies)] and min(accuracies) > 0.85
+    assert found["chosen_learning_rate"] == found["learning_rates"] == [3e-3]  # the middle one, and no choice
+    assert found["validation_accuracy_by_rate"] == []
+
+
+def test_the_rate_that_reads_most_validation_digits_is_chosen(monkeypatch):
+    """Training is left out: each split has validation accuracies and a best rate of its own."""
+    shares = {4: [0.9, 0.8], 5: [0.7, 0.95]}
+    monkeypatch.setattr(mnist, "validation_accuracies", lambda config, _, split, seed: np.array(shares[seed]))
+    monkeypatch.setattr(mnist, "adamw", lambda config, m, rate: rate)
+    history = {name: np.ones(1) for name in ("cost", "accuracy", "validation_cost", "validation_accuracy")}
+    trained = []
+
+    def train(config, precision, split, rate, seed):
+        trained.append((precision, seed, rate))
+        return {"accuracy": 0.95, "seconds": 1.0, "history": history}
+
+    monkeypatch.setattr(mnist, "train", train)
+    result = mnist.run(mnist.Config(seed=4, seeds=2, learning_rates=(1e-3, 1e-2)))
+    assert result.held and result.metrics["chosen_learning_rate"] == [1e-3, 1e-2]
+    assert set(trained) == {(name, *one) for name in mnist.COLOURS for one in ((4, 1e-3), (5, 1e-2))}
+    assert len(result.figure.axes) == 4
 
 
 def test_the_rate_of_mnist_is_chosen_without_a_test_digit():

@@ -50,8 +50,8 @@ def test_vectorization_four_ways(metrics):
     assert set(differences) == set(ways.WAYS)
     assert max(max(pair) for pair in differences.values()) < 2e-14
     assert found["relative_difference_of_mean_per_example_gradient"] < 2e-14
-    assert found["m"] == [1, 10, 100, 1000]
-    assert all(len(times) == 4 and min(times) > 0 for by in found["seconds"].values() for times in by.values())
+    assert found["m"] == [1, 1000]
+    assert all(len(times) == 2 and min(times) > 0 for by in found["seconds"].values() for times in by.values())
 
 
 @pytest.mark.slow
