@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.conventions import Tilted
+from jaxnet.verify.conventions import Shared, Tilted
 from jaxnet.verify.interpret import Reader, is_float
 from jaxnet.verify.programs import Program
 from jaxnet.verify.readings import Complex, Float64, toss
@@ -85,6 +85,52 @@ def tilted(program: Program):
         return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
 
     return gradient
+
+
+def gaps(program: Program):
+    """For each operation with shares (see `Shared`), by how much its entries lie above their ties."""
+
+    def above(consts, values, given):
+        reader = Shared(None, 0.0)
+        evaluate(program, reader, consts, values, given)
+        return reader.gaps
+
+    return above
+
+
+def shared(program: Program):
+    """The float64 gradient with a share for each tie."""
+
+    def gradient(consts, values, given, width, shares):
+        reader = Shared(shares, width)
+        values = [reader.cast(v) for v in values]
+        return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
+
+    return gradient
+
+
+def turned(program: Program):
+    """How the gradient changes with the shares, along each of some directions."""
+
+    def turn(consts, values, given, width, shares, directions):
+        gradient = shared(program)
+        along = lambda v: jax.jvp(lambda s: gradient(consts, values, given, width, s), (shares,), (v,))[1]  # noqa: E731
+        return jax.vmap(along)(directions)
+
+    return turn
+
+
+def pulled(program: Program):
+    """Re <c, gradient>, and how it changes with each share."""
+
+    def pull(consts, values, given, width, shares, c):
+        def along(shares):
+            parts = zip(c, shared(program)(consts, values, given, width, shares), strict=True)
+            return sum(jnp.sum(jnp.real(jnp.conj(a) * b)) for a, b in parts)
+
+        return jax.value_and_grad(along)(shares)
+
+    return pull
 
 
 def evaluate(program: Program, reader: Reader, consts, values, given):

@@ -15,10 +15,13 @@ the parameters then fall to one side together, and what the parameters don't mov
 Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), theorem 2.5.1.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from jaxnet.verify.hull import nearest_to_origin
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
+from jaxnet.verify.shares import PROBES, RADIUS, Shares, nearest
 from jaxnet.verify.tree import wide
 
 NEAR = 2.0**-36  # of each parameter: an exact tie is broken so far away, with room for many orders among equals
@@ -85,6 +88,10 @@ class Subgradients:
         enough = max(FAIL * noise.norm, GAIN * norm(flat(g) - self.r[i]))
         return self.jumps[i] > enough or any(norm(move[i]) > enough for move in self.moves)
 
+    def jump(self, i: int) -> tuple[float, float]:
+        """The largest jump of leaf i that was seen: its norm, and its largest entry."""
+        return max([self.jumps[i], *(norm(m[i]) for m in self.moves)]), max(largest(m[i]) for m in self.moves)
+
     def take_the_conventions(self):
         """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""
         for share in (0.0, 0.5, 1.0):
@@ -143,27 +150,88 @@ class Subgradients:
                     return True
         return bool(best > GAIN)
 
+    # ---- each tie in its own way -----------------------------------------------------------------------------------
+    @cached_property
+    def shares(self) -> Shares:
+        """The gradient as a function of each tie's share."""
+        probes = []
+        for _ in range(PROBES):
+            steps = self._steps(self._random(), RADIUS)
+            probes.append([x + step for x, step in zip(self.point, steps, strict=True)])
+        return Shares(self.problem, self.far, self.point, probes, self.rng)
+
+    @cached_property
+    def fresh(self) -> list[list[np.ndarray]]:
+        """Gradients that nothing has pulled at."""
+        return [self._look(self._random(), self.far) for _ in range(FRESH)]
+
+    def shared_out(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> bool | None:
+        """Whether some shares of the ties give these leaves; None if that remains open."""
+        if not self.shares.few(sum(x.size for x in g.values())):
+            return None
+        scale = {i: noise[i].norm or 1.0 for i in g}
+        scaled = lambda parts: np.concatenate([flat(parts[i]) / scale[i] for i in g])  # noqa: E731
+
+        def at(s):
+            turn = self.shares.turn(s)
+            return scaled(self.shares.gradient(s)), np.stack([scaled([x[k] for x in turn]) for k in range(len(s))])
+
+        target, r = scaled(g), scaled(self.r)
+        s, here, turn, linear = nearest(at, target, self.shares.count, self.rng)
+        left = target - here
+        parts = dict(zip(g, np.split(left, np.cumsum([flat(x).size for x in g.values()])[:-1]), strict=True))
+        if all(within(parts[i] * scale[i], noise[i]) for i in g):
+            return True
+        # A plane between g and all the values that the shares give, and all others that were seen.
+        pull = turn @ left
+        ahead = np.sum(np.where(pull > 0, (1.0 - s) * pull, -s * pull))
+        gap = left @ left - ahead
+        others = (left @ (r + scaled(m) - here) - ahead for m in [*self.moves, *self.fresh])
+        beyond = linear and norm(left) > 1e-9 * largest(turn) and gap > 0.5 * (left @ left)
+        return False if beyond and max(others) < 0.5 * gap else None
+
     def refute(self, i: int, g: np.ndarray, left: np.ndarray, noise: Noise) -> str | None:
         """Why no mixture can be g, in words: a combination of its entries that lies beyond its values; or None.
 
         One tie gives a combination two values, which are both drawn. Where several ties add up to more, it has to lie
-        as far out as all that was drawn is wide.
+        as far out as all that is known is wide.
         """
-        error, fresh = flat(g) - self.r[i], [self._look(self._random(), self.far)[i] for _ in range(FRESH)]
+        error, fresh = flat(g) - self.r[i], [m[i] for m in self.fresh]
         seen = [m[i] for m in self.moves] + fresh
         low, high = np.minimum.reduce(seen), np.maximum.reduce(seen)
-        close = FAIL * noise.entry
-        for j in np.flatnonzero((error > high + close) | (error < low - close)):
-            if _beyond(error[j], np.array([m[j] for m in fresh]), low[j], high[j], close):
+        excess = np.maximum(error - high, low - error)
+        j = int(np.argmax(excess))
+        unit = np.zeros_like(error)
+        unit[j] = 1.0
+        if excess[j] > FAIL * noise.entry:
+            ends = self._beyond(i, unit, error, seen, fresh, FAIL * noise.entry)
+            if ends:
+                low, high = (self.r[i][j] + x for x in ends)
                 return (
                     f"at a kink, and beyond it: an entry is {self.r[i][j] + error[j]:.4g} where the one-sided "
-                    f"derivatives are {self.r[i][j] + low[j]:.4g} and {self.r[i][j] + high[j]:.4g}"
+                    f"derivatives are {low:.4g} and {high:.4g}"
                 )
-        c = left / (norm(left) or 1.0)
-        drawn = [c @ m for m in seen]
-        if _beyond(c @ error, np.array([c @ m for m in fresh]), min(drawn), max(drawn), FAIL * noise.norm):
-            return "at a kink: each entry may lie between its one-sided derivatives, but no ties give all at once"
+        span = np.stack(seen, axis=1)
+        unmoved = error - span @ np.linalg.lstsq(span, error, rcond=1e-9)[0]  # by any tie
+        for c in (left, unmoved):
+            if norm(c) > 0 and self._beyond(i, c / norm(c), error, seen, fresh, FAIL * noise.norm):
+                return "at a kink: each entry may lie between its one-sided derivatives, but no ties give all at once"
         return None
+
+    def _beyond(self, i, c, error, seen, fresh, close) -> tuple[float, float] | None:
+        """The values of <c, move> if <c, error> is beyond them: two values, or beyond by more than they differ."""
+        value, drawn, fresh = c @ error, [c @ m for m in seen], np.array([c @ m for m in fresh])
+        if self.shares.count:
+            along = [np.zeros_like(x) for x in self.point]
+            along[i] = c.view(self.point[i].dtype).reshape(self.point[i].shape)
+            here = c @ self.r[i]
+            for sign in (1.0, -1.0):
+                for start in (np.full(self.shares.count, 0.5), self.rng.uniform(size=self.shares.count)):
+                    drawn.append(sign * self.shares.furthest([sign * x for x in along], start) - here)
+        low, high = min(drawn), max(drawn)
+        gap = max(value - high, low - value)
+        steps = np.minimum(fresh - fresh.min(), fresh.max() - fresh)
+        return (low, high) if gap > close and (steps.max() <= close or gap > high - low + close) else None
 
     def interval(self, i: int, at: int) -> tuple[float, float]:
         """The smallest and the largest value of one entry that was seen."""
@@ -185,13 +253,6 @@ def _straight(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 def within(left: np.ndarray, noise: Noise) -> bool:
     """Whether what is left is noise."""
     return norm(left) <= FAIL * noise.norm and largest(left) <= FAIL * noise.entry
-
-
-def _beyond(value: float, fresh: np.ndarray, low: float, high: float, close: float) -> bool:
-    """Whether a value can't be had: of two values, or beyond all others by more than they differ."""
-    gap = max(value - high, low - value)
-    steps = np.minimum(fresh - fresh.min(), fresh.max() - fresh)
-    return bool(gap > close and (steps.max() <= close or gap > high - low + close))
 
 
 def flat(x) -> np.ndarray:

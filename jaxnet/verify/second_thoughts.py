@@ -85,39 +85,60 @@ def _beside_a_kink(f, step: bool) -> Noise:
 def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
     noise = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
-    claimed = [i for i, f in leaves.items() if i in doubtful or (not f.wrong and (largest(f.g) or largest(f.r)))]
-    left = nearby.remainder({i: leaves[i].g for i in claimed}, noise)
-    at_once = all(within(x, noise[i]) for i, x in left.items())
-    if not at_once and len(left) > 1:
-        left = {i: nearby.remainder({i: leaves[i].g}, noise)[i] for i in doubtful}
-    reached = [i for i in doubtful if within(left[i], noise[i])]
-    for i in doubtful:
-        f = leaves[i]
-        if i not in reached:
-            gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
-            known = noise[i].widened(gap, gap)
-            why = nearby.refute(i, f.g, left[i], known)
-            if why:
-                f.noise, f.score = known, score(f.g, f.r, known)
-            f.verdict = "FAIL" if why else "INCONCLUSIVE"
-            f.note = why or "at a kink: no mixture of the gradients next to it is this one, nor is it ruled out"
-        elif not at_once and len(reached) == len(doubtful):
-            f.verdict = "INCONCLUSIVE"
-            f.note = "at a kink: this leaf may be a subgradient, but no ties were found that give all leaves at once"
+    noise = {i: x.widened(*(leaves[i].unit * jump for jump in nearby.jump(i))) for i, x in noise.items()}
+    right = [i for i, f in leaves.items() if i not in doubtful and not f.wrong and noise[i].norm]
+    every = {i: leaves[i].g for i in (*right, *doubtful)}
+    left = nearby.remainder(every, noise)
+    at_once = all(within(x, noise[i]) for i, x in left.items()) or nearby.shared_out(every, noise)
+    reached = list(doubtful) if at_once else []
+    for i in doubtful if not at_once else ():
+        beside_the_right = {j: every[j] for j in (*right, i)}
+        if len(every) > 1:
+            left[i] = nearby.remainder({i: every[i]}, noise)[i]
+        alone = at_once if len(beside_the_right) == len(every) else nearby.shared_out(beside_the_right, noise)
+        if alone or (alone is None and within(left[i], noise[i])):
+            reached.append(i)
         else:
-            _accept(f, nearby.interval(i, int(np.argmax(np.abs(flat(f.g - f.r))))), left[i], noise[i])
+            _refuse(nearby, leaves[i], i, left[i], noise[i], alone is False)
+    for i in reached:
+        if not at_once and len(reached) == len(doubtful):
+            leaves[i].verdict = "INCONCLUSIVE" if at_once is None else "FAIL"
+            leaves[
+                i
+            ].note = "at a kink: this leaf may be a subgradient, but no ties were found that give all leaves at once"
+        else:
+            _accept(leaves[i], nearby.interval(i, _furthest(leaves[i])), noise[i])
     return [leaves[i].path for i in reached if leaves[i].verdict == "PASS"]
 
 
-def _accept(f, interval, left, noise):
+def _refuse(nearby, f, i, left, noise, refuted: bool):
+    """A leaf that no mixture was found for fails, if there is a reason that none can be."""
+    gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
+    known = noise.widened(gap, gap)
+    why = nearby.refute(i, f.g, left, known)
+    if refuted and not why:
+        why = "at a kink: whatever each tie gives to its sides, this is not what comes of it"
+    if why:
+        f.noise, f.score = known, score(f.g, f.r, known)
+    f.verdict = "FAIL" if why else "INCONCLUSIVE"
+    f.note = why or "at a kink: no mixture of the gradients next to it is this one, nor is it ruled out"
+
+
+def _accept(f, interval, noise):
     """A leaf passes as a subgradient."""
-    g, r = flat(f.g), flat(f.r)
-    at = int(np.argmax(np.abs(g - r)))
-    f.verdict, f.noise, f.score = "PASS", noise, score(left, np.zeros_like(left), noise)
+    at = _furthest(f)
+    manual, auto = flat(f.g)[at], flat(f.r)[at]
+    low, high = min(interval[0], manual), max(interval[1], manual)
+    f.verdict, f.noise, f.score = "PASS", noise, 0.0
     f.note = (
-        f"a subgradient: at a kink the manual {_short(g[at])} and autodiff's {_short(r[at])} both "
-        f"lie in [{interval[0]:.3g}, {interval[1]:.3g}]; a convention, no error"
+        f"a subgradient: at a kink the manual {_short(manual)} and autodiff's {_short(auto)} both "
+        f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
     )
+
+
+def _furthest(f) -> int:
+    """The entry at which a leaf differs most from autodiff."""
+    return int(np.argmax(np.abs(flat(f.g) - flat(f.r))))
 
 
 def excused_by_rounding(check, suspects):

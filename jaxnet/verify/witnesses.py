@@ -273,6 +273,29 @@ class Problem:
             grads = self.call(derivatives.tilted, self.params.values, self.given.values, *how)
             return [np.asarray(g) for g in grads]
 
+    def gaps(self, values) -> list[np.ndarray]:
+        """By how much the entries of each operation with a kink lie above their ties."""
+        with jax.enable_x64(True):
+            return [np.asarray(x) for x in self.call(derivatives.gaps, values, self.given.values)]
+
+    def shared(self, shares, width: float) -> list[np.ndarray]:
+        """The float64 gradient with a share for each tie: see Shared."""
+        return self._at_ties(derivatives.shared, width, shares)
+
+    def turned(self, shares, width: float, directions) -> list[np.ndarray]:
+        """How that gradient changes along each of some directions of the shares."""
+        return self._at_ties(derivatives.turned, width, shares, directions)
+
+    def pulled(self, shares, width: float, c) -> tuple[float, np.ndarray]:
+        """Re <c, that gradient> and how it changes with each share."""
+        value, change = self._at_ties(derivatives.pulled, width, shares, c)
+        return float(value), change
+
+    def _at_ties(self, build, width, *arguments):
+        with jax.enable_x64(True):
+            there = self.call(build, self.params.values, self.given.values, np.float64(width), *arguments)
+            return [np.asarray(x) for x in there]
+
 
 def _shaking(seed, shake):
     return np.uint32(seed % 2**32), np.float32(shake)

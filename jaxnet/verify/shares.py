@@ -1,0 +1,127 @@
+"""The gradient as a function of the share that each tie gives to its one side: all that the chain rule may make of it.
+
+    G(s),  s in [0, 1]^T        G(0) ... G(1) are the conventions, G(s) is linear in each share by itself
+
+A layer of ties makes G linear in all of them, and whether g is one of its values is a least-squares problem in a box:
+solved exactly, with a plane between g and all values if there is none. Layers upon layers multiply; there shares are
+looked for, and finding none proves nothing.
+
+Ties that are one function of the parameters, in several operations, are one tie: max(x, 0) - max(-x, 0) has no kink,
+nor has softplus written with max(x, 0) and |x|. Entries of one operation are ties apart, as examples are.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from jaxnet.verify.noise import largest, norm
+
+ENTRIES = 2**23  # of a matrix with a row for each tie
+PROBES, RADIUS = 4, 2.0**-20  # points that tell one function of the parameters from another
+DIGITS = 5  # to which two of them are in proportion
+STEPS = 8  # of Gauss and Newton
+CLIMBS = 6  # times that all shares are set to what pulls most
+
+
+class Shares:
+    """The shares of the ties that move the gradient."""
+
+    def __init__(self, problem, width: float, point, probes, rng: np.random.Generator):
+        """Costs the float64 values at the point and at some probes beside it, and one derivative of a gradient."""
+        self.problem, self.width, self.rng = problem, width, rng
+        here = problem.gaps(point)
+        moves = [[there - gap for there, gap in zip(problem.gaps(x), here, strict=True)] for x in probes]
+        moves = [np.stack(each, axis=1) for each in zip(*moves, strict=True)]  # entries by probes, for each operation
+        self.fixed = -np.ones(sum(map(len, moves)))
+        alive = [np.flatnonzero(np.any(m != 0, axis=1)) for m in moves]
+        self.ties = np.zeros(0, int)
+        if not 0 < sum(map(len, alive)) <= ENTRIES:
+            return
+        starts = np.cumsum([0, *map(len, moves)])
+        alive = np.concatenate([a + start for a, start in zip(alive, starts[:-1], strict=True)])
+        half = self.fixed.copy()
+        half[alive] = 0.5
+        c = [rng.normal(size=np.shape(v)) for v in problem.params.values]
+        pull = np.abs(problem.pulled(half, width, c)[1])
+        self.ties = alive[pull[alive] > 1e-12 * largest(pull[alive])]
+        owner = np.searchsorted(starts, self.ties, side="right") - 1
+        self.joined, self.sign = _joined(np.concatenate(moves)[self.ties], owner, self.ties - starts[owner])
+
+    @property
+    def count(self) -> int:
+        """How many shares there are to choose."""
+        return int(self.joined.max()) + 1 if self.ties.size else 0
+
+    def _everywhere(self, s: np.ndarray) -> np.ndarray:
+        """The share of every entry; an operation that has its tie the other way round has what is left of it."""
+        shares = self.fixed.copy()
+        shares[self.ties] = np.where(self.sign > 0, s[self.joined], 1.0 - s[self.joined])
+        return shares
+
+    def gradient(self, s: np.ndarray) -> list[np.ndarray]:
+        """G(s)."""
+        return self.problem.shared(self._everywhere(s), self.width)
+
+    def turn(self, s: np.ndarray) -> list[np.ndarray]:
+        """∂G/∂s, a row for each share."""
+        directions = np.zeros((self.count, self.fixed.size))
+        directions[self.joined, self.ties] = self.sign
+        return self.problem.turned(self._everywhere(s), self.width, directions)
+
+    def furthest(self, c: list[np.ndarray], start: np.ndarray) -> float:
+        """The largest Re <c, G> on a way uphill: of all there are, if G is linear."""
+        best, s = -np.inf, start
+        for _ in range(CLIMBS):
+            value, change = self.problem.pulled(self._everywhere(s), self.width, c)
+            if value <= best:
+                break
+            best, s = value, (np.bincount(self.joined, self.sign * change[self.ties], self.count) > 0) * 1.0
+        return best
+
+    def few(self, entries: int) -> bool:
+        """Whether there are ties, few enough to be taken one by one for so many entries of the gradient."""
+        return 0 < self.count and self.count * max(entries, self.fixed.size) <= ENTRIES
+
+
+def nearest(at, g: np.ndarray, count: int, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """The shares s whose G(s) is nearest to g, G and ∂G/∂s there, and whether G is linear; at(s) gives the two.
+
+    Gauss and Newton's steps in the box; the nearest of all if G is linear.
+    """
+    s = np.full(count, 0.5)
+    here, turn = at(s)
+    linear = largest(at(rng.uniform(0.1, 0.9, count))[1] - turn) <= 1e-9 * largest(turn)
+    for _ in range(STEPS):
+        step = lsq_linear(turn.T, g - here, (-s, 1.0 - s), method="bvls", tol=1e-15).x
+        candidate = np.clip(s + step, 0.0, 1.0)
+        there, turned = at(candidate)
+        if not norm(g - there) < 0.99 * norm(g - here):
+            break
+        s, here, turn = candidate, there, turned
+    return s, here, turn, linear
+
+
+def _joined(moves, owner, place) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each tie, the same for those of several operations that move in proportion, and its sign.
+
+    moves   what each gap moves by at the probes
+    owner   the operation that it belongs to, at which `place`
+    """
+    lengths = np.sqrt(np.einsum("ij,ij->i", moves, moves))
+    sign = np.where(moves[:, 0] < 0, -1.0, 1.0)
+    alike = defaultdict(list)
+    for k, way in enumerate(np.round(moves * (sign / lengths)[:, None], DIGITS) + 0.0):
+        alike[way.tobytes()].append(k)
+    joined = np.arange(len(moves))
+    for ties in alike.values():
+        operations = defaultdict(dict)
+        for k in ties:
+            operations[owner[k]][place[k]] = k
+        first, *others = operations.values()
+        for other in others:
+            for at, k in other.items():
+                joined[k] = first.get(at, k)
+        if any(other.keys() != first.keys() for other in others):  # which belongs to which cannot be told
+            joined[ties] = min(ties)
+    return np.unique(joined, return_inverse=True)[1], sign
