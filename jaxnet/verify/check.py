@@ -11,6 +11,7 @@ from jaxnet.verify.blackbox import judge_by_differences
 from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
+from jaxnet.verify.equalities import doubt_autodiff_at_equalities
 from jaxnet.verify.judgement import Cause, Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
@@ -136,6 +137,8 @@ class Check:
         self.other_variants(variants)
         if witnesses == "full" and known:
             all_witnesses(self)
+        elif known:
+            doubt_autodiff_at_equalities(self)
         self.name_the_cause()
         self.hint_at_coverage(witnesses)
         return self.report()

@@ -103,9 +103,7 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     for i in reached:
         if not at_once and len(reached) == len(doubtful):
             leaves[i].verdict = "INCONCLUSIVE" if at_once is None else "FAIL"
-            leaves[
-                i
-            ].note = "at a kink: this leaf may be a subgradient, but no ties were found that give all leaves at once"
+            leaves[i].note = "at a kink: this leaf may be a subgradient, but no ties give all leaves at once"
         else:
             _accept(leaves[i], nearby.interval(i, _furthest(leaves[i])), noise[i])
     return [leaves[i].path for i in reached if leaves[i].verdict == "PASS"]

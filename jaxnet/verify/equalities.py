@@ -1,0 +1,72 @@
+"""Equal numbers: where(x == 0, 0, 5 x) is 5 x everywhere, but autodiff follows the branch taken at 0 and has it flat.
+
+A comparison of floating numbers for equality holds at a point and nowhere near it, so what autodiff differentiates
+there is not the loss. Its values tell: a loss that makes such comparisons is asked by differences even in a fast check.
+"""
+
+import time
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from jaxnet.verify import differences
+from jaxnet.verify.blackbox import compare_with_differences
+from jaxnet.verify.interpret import is_float
+from jaxnet.verify.report import Statement
+from jaxnet.verify.strip import is_custom_rule, is_own_rule
+from jaxnet.verify.tree import wide
+from jaxnet.verify.trouble import tolerated
+from jaxnet.verify.witnesses import direction, inner_product
+
+
+def doubt_autodiff_at_equalities(check):
+    """Holds autodiff against the loss's values, along all leaves at once and along their zeros, then leaf by leaf."""
+    if not any(f.verdict == "PASS" for f in check.findings) or not compares_for_equality(check.problem.traced().jaxpr):
+        return
+    begun, x = time.perf_counter(), [wide(v) for v in check.problem.params.values]
+    with tolerated(check.problem, "differences at equal numbers"):
+        level = check.problem.value(x)
+        if all(_agrees(check, x, level, v) for v in _directions(check, x)):
+            said = "the loss asks whether numbers are equal; along the leaves and their zeros, autodiff agrees"
+            check.statements.append(Statement("4 finite differences", said, time.perf_counter() - begun))
+        else:
+            compare_with_differences(check)
+
+
+def _directions(check, x):
+    """One direction of all leaves, and one of the entries that are zero: most equalities hold there."""
+    v = {i: direction(check.rng, x[i]) for i, f in enumerate(check.findings) if f.comparable and x[i].size}
+    yield v
+    zeros = {i: np.where(x[i] == 0, v[i], 0.0) for i in v}
+    if any(z.any() for z in zeros.values()) and not all((x[i] == 0).all() for i in v):
+        yield zeros
+
+
+def _agrees(check, x, level, v) -> bool:
+    """Whether the values do not speak against autodiff along v."""
+    found = differences.slope(check.problem.value, x, v, level)
+    claimed = sum(inner_product(check.findings[i].r, along) for i, along in v.items())
+    return (
+        found is not None
+        and not found.kinked
+        and abs(claimed - found.central)
+        <= 64
+        * max(found.error, differences.U * sum(float(np.sum(np.abs(check.findings[i].r * a))) for i, a in v.items()))
+    )
+
+
+def compares_for_equality(jaxpr: Jaxpr) -> bool:
+    """Whether floating numbers are compared for equality, x != x (is it NaN?) and what JAX's own rules do apart."""
+    for equation in jaxpr.eqns:
+        if is_custom_rule(equation) and is_own_rule(equation):
+            continue
+        if equation.primitive.name in ("eq", "ne"):
+            x, y = equation.invars
+            if is_float(x.aval.dtype) and x is not y:
+                return True
+        for parameter in equation.params.values():
+            for part in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
+                part = part.jaxpr if isinstance(part, ClosedJaxpr) else part
+                if isinstance(part, Jaxpr) and compares_for_equality(part):
+                    return True
+    return False
