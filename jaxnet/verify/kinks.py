@@ -27,8 +27,8 @@ from jaxnet.verify.tree import wide
 NEAR = 2.0**-36  # of each parameter: an exact tie is broken so far away, with room for many orders among equals
 FAR = 8.0  # roundings of the parameters' own precision, in which a tie may not be exact in float64
 FRESH = 12  # draws after a combination is chosen: one that several ties move shows more than two values in them
-DRAWS, ENTRIES = 128, 2**23  # gradients that are taken at most, and entries that are kept of them
-ORDERS = 4  # directions that are tried before a weak one is taken
+DRAWS, ENTRIES = 256, 2**23  # gradients that are taken at most, and entries that are kept of them
+ORDERS = 8  # directions that are tried before a weak one is taken
 GAIN = 1e-3  # of what is missing: a new gradient has to lead so much further
 
 
@@ -142,9 +142,12 @@ class Subgradients:
             best = max(best, gain(ahead), gain(behind))
             both = _level([a - b for a, b in zip(ahead, behind, strict=True)])
             for order in range(ORDERS):
-                # Which ties of a layer matter depends on other layers: let one leaf decide, then another.
+                # Which ties of a layer matter depends on other layers: let one leaf decide, then another. And which
+                # of several equals comes second or third depends on more than what is missing: try other orders.
                 scales = 10.0 ** -self.rng.uniform(0, 3 * (order > 0), len(both))
-                self.moves.append(self._look([s * x for s, x in zip(scales, both, strict=True)], radius))
+                chance = self.rng.uniform() * (order > 1)
+                parts = zip(scales, both, self._random(), strict=True)
+                self.moves.append(self._look([s * x + chance * s * z for s, x, z in parts], radius))
                 best = max(best, gain(self.moves[-1]))
                 if best >= 1.0:
                     return True
@@ -190,11 +193,11 @@ class Subgradients:
         beyond = linear and norm(left) > 1e-9 * largest(turn) and gap > 0.5 * (left @ left)
         return False if beyond and max(others) < 0.5 * gap else None
 
-    def refute(self, i: int, g: np.ndarray, left: np.ndarray, noise: Noise) -> str | None:
+    def refute(self, i: int, g: np.ndarray, left: np.ndarray, noise: Noise, least: Noise) -> str | None:
         """Why no mixture can be g, in words: a combination of its entries that lies beyond its values; or None.
 
         One tie gives a combination two values, which are both drawn. Where several ties add up to more, it has to lie
-        as far out as all that is known is wide.
+        as far out as all that is known is wide. A combination that no tie moves has no noise from one: the `least`.
         """
         error, fresh = flat(g) - self.r[i], [m[i] for m in self.fresh]
         seen = [m[i] for m in self.moves] + fresh
@@ -211,11 +214,15 @@ class Subgradients:
                     f"at a kink, and beyond it: an entry is {self.r[i][j] + error[j]:.4g} where the one-sided "
                     f"derivatives are {low:.4g} and {high:.4g}"
                 )
+        if norm(left) and self._beyond(i, left / norm(left), error, seen, fresh, FAIL * noise.norm):
+            return "at a kink: each entry may lie between its one-sided derivatives, but no ties give all at once"
         span = np.stack(seen, axis=1)
-        unmoved = error - span @ np.linalg.lstsq(span, error, rcond=1e-9)[0]  # by any tie
-        for c in (left, unmoved):
-            if norm(c) > 0 and self._beyond(i, c / norm(c), error, seen, fresh, FAIL * noise.norm):
-                return "at a kink: each entry may lie between its one-sided derivatives, but no ties give all at once"
+        c = error - span @ np.linalg.lstsq(span, error, rcond=1e-6)[0]
+        if norm(c) > FAIL * least.norm:
+            c, newest = c / norm(c), [self._look(self._random(), self.far)[i] for _ in range(FRESH)]
+            close = FAIL * max(least.norm, *(abs(c @ m) for m in newest))
+            if self._beyond(i, c, error, newest, newest, close):
+                return "at a kink, but off in a combination of entries that no tie moves"
         return None
 
     def _beyond(self, i, c, error, seen, fresh, close) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ from jaxnet.verify.witnesses import direction, inner_product
 
 EXACT = 1e-3  # of the noise in the leaf's own dtype: how near a formula has to be in float64 to be called right there
 
+HIDDEN = 0.1  # of a jump: what its leaf's noise may hide at most before it counts as the jump itself
 COORDINATES = 32  # of a leaf that differences are asked about one by one before autodiff is blamed
 
 
@@ -84,7 +85,10 @@ def _beside_a_kink(f, step: bool) -> Noise:
 
 def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
-    noise = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
+    wide = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
+    # A rounding that falls over a tie, to the other side, is no noise for a part of that step to hide in.
+    torn = [i for i in doubtful if FAIL * wide[i].norm > HIDDEN * nearby.jump(i)[0]]
+    noise = {i: _beside_a_kink(leaves[i], step=True) if i in torn else x for i, x in wide.items()}
     noise = {i: x.widened(*(leaves[i].unit * jump for jump in nearby.jump(i))) for i, x in noise.items()}
     right = [i for i, f in leaves.items() if i not in doubtful and not f.wrong and noise[i].norm]
     every = {i: leaves[i].g for i in (*right, *doubtful)}
@@ -99,21 +103,21 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
         if alone or (alone is None and within(left[i], noise[i])):
             reached.append(i)
         else:
-            _refuse(nearby, leaves[i], i, left[i], noise[i], alone is False)
+            _refuse(nearby, leaves[i], i, left[i], wide[i], noise[i], alone is False and i not in torn)
     for i in reached:
         if not at_once and len(reached) == len(doubtful):
-            leaves[i].verdict = "INCONCLUSIVE" if at_once is None else "FAIL"
+            leaves[i].verdict = "INCONCLUSIVE" if at_once is None or torn else "FAIL"
             leaves[i].note = "at a kink: this leaf may be a subgradient, but no ties give all leaves at once"
         else:
             _accept(leaves[i], nearby.interval(i, _furthest(leaves[i])), noise[i])
     return [leaves[i].path for i in reached if leaves[i].verdict == "PASS"]
 
 
-def _refuse(nearby, f, i, left, noise, refuted: bool):
+def _refuse(nearby, f, i, left, noise, least, refuted: bool):
     """A leaf that no mixture was found for fails, if there is a reason that none can be."""
     gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
     known = noise.widened(gap, gap)
-    why = nearby.refute(i, f.g, left, known)
+    why = nearby.refute(i, f.g, left, known, least)
     if refuted and not why:
         why = "at a kink: whatever each tie gives to its sides, this is not what comes of it"
     if why:

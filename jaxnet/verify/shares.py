@@ -20,7 +20,8 @@ from jaxnet.verify.noise import largest, norm
 ENTRIES = 2**23  # of a matrix with a row for each tie
 PROBES, RADIUS = 4, 2.0**-20  # points that tell one function of the parameters from another
 DIGITS = 5  # to which two of them are in proportion
-STEPS = 8  # of Gauss and Newton
+STEPS, LENGTHS = 16, (1.0, 0.5, 0.2, 0.05)  # of Gauss and Newton, and the parts of one that are tried
+CONVENTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)  # to begin with
 CLIMBS = 6  # times that all shares are set to what pulls most
 
 
@@ -81,25 +82,32 @@ class Shares:
 
     def few(self, entries: int) -> bool:
         """Whether there are ties, few enough to be taken one by one for so many entries of the gradient."""
-        return 0 < self.count and self.count * max(entries, self.fixed.size) <= ENTRIES
+        return self.count > 0 and self.count * max(entries, self.fixed.size) <= ENTRIES
 
 
 def nearest(at, g: np.ndarray, count: int, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """The shares s whose G(s) is nearest to g, G and ∂G/∂s there, and whether G is linear; at(s) gives the two.
 
-    Gauss and Newton's steps in the box; the nearest of all if G is linear.
+    Gauss and Newton's steps in the box, from the best of the conventions; the nearest of all if G is linear.
     """
+    far = lambda there: norm(g - there[0])  # noqa: E731
     s = np.full(count, 0.5)
-    here, turn = at(s)
-    linear = largest(at(rng.uniform(0.1, 0.9, count))[1] - turn) <= 1e-9 * largest(turn)
+    here = at(s)
+    linear = largest(at(rng.uniform(0.1, 0.9, count))[1] - here[1]) <= 1e-9 * largest(here[1])
+    if not linear:
+        starts = [np.full(count, share) for share in CONVENTIONS]
+        s, here = min(((s, at(s)) for s in starts), key=lambda start: far(start[1]))
     for _ in range(STEPS):
-        step = lsq_linear(turn.T, g - here, (-s, 1.0 - s), method="bvls", tol=1e-15).x
-        candidate = np.clip(s + step, 0.0, 1.0)
-        there, turned = at(candidate)
-        if not norm(g - there) < 0.99 * norm(g - here):
+        step = lsq_linear(here[1].T, g - here[0], (-s, 1.0 - s), method="bvls", tol=1e-15).x
+        for length in (1.0,) if linear else LENGTHS:
+            candidate = np.clip(s + length * step, 0.0, 1.0)
+            there = at(candidate)
+            if far(there) < 0.99 * far(here):
+                s, here = candidate, there
+                break
+        else:
             break
-        s, here, turn = candidate, there, turned
-    return s, here, turn, linear
+    return s, *here, linear
 
 
 def _joined(moves, owner, place) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """No mistake of the verifier itself can pass for an honest "cannot"."""
 
+import jax
+import numpy as np
 import pytest
 
 from jaxnet.verify import trouble
@@ -20,3 +22,10 @@ def mistakes_are_raised(monkeypatch):
             raise Mistake(text) from error
 
     monkeypatch.setattr(trouble, "mistake", raised)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """One precision, and the other."""
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)

@@ -4,26 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from jaxnet.verify import check_gradients
-from jaxnet.verify.hull import nearest_to_origin
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def verdict(loss, g, params, *args, **options):
-    """The verdict on a gradient given as numbers or as a function."""
-    g = g if callable(g) or isinstance(params, tuple) else np.array(g)
-    gradient = g if callable(g) else lambda *_: jax.tree.map(lambda x, p: jnp.asarray(x, p.dtype), g, params)
-    report = check_gradients(loss, gradient, params, *args, raise_=False, **options)
-    assert not any("crashed" in note for note in report.notes), report.notes
-    return report.verdict
-
+from tests.verify.verdicts import verdict
 
 X = np.array([0.0, 1.0, -1.0, 0.0, 2.0], np.float32)
 
@@ -209,124 +192,7 @@ def test_a_hundred_thousand_units_at_their_kink(dtype):
     assert verdict(loss, (gradient(0.0)[0], gradient(1.0)[1]), params, x) != "PASS"  # each is right, not both at once
 
 
-# ---------------------------------------------------------------- whatever selects
-
-WEIGHTS = np.array([1.5, -0.5, 2.0, -1.0, 0.7])
-
-
-def pooled(x):
-    return lax.reduce_window(x, -jnp.inf, lax.max, (2,), (2,), "VALID")
-
-
-def weighted(y):
-    return jnp.sum(jnp.asarray(WEIGHTS[: y.size], y.dtype) * y)
-
-
-SELECTIONS = {  # loss, point, gradients that are right, gradients that are wrong
-    "max pooling": (
-        lambda x: weighted(pooled(x)),
-        [1, 1, 0, 2, 3, 3],
-        [[1.5, 0, 0, -0.5, 2, 0], [0, 1.5, 0, -0.5, 0, 2], [0.75, 0.75, 0, -0.5, 1, 1]],
-        [[1.5, 1.5, 0, -0.5, 2, 2], [0, 0, 0, -0.5, 0, 0], [1.5, 0, -0.5, 0, 2, 0]],
-    ),
-    "segment_max": (
-        lambda x: weighted(jax.ops.segment_max(x, jnp.array([0, 0, 1]), 2)),
-        [1, 1, 1],
-        [[1.5, 0, -0.5], [0, 1.5, -0.5], [0.75, 0.75, -0.5]],
-        [[1.5, 1.5, -0.5], [0, 0, -0.5]],
-    ),
-    "sort": (
-        lambda x: weighted(jnp.sort(x)),
-        [1, 1, 2, 2, 2],
-        [WEIGHTS, WEIGHTS[[1, 0, 4, 3, 2]], [0.5, 0.5, 1.7 / 3, 1.7 / 3, 1.7 / 3]],
-        [WEIGHTS[::-1], 1.1 * WEIGHTS, 0 * WEIGHTS],
-    ),
-    "argsort": (
-        lambda x: weighted(x[jnp.argsort(x)]),
-        [1, 1, 2],
-        [[1.5, -0.5, 2.0], [-0.5, 1.5, 2.0]],
-        [[1.5, 1.5, 2.0], [2.0, -0.5, 1.5]],
-    ),
-    "top_k": (
-        lambda x: jnp.sum(lax.top_k(x, 2)[0]),
-        [1, 1, 1, 0],
-        [[1, 1, 0, 0], [0, 1, 1, 0], [2 / 3, 2 / 3, 2 / 3, 0]],
-        [[1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 1]],
-    ),
-    "cummax": (
-        lambda x: jnp.sum(lax.cummax(x)),
-        [1, 1, 1],
-        [[3, 0, 0], [1, 1, 1], [1, 2, 0]],
-        [[0, 0, 3], [1, 1, 0]],
-    ),
-    "median": (
-        jnp.median,
-        [0, 1, 1, 1, 5],
-        [[0, 1, 0, 0, 0], [0, 1 / 3, 1 / 3, 1 / 3, 0]],
-        [[0, 1, 1, 1, 0], [0.2] * 5],
-    ),
-    "clip": (
-        lambda x: weighted(jnp.clip(x, -1, 1)),
-        [-1, 1, 0.5, 2],
-        [[0, 0, 2, 0], [1.5, -0.5, 2, 0], [0.75, -0.25, 2, 0]],
-        [[1.6, 0, 2, 0], [0, 0, 0, 0], [0, 0.5, 2, 0]],
-    ),
-    "a kink at 1 + 0": (lambda x: weighted(jnp.minimum(1 + x, 1)), [0, 0], [[0, 0], [1.5, -0.5]], [[2, 0], [0, 0.5]]),
-    "leaky relu": (
-        lambda x: weighted(jax.nn.leaky_relu(x, 0.1)),
-        [0, 0, 1],
-        [[0.15, -0.05, 2], [1.5, -0.5, 2], [0.5, -0.3, 2]],
-        [[0, 0, 2], [1.6, -0.5, 2]],
-    ),
-    "abs": (lambda x: weighted(jnp.abs(x)), [0, 0], [[0, 0], [1.5, -0.5], [-1.5, 0.5]], [[1.6, 0], [0, 0.6]]),
-}
-
-
-@pytest.mark.parametrize("name", SELECTIONS)
-def test_whatever_selects_may_select_any_of_its_equals(dtype, name):
-    loss, x, right, wrong = SELECTIONS[name]
-    x = np.array(x, dtype)
-    for g in right:
-        assert verdict(loss, g, x) == "PASS", g
-    for g in wrong:
-        assert verdict(loss, g, x) in ("FAIL", "INCONCLUSIVE"), g
-    assert verdict(loss, wrong[0], x) == "FAIL"
-
-
-def test_a_tie_that_is_none_in_float64():
-    """0.1 + 0.2 is 0.3 in float32, and half a rounding away from it in float64."""
-    x = np.array([0.1, 0.2, 0.3], np.float32)
-    loss = lambda x: jnp.maximum(x[0] + x[1], x[2])  # noqa: E731
-    for g in ([1, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]):
-        assert verdict(loss, g, x) == "PASS"
-    for g in ([1, 1, 1], [0, 0, 0], [1, 0, 0]):
-        assert verdict(loss, g, x) != "PASS"
-
-
-def test_what_the_parameters_do_not_move_is_no_kink():
-    x = np.array([1, 0, -1], np.float32)  # a mask made of data: > and >= are two losses
-    loss = lambda w: jnp.sum(jnp.where(x > 0, w, 2 * w))  # noqa: E731
-    w = np.array([0.5, 1.0, 2.0], np.float32)
-    assert verdict(loss, [1, 2, 2], w) == "PASS"
-    assert verdict(loss, [1, 1, 2], w) == "FAIL"
-
-
-def test_a_decision_may_be_carried_through_a_loop(dtype):
-    """A gate decided in each step for the next one, from a bias at its kink; nothing else moves it."""
-
-    def loss(b):
-        def step(carry, w):
-            open_, total = carry
-            return (b > 0, total + w * jnp.where(open_, b, 0.1 * b)), None
-
-        (_, total), _ = lax.scan(step, (b > 0, jnp.zeros_like(b)), jnp.asarray(WEIGHTS, b.dtype))
-        return jnp.sum(total)
-
-    b, all_of = np.zeros(3, dtype), WEIGHTS.sum()
-    for slope in (0.1, 0.3, 1.0):
-        assert verdict(loss, [slope * all_of] * 3, b) == "PASS"
-    for slope in (0.0, 1.2):
-        assert verdict(loss, [slope * all_of] * 3, b) == "FAIL"
+# ---------------------------------------------------------------- several leaves
 
 
 def test_a_bug_in_one_leaf_is_no_matter_of_the_ties_of_another():
@@ -345,18 +211,3 @@ def test_leaves_that_take_different_sides_of_one_tie():
     for right in ((2 * weights, weights), (0 * weights, 0 * weights)):
         assert verdict(loss, right, params) == "PASS"
     assert verdict(loss, (2 * weights, 0 * weights), params) != "PASS"
-
-
-# ---------------------------------------------------------------- the nearest point of a hull
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_no_point_of_the_hull_is_nearer(seed):
-    """y is nearest to the origin if and only if <p, y> ≥ <y, y> for every corner p."""
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=rng.integers(1, 30, 2)) + rng.normal() * (seed % 3)
-    points = np.sign(points) if seed % 4 == 0 else points  # many equal corners
-    w = nearest_to_origin(points)
-    y = points @ w
-    assert (w >= 0).all() and abs(w.sum() - 1) < 1e-12
-    assert (points.T @ y >= y @ y - 1e-12 * np.abs(points).max() ** 2).all()
