@@ -1,5 +1,7 @@
 """Each tie may be shared out in its own way; what no shares give is wrong."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ def shared_out(shares):
 def point(dtype, sizes, m=8, seed=0):
     """Weights, zero biases in all layers but the last, and examples."""
     rng = np.random.default_rng(seed)
-    W = [rng.normal(size=(b, a)).astype(dtype) for a, b in zip(sizes, sizes[1:], strict=False)]
+    W = [rng.normal(size=(b, a)).astype(dtype) for a, b in pairwise(sizes)]
     b = [np.zeros((w.shape[0], 1), dtype) for w in W]
     b[-1] = rng.normal(size=b[-1].shape).astype(dtype)
     return (W, b), rng.normal(size=(sizes[0], m)).astype(dtype), rng
