@@ -16,7 +16,7 @@ from jaxnet.verify.report import Statement
 from jaxnet.verify.strip import is_custom_rule, is_own_rule
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import tolerated
-from jaxnet.verify.witnesses import direction, inner_product
+from jaxnet.verify.witnesses import direction
 
 
 def doubt_autodiff_at_equalities(check):
@@ -45,14 +45,12 @@ def _directions(check, x):
 def _agrees(check, x, level, v) -> bool:
     """Whether the values do not speak against autodiff along v."""
     found = differences.slope(check.problem.value, x, v, level)
-    claimed = sum(inner_product(check.findings[i].r, along) for i, along in v.items())
-    return (
-        found is not None
-        and not found.kinked
-        and abs(claimed - found.central)
-        <= 64
-        * max(found.error, differences.U * sum(float(np.sum(np.abs(check.findings[i].r * a))) for i, a in v.items()))
-    )
+    if found is None or found.kinked:
+        return False
+    parts = [check.findings[i].r * along for i, along in v.items()]
+    rounding = differences.U * sum(float(np.sum(np.abs(part))) for part in parts)
+    claimed = sum(float(np.real(np.sum(part))) for part in parts)
+    return abs(claimed - found.central) <= 64 * max(found.error, rounding)
 
 
 def compares_for_equality(jaxpr: Jaxpr) -> bool:

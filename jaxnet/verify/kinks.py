@@ -46,6 +46,7 @@ class Subgradients:
         self.scales = [s or any_scale for s in scales]
         self.moves: list[list[np.ndarray]] = []
         self.limit = min(DRAWS, max(16, ENTRIES // max(1, sum(x.size for x in self.r))))
+        self.orders = min(ORDERS, self.limit // 4)
         v = self._random()
         for i, x in g.items():
             error = flat(x) - self.r[i]
@@ -135,13 +136,13 @@ class Subgradients:
         along = _level([c.get(i, np.zeros_like(r)) for i, r in enumerate(self.r)])
         best = 0.0  # 1 is as far as g itself
         for radius in dict.fromkeys((self.near, self.far)):
-            if len(self.moves) + 2 + ORDERS > limit:
+            if len(self.moves) + 2 + self.orders > limit:
                 break
             ahead, behind = (self._look([sign * x for x in along], radius) for sign in (1, -1))
             self.moves += ahead, behind
             best = max(best, gain(ahead), gain(behind))
             both = _level([a - b for a, b in zip(ahead, behind, strict=True)])
-            for order in range(ORDERS):
+            for order in range(self.orders):
                 # Which ties of a layer matter depends on other layers: let one leaf decide, then another. And which
                 # of several equals comes second or third depends on more than what is missing: try other orders.
                 scales = 10.0 ** -self.rng.uniform(0, 3 * (order > 0), len(both))
@@ -163,10 +164,13 @@ class Subgradients:
             probes.append([x + step for x, step in zip(self.point, steps, strict=True)])
         return Shares(self.problem, self.far, self.point, probes, self.rng)
 
-    @cached_property
-    def fresh(self) -> list[list[np.ndarray]]:
-        """Gradients that nothing has pulled at."""
-        return [self._look(self._random(), self.far) for _ in range(FRESH)]
+    def _fresh(self, leaves) -> list[dict[int, np.ndarray]]:
+        """Gradients that nothing has pulled at, of some leaves: of all they would fill the memory."""
+        found = []
+        for _ in range(FRESH):
+            move = self._look(self._random(), self.far)
+            found.append({i: move[i] for i in leaves})
+        return found
 
     def shared_out(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> bool | None:
         """Whether some shares of the ties give these leaves; None if that remains open."""
@@ -189,7 +193,7 @@ class Subgradients:
         pull = turn @ left
         ahead = np.sum(np.where(pull > 0, (1.0 - s) * pull, -s * pull))
         gap = left @ left - ahead
-        others = (left @ (r + scaled(m) - here) - ahead for m in [*self.moves, *self.fresh])
+        others = (left @ (r + scaled(m) - here) - ahead for m in [*self.moves, *self._fresh(g)])
         beyond = linear and norm(left) > 1e-9 * largest(turn) and gap > 0.5 * (left @ left)
         return False if beyond and max(others) < 0.5 * gap else None
 
@@ -199,7 +203,7 @@ class Subgradients:
         One tie gives a combination two values, which are both drawn. Where several ties add up to more, it has to lie
         as far out as all that is known is wide. A combination that no tie moves has no noise from one: the `least`.
         """
-        error, fresh = flat(g) - self.r[i], [m[i] for m in self.fresh]
+        error, fresh = flat(g) - self.r[i], [m[i] for m in self._fresh([i])]
         seen = [m[i] for m in self.moves] + fresh
         low, high = np.minimum.reduce(seen), np.maximum.reduce(seen)
         excess = np.maximum(error - high, low - error)
@@ -219,7 +223,7 @@ class Subgradients:
         span = np.stack(seen, axis=1)
         c = error - span @ np.linalg.lstsq(span, error, rcond=1e-6)[0]
         if norm(c) > FAIL * least.norm:
-            c, newest = c / norm(c), [self._look(self._random(), self.far)[i] for _ in range(FRESH)]
+            c, newest = c / norm(c), [m[i] for m in self._fresh([i])]
             close = FAIL * max(least.norm, *(abs(c @ m) for m in newest))
             if self._beyond(i, c, error, newest, newest, close):
                 return "at a kink, but off in a combination of entries that no tie moves"

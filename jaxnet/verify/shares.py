@@ -6,11 +6,9 @@ A layer of ties makes G linear in all of them, and whether g is one of its value
 solved exactly, with a plane between g and all values if there is none. Layers upon layers multiply; there shares are
 looked for, and finding none proves nothing.
 
-Ties that are one function of the parameters, in several operations, are one tie: max(x, 0) - max(-x, 0) has no kink,
-nor has softplus written with max(x, 0) and |x|. Entries of one operation are ties apart, as examples are.
+Ties that are one function of the parameters are one tie, as they fall to one side together: padded examples are at the
+kink of their unit's bias, and softplus written with max(x, 0) and |x| has no kink.
 """
-
-from collections import defaultdict
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -18,7 +16,7 @@ from scipy.optimize import lsq_linear
 from jaxnet.verify.noise import largest, norm
 
 ENTRIES = 2**23  # of a matrix with a row for each tie
-PROBES, RADIUS = 4, 2.0**-20  # points that tell one function of the parameters from another
+PROBES, RADIUS = 6, 2.0**-20  # points that tell one function of the parameters from another
 DIGITS = 5  # to which two of them are in proportion
 STEPS, LENGTHS = 16, (1.0, 0.5, 0.2, 0.05)  # of Gauss and Newton, and the parts of one that are tried
 CONVENTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)  # to begin with
@@ -32,22 +30,18 @@ class Shares:
         """Costs the float64 values at the point and at some probes beside it, and one derivative of a gradient."""
         self.problem, self.width, self.rng = problem, width, rng
         here = problem.gaps(point)
-        moves = [[there - gap for there, gap in zip(problem.gaps(x), here, strict=True)] for x in probes]
-        moves = [np.stack(each, axis=1) for each in zip(*moves, strict=True)]  # entries by probes, for each operation
-        self.fixed = -np.ones(sum(map(len, moves)))
-        alive = [np.flatnonzero(np.any(m != 0, axis=1)) for m in moves]
+        moves = np.stack([problem.gaps(x) - here for x in probes], axis=1)
+        self.fixed = np.full(len(here), -1.0)
+        alive = np.flatnonzero(np.any(moves != 0, axis=1))
         self.ties = np.zeros(0, int)
-        if not 0 < sum(map(len, alive)) <= ENTRIES:
+        if not alive.size:
             return
-        starts = np.cumsum([0, *map(len, moves)])
-        alive = np.concatenate([a + start for a, start in zip(alive, starts[:-1], strict=True)])
         half = self.fixed.copy()
         half[alive] = 0.5
         c = [rng.normal(size=np.shape(v)) for v in problem.params.values]
         pull = np.abs(problem.pulled(half, width, c)[1])
         self.ties = alive[pull[alive] > 1e-12 * largest(pull[alive])]
-        owner = np.searchsorted(starts, self.ties, side="right") - 1
-        self.joined, self.sign = _joined(np.concatenate(moves)[self.ties], owner, self.ties - starts[owner])
+        self.joined, self.sign = _joined(moves[self.ties])
 
     @property
     def count(self) -> int:
@@ -110,26 +104,9 @@ def nearest(at, g: np.ndarray, count: int, rng) -> tuple[np.ndarray, np.ndarray,
     return s, *here, linear
 
 
-def _joined(moves, owner, place) -> tuple[np.ndarray, np.ndarray]:
-    """The number of each tie, the same for those of several operations that move in proportion, and its sign.
-
-    moves   what each gap moves by at the probes
-    owner   the operation that it belongs to, at which `place`
-    """
+def _joined(moves) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each tie, the same for those whose gaps move in proportion at all probes, and its sign."""
     lengths = np.sqrt(np.einsum("ij,ij->i", moves, moves))
     sign = np.where(moves[:, 0] < 0, -1.0, 1.0)
-    alike = defaultdict(list)
-    for k, way in enumerate(np.round(moves * (sign / lengths)[:, None], DIGITS) + 0.0):
-        alike[way.tobytes()].append(k)
-    joined = np.arange(len(moves))
-    for ties in alike.values():
-        operations = defaultdict(dict)
-        for k in ties:
-            operations[owner[k]][place[k]] = k
-        first, *others = operations.values()
-        for other in others:
-            for at, k in other.items():
-                joined[k] = first.get(at, k)
-        if any(other.keys() != first.keys() for other in others):  # which belongs to which cannot be told
-            joined[ties] = min(ties)
-    return np.unique(joined, return_inverse=True)[1], sign
+    ways = np.round(moves * (sign / lengths)[:, None], DIGITS) + 0.0
+    return np.unique(ways, axis=0, return_inverse=True)[1].ravel(), sign

@@ -273,10 +273,10 @@ class Problem:
             grads = self.call(derivatives.tilted, self.params.values, self.given.values, *how)
             return [np.asarray(g) for g in grads]
 
-    def gaps(self, values) -> list[np.ndarray]:
-        """By how much the entries of each operation with a kink lie above their ties."""
+    def gaps(self, values) -> np.ndarray:
+        """By how much each entry that may be at a tie lies above it."""
         with jax.enable_x64(True):
-            return [np.asarray(x) for x in self.call(derivatives.gaps, values, self.given.values)]
+            return np.asarray(self.call(derivatives.gaps, values, self.given.values))
 
     def shared(self, shares, width: float) -> list[np.ndarray]:
         """The float64 gradient with a share for each tie: see Shared."""
