@@ -6,10 +6,13 @@ are right. What all of them may be is Clarke's subdifferential at p,
     ∂J(p) = convex hull of lim ∇J(p'), p' → p        and the uniform conventions (relu'(0) = 0 or 1, first or last)
 
 so the float64 gradient is taken a rounding away from p, whatever operation holds the tie: ties that are one function of
-the parameters then fall to one side together, and what the parameters don't move stays as it is.
+the parameters then fall to one side together, and what the parameters don't move stays as it is. Beside these mixtures
+stands what the chain rule makes of a share for each tie (shares.py), which no step away from p may show.
 
-    PASS           a mixture of such gradients is g, to within the noise: found by going where g pulls (Frank and Wolfe)
-    FAIL           a combination <c, g> that the ties move by one step at most, or not at all, is beyond its values
+    PASS           a mixture of such gradients is g, to within the noise: found by going where g pulls (Frank and Wolfe);
+                   or some shares of the ties give it
+    FAIL           a combination <c, g> that the ties move by one step at most, or not at all, is beyond its values;
+                   or a plane lies between g and all that shares give
     INCONCLUSIVE   neither was found
 
 Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), theorem 2.5.1.
@@ -207,7 +210,7 @@ class Subgradients:
         seen = [m[i] for m in self.moves] + fresh
         low, high = np.minimum.reduce(seen), np.maximum.reduce(seen)
         excess = np.maximum(error - high, low - error)
-        j = int(np.argmax(excess))
+        j = int(np.argmax(excess - (high - low)))
         unit = np.zeros_like(error)
         unit[j] = 1.0
         if excess[j] > FAIL * noise.entry:
