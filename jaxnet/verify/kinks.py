@@ -9,7 +9,7 @@ so the float64 gradient is taken a rounding away from p, whatever operation hold
 the parameters then fall to one side together, and what the parameters don't move stays as it is. Beside these mixtures
 stands what the chain rule makes of a share for each tie (shares.py), which no step away from p may show.
 
-    PASS           a mixture of such gradients is g, to within the noise: found by going where g pulls (Frank and Wolfe);
+    PASS           g is a mixture of such gradients, to within the noise, found where g pulls (Frank and Wolfe);
                    or some shares of the ties give it
     FAIL           a combination <c, g> that the ties move by one step at most, or not at all, is beyond its values;
                    or a plane lies between g and all that shares give
