@@ -210,10 +210,11 @@ class Subgradients:
         seen = [m[i] for m in self.moves] + fresh
         low, high = np.minimum.reduce(seen), np.maximum.reduce(seen)
         excess = np.maximum(error - high, low - error)
-        j = int(np.argmax(excess - (high - low)))
-        unit = np.zeros_like(error)
-        unit[j] = 1.0
-        if excess[j] > FAIL * noise.entry:
+        for j in dict.fromkeys((int(np.argmax(excess)), int(np.argmax(excess - (high - low))))):
+            if excess[j] <= FAIL * noise.entry:
+                continue
+            unit = np.zeros_like(error)
+            unit[j] = 1.0
             ends = self._beyond(i, unit, error, seen, fresh, FAIL * noise.entry)
             if ends:
                 low, high = (self.r[i][j] + x for x in ends)
