@@ -15,7 +15,7 @@ from jax.extend.core import Literal
 
 from jaxnet.verify.interpret import is_float
 from jaxnet.verify.readings import MOVES, Outside
-from jaxnet.verify.strip import is_custom_rule, operations, primal_of
+from jaxnet.verify.strip import differentiated, equations, is_custom_rule, operations, primal_of
 
 # Operations that compare one operand with another, or the entries of one with each other; and which operand to move,
 # None for the first that is no literal.
@@ -29,6 +29,24 @@ KINKED = frozenset([*BY_ENTRY, *BY_PLACE])
 DECISIONS = frozenset(["gt", "ge", "lt", "le", "sign", "argmax", "argmin"])
 ONE_OF_MANY = frozenset(["reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min"])
 SELECTING = MOVES | KINKED | {"jit", "pjit", "select_n"}
+
+
+def has_kinks(jaxpr) -> bool:
+    """Whether the outputs' derivative passes an operation where it may have a kink."""
+    made = {v: equation for equation in equations(jaxpr) for v in equation.outvars}
+
+    def of_exponentials(v) -> bool:  # |Σ exp| in JAX's logsumexp
+        maker = made.get(v)
+        if maker is None:
+            return False
+        name = maker.primitive.name
+        return name == "exp" or (name in MOVES | {"reduce_sum"} and all(map(of_exponentials, maker.invars)))
+
+    return any(
+        equation.primitive.name in KINKED
+        and not (equation.primitive.name in ("abs", "sign") and of_exponentials(equation.invars[0]))
+        for equation in differentiated(jaxpr)
+    )
 
 
 class Either(NamedTuple):

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify import derivatives
-from jaxnet.verify.conventions import KINKED
+from jaxnet.verify.conventions import has_kinks
 from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.programs import Program, program_of
 from jaxnet.verify.stops import places_of_stops
-from jaxnet.verify.strip import differentiated, opaque_operations, rules_that_stay
+from jaxnet.verify.strip import opaque_operations, rules_that_stay
 from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide
 
 
@@ -264,7 +264,7 @@ class Problem:
     # ---- kinks -----------------------------------------------------------------------------------------------------
     def has_kinks(self) -> bool:
         """Whether the gradient passes any operation that is not smooth everywhere."""
-        return self.trace is not None and any(e.primitive.name in KINKED for e in differentiated(self.trace))
+        return self.trace is not None and has_kinks(self.trace)
 
     def tilted(self, share: float, width: float) -> list[np.ndarray]:
         """The float64 gradient with one convention at each tie (within `width` of the largest entry): see Tilted."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
+from jaxnet.verify.conventions import has_kinks
 from tests.verify.verdicts import verdict
 
 X = np.array([0.0, 1.0, -1.0, 0.0, 2.0], np.float32)
@@ -211,3 +212,13 @@ def test_leaves_that_take_different_sides_of_one_tie():
     for right in ((2 * weights, weights), (0 * weights, 0 * weights)):
         assert verdict(loss, right, params) == "PASS"
     assert verdict(loss, (2 * weights, 0 * weights), params) != "PASS"
+
+
+def test_the_magnitude_of_a_sum_of_exponentials_is_no_kink():
+    """JAX's logsumexp takes it, for its weights' sake; its largest entry is behind a stop."""
+    x = jnp.zeros(4)
+    assert not has_kinks(jax.make_jaxpr(jax.nn.logsumexp)(x))
+    assert not has_kinks(jax.make_jaxpr(lambda x: jnp.sum(jax.nn.log_softmax(x) * jnp.arange(4.0)))(x))
+    assert has_kinks(jax.make_jaxpr(lambda x: jnp.abs(jnp.sum(x)))(x))
+    assert has_kinks(jax.make_jaxpr(lambda x: jax.nn.logsumexp(x, b=x))(x))
+    assert has_kinks(jax.make_jaxpr(lambda x: jax.jit(jax.nn.relu)(jnp.exp(x) - 1)[0])(x))
