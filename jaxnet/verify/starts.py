@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from jaxnet.verify.chain import explain
 from jaxnet.verify.inheritance import followers
 from jaxnet.verify.layers import start_of_error
+from jaxnet.verify.noise import WARN
 from jaxnet.verify.trouble import tolerated
 
 # What is done to a finished leaf: no wrong dZ brings it about.
@@ -63,8 +64,8 @@ def starts_of_error(evidence, wrong) -> list[Start]:
 
 
 def right(evidence) -> set[int]:
-    """The leaves that were judged and found right; frozen and inconclusive ones are neither right nor wrong."""
-    return {i for i, f in enumerate(evidence.findings) if f.verdict == "PASS"}
+    """The leaves that were found right beyond doubt; frozen and inconclusive ones are neither right nor wrong."""
+    return {i for i, f in enumerate(evidence.findings) if f.verdict == "PASS" and f.score <= WARN}
 
 
 def by_itself(f) -> bool:
