@@ -1,0 +1,123 @@
+"""The verdict at a kink: which of the leaves that differ from autodiff are subgradients."""
+
+import time
+
+import numpy as np
+
+from jaxnet.verify.kinks import Subgradients, flat, within
+from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
+from jaxnet.verify.report import Statement, first_line
+from jaxnet.verify.trouble import note
+
+HIDDEN = 0.1  # of a jump: what its leaf's noise may hide at most before it counts as the jump itself
+
+
+def accept_subgradients(check):
+    """Accepts a subgradient, and says so."""
+    if any(f.r is None for f in check.findings) or not (check.problem.reversible and check.problem.has_kinks()):
+        return
+    leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
+    wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
+    torn = [i for i, f in leaves.items() if _torn(f)]
+    if not wrong and not torn:
+        return
+    begun = time.perf_counter()
+    noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
+    try:
+        r, g = [f.r for f in check.findings], {i: leaves[i].g for i in wrong}
+        nearby = Subgradients(check.problem, r, g, check.rng)
+        jumping = nearby.jumping(torn, noise)
+        if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
+            nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
+        doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + jumping
+        accepted = _accepted(nearby, leaves, doubtful, noise) if doubtful else []
+    except Exception as error:  # no float64 form
+        note(check.problem, error, "kinks")
+        check.notes.append(f"kinks were not examined: {first_line(error)}")
+        return
+    said = (
+        f"{len(nearby.moves)} other gradients at the kink; {len(accepted)} leaves are mixtures of them"
+        if accepted
+        else "no kink explains the difference"
+    )
+    check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
+
+
+def _torn(f) -> bool:
+    """Whether a leaf tells nothing because a rounding moves it: over a kink, perhaps."""
+    terms = f.noise.terms
+    return f.verdict == "INCONCLUSIVE" and len(terms) > 2 and max(terms[:2]) > 4 * terms[2]
+
+
+def _beside_a_kink(f, step: bool) -> Noise:
+    """The noise of another gradient than autodiff's, which g may be; without the step over the kink if it holds one."""
+    noise = Noise(f.unit * norm(f.r), f.unit * largest(f.r), f.noise.terms) if step else f.noise
+    return noise.widened(f.unit * norm(f.g), f.unit * largest(f.g))
+
+
+def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
+    """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
+    wide = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
+    # A rounding that falls over a tie, to the other side, is no noise for a part of that step to hide in.
+    torn = [i for i in doubtful if FAIL * wide[i].norm > HIDDEN * nearby.jump(i)[0]]
+    noise = {i: _beside_a_kink(leaves[i], step=True) if i in torn else x for i, x in wide.items()}
+    noise = {i: x.widened(*(leaves[i].unit * jump for jump in nearby.jump(i))) for i, x in noise.items()}
+    right = [i for i, f in leaves.items() if i not in doubtful and not f.wrong and noise[i].norm]
+    every = {i: leaves[i].g for i in (*right, *doubtful)}
+    left = nearby.remainder(every, noise)
+    at_once = all(within(x, noise[i]) for i, x in left.items()) or nearby.shared_out(every, noise)
+    reached = list(doubtful) if at_once else []
+    for i in doubtful if not at_once else ():
+        beside_the_right = {j: every[j] for j in (*right, i)}
+        if len(every) > 1:
+            left[i] = nearby.remainder({i: every[i]}, noise)[i]
+        alone = at_once if len(beside_the_right) == len(every) else nearby.shared_out(beside_the_right, noise)
+        if alone or (alone is None and within(left[i], noise[i])):
+            reached.append(i)
+        else:
+            _refuse(nearby, leaves[i], i, left[i], wide[i], noise[i], alone is False and i not in torn)
+    for i in reached:
+        if not at_once and len(reached) == len(doubtful):
+            leaves[i].verdict = "INCONCLUSIVE" if at_once is None or torn else "FAIL"
+            leaves[i].note = "at a kink: this leaf may be a subgradient, but no ties give all leaves at once"
+        else:
+            _accept(leaves[i], nearby.interval(i, _furthest(leaves[i])), noise[i])
+    return [leaves[i].path for i in reached if leaves[i].verdict == "PASS"]
+
+
+def _refuse(nearby, f, i, left, noise, least, refuted: bool):
+    """A leaf that no mixture was found for fails, if there is a reason that none can be."""
+    gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
+    known = noise.widened(gap, gap)
+    why = nearby.refute(i, f.g, left, known, least)
+    if refuted and not why:
+        why = "at a kink: whatever each tie gives to its sides, this is not what comes of it"
+    if why:
+        f.noise, f.score = known, score(f.g, f.r, known)
+    f.verdict = "FAIL" if why else "INCONCLUSIVE"
+    f.note = why or "at a kink: no mixture of the gradients next to it is this one, nor is it ruled out"
+
+
+def _accept(f, interval, noise):
+    """A leaf passes as a subgradient."""
+    at = _furthest(f)
+    manual, auto = flat(f.g)[at], flat(f.r)[at]
+    low, high = min(interval[0], manual), max(interval[1], manual)
+    f.verdict, f.noise, f.score = "PASS", noise, 0.0
+    f.note = (
+        f"a subgradient: at a kink the manual {_short(manual)} and autodiff's {_short(auto)} both "
+        f"lie in [{low:.3g}, {high:.3g}]; a convention, no error"
+    )
+
+
+def _furthest(f) -> int:
+    """The entry at which a leaf differs most from autodiff."""
+    return int(np.argmax(np.abs(flat(f.g) - flat(f.r))))
+
+
+def _or_zero(x):
+    return x if np.isfinite(x) else 0.0
+
+
+def _short(x) -> str:
+    return f"{x:.3g}"
