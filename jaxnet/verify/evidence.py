@@ -13,7 +13,7 @@ from jaxnet.verify.layers import find_layers
 from jaxnet.verify.manual import Manual
 from jaxnet.verify.noise import norm
 from jaxnet.verify.rounding import OwnRounding
-from jaxnet.verify.tree import called, is_inexact, wide
+from jaxnet.verify.tree import called, is_inexact, sample, wide
 from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.witnesses import Problem
 
@@ -233,12 +233,6 @@ def alpha_of(g, r, tolerance: float) -> float | None:
 def near(a, b, tolerance) -> bool:
     """Whether two numbers agree to a relative tolerance."""
     return bool(np.isfinite([a, b]).all() and abs(a - b) <= tolerance * max(abs(a), abs(b))) or a == b
-
-
-def sample(x) -> np.ndarray:
-    """At most a thousand entries, evenly spread."""
-    flat = np.ravel(x)
-    return flat[:: max(1, flat.size // 1000) | 1]
 
 
 def _largest(x) -> np.ndarray:

@@ -7,12 +7,12 @@ import numpy as np
 
 from jaxnet.verify.batch import restricted
 from jaxnet.verify.elementwise import done_to_entries
-from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near, sample
+from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near
 from jaxnet.verify.factors import COARSE, digits, factor_of_leaf, factor_of_lines
 from jaxnet.verify.judgement import Cause
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.strip import equations, operations
-from jaxnet.verify.tree import called, wide
+from jaxnet.verify.tree import called, sample, wide
 from jaxnet.verify.trouble import tolerated
 
 FEW = 8  # so many wrong entries can be listed

@@ -166,6 +166,12 @@ def wide(leaf) -> np.ndarray:
     return array.astype(dtype, copy=False)
 
 
+def sample(x) -> np.ndarray:
+    """At most a thousand entries, evenly spread."""
+    flat = np.ravel(x)
+    return flat[:: max(1, flat.size // 1000) | 1]
+
+
 def unit_roundoff(dtype) -> float:
     """u: half the distance from 1 to the next number of the dtype (2^-24 in float32, 2^-8 in bfloat16)."""
     return float(jnp.finfo(dtype).eps) / 2
