@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxnet.verify.readings import MOVES
 from jaxnet.verify.strip import is_custom_rule, primal_of
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"})
@@ -132,6 +134,25 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
     ]
     outs = walk(closed.jaxpr, first, [True] * len(closed.jaxpr.outvars))
     return Flow(frozenset().union(*(v.depends for v in outs)), tuple(products), frozenset(unclear))
+
+
+def cast_to_integers(jaxpr) -> tuple[list[bool], list[bool]]:
+    """Of the constants and of the inputs of a program, whether they are made integers as they are, or rearranged."""
+    cast = set()
+    for equation in reversed(jaxpr.eqns):
+        inside = _inside(equation)
+        if inside is not None and len(inside.jaxpr.invars) == len(equation.invars):
+            flags = cast_to_integers(inside.jaxpr)[1]
+        else:
+            moves = equation.primitive.name in MOVES | CAST and not cast.isdisjoint(equation.outvars)
+            flags = [moves or _is_cast_to_integers(equation), *[False] * len(equation.invars[1:])]
+        cast.update(v for v, flag in zip(equation.invars, flags, strict=False) if flag and not isinstance(v, Literal))
+    return [v in cast for v in jaxpr.constvars], [v in cast for v in jaxpr.invars]
+
+
+def _is_cast_to_integers(equation) -> bool:
+    new = equation.params.get("new_dtype")
+    return equation.primitive.name == "convert_element_type" and np.dtype(new).kind in "iub"
 
 
 def _rearranged(equation, axes) -> tuple[int | None, ...] | None:

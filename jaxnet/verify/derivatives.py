@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.conventions import Shared, Tilted
+from jaxnet.verify.dataflow import cast_to_integers
 from jaxnet.verify.interpret import Reader, is_float
 from jaxnet.verify.programs import Program
 from jaxnet.verify.readings import Complex, Float64, toss
@@ -19,11 +20,18 @@ from jaxnet.verify.tree import unit_roundoff
 
 
 def reverse(program: Program):
-    """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u)."""
+    """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u).
+
+    Labels in floating point are exact: a rounding below, they would be others.
+    """
+    constants_are_labels, inputs_are_labels = cast_to_integers(program.jaxpr)
 
     def gradient(consts, values, given, seed, shake):
-        shaken = _shaken((values, given, consts), seed, shake)
-        values, (given, consts) = shaken[0], jax.tree.map(_unless_whole, (given, consts), shaken[1:])
+        values, moved, constants = _shaken((values, given, consts), seed, shake)
+        given, consts = (
+            _unless(inputs_are_labels[len(values) :], given, moved),
+            _unless(constants_are_labels, consts, constants),
+        )
         return jax.value_and_grad(lambda v: evaluate(program, Reader(), consts, v, given))(values)
 
     return gradient
@@ -145,9 +153,9 @@ def evaluate(program: Program, reader: Reader, consts, values, given):
     return out
 
 
-def _unless_whole(x, shaken):
-    """What is given in whole numbers is exact: a label in floating point would be another one, a rounding below."""
-    return jnp.where(jnp.all(x == jnp.round(x)), x, shaken) if is_float(jnp.result_type(x)) else shaken
+def _unless(kept: list[bool], arrays, shaken) -> list:
+    """The arrays that are kept, the others shaken."""
+    return [x if keep else moved for keep, x, moved in zip(kept, arrays, shaken, strict=True)]
 
 
 def _shaken(tree, seed, shake):
