@@ -8,7 +8,7 @@ gradient's norm by layer, at the start, shows why the deep sigmoid network stand
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ LINES = {"sigmoid": "-.", "tanh": "--", "relu": "-"}
 class Config(experiment.Config):
     """Settings of the activations experiment."""
 
+    QUICK: ClassVar = {"deep": 4, "seeds": 2}
+
     deep: int = 8
     """Hidden layers of the deep network."""
     epochs: int = 20
@@ -52,8 +54,6 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Check the slopes, train the networks, and measure gradients by layer."""
-    if config.quick:
-        config = dataclasses.replace(config, deep=min(config.deep, 4), seeds=min(config.seeds, 2))
     evaluated = evaluate(tuple(ACTIVATIONS[name] for name in NAMES), Z)
     curves = dict(zip(NAMES, jax.device_get(evaluated), strict=True))
     slopes = {name: (curve.slope[MARKED], curve.autodiff[MARKED]) for name, curve in curves.items()}

@@ -7,6 +7,7 @@ and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0).
 import dataclasses
 import functools
 import json
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ CLASSES = 10
 @dataclasses.dataclass(frozen=True)
 class Config(experiment.Config):
     """Settings of the digits experiment."""
+
+    QUICK: ClassVar = {"seeds": 2}
 
     hidden: int = 64
     """Units of the hidden layer."""
@@ -48,8 +51,7 @@ def run(config: Config) -> Result:
     device = parallel.device(config.device)
     first = data.digits(config.seed)
     optimizer = adamw(config, first.X.shape[1])
-    n_seeds = min(validation.count("seeds", config.seeds), 2 if config.quick else config.seeds)
-    seeds = range(config.seed, config.seed + n_seeds)
+    seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
 
     with jax.default_device(device):
         dtypes = ("float32",) if config.quick else ("float64", "float32")

@@ -10,13 +10,15 @@ import functools
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -51,7 +53,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What every experiment takes."""
+    """What every experiment takes; with --quick, an option left at its default takes its value in QUICK."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     seed: int = 0
     """Seed of everything random; the same seed gives the same numbers."""
@@ -63,6 +67,12 @@ class Config:
     """Smaller, for a look: seconds."""
     cache: bool = False
     """Keep compiled programs for later runs, in your own cache directory: a second start compiles nothing."""
+
+    def __post_init__(self):
+        """Makes the options quick: metrics.json then tells what was run."""
+        for field in dataclasses.fields(self):
+            if self.quick and field.name in self.QUICK and getattr(self, field.name) == field.default:
+                object.__setattr__(self, field.name, self.QUICK[field.name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,16 +137,16 @@ def plain(value: Any) -> Any:
 
 def command(name: str, config: Config) -> str:
     """The command line that makes this run again."""
-    words = [f"python -m experiments.{name}"]
+    words = ["python", "-m", f"experiments.{name}"]
     for field in dataclasses.fields(config):
         value, option = getattr(config, field.name), field.name.replace("_", "-")
-        if value == field.default:
+        if value == field.default or (config.quick and value == config.QUICK.get(field.name)):
             continue
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
             words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def watched(items: Iterable, unit: str) -> Iterable:

@@ -7,6 +7,7 @@ output, and compared with scikit-learn's ridge regression, whose penalty is chos
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -30,6 +31,8 @@ NETS = [name for name in COLOURS if name != "ridge"]
 class Config(experiment.Config):
     """Settings of the house-price experiment."""
 
+    QUICK: ClassVar = {"splits": 2}
+
     houses: int = 1000
     """Invented houses."""
     splits: int = 5
@@ -42,8 +45,6 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train every network on every split of both data sets; compare errors, signs and weights."""
-    if config.quick:
-        config = dataclasses.replace(config, splits=min(config.splits, 2))
     seeds = range(config.seed, config.seed + validation.count("splits", config.splits))
     sets = {"houses": data.house_prices(validation.count("houses", config.houses, 100), config.seed)}
     sets["diabetes"] = data.diabetes()

@@ -7,6 +7,7 @@ Then the cost after a fixed number of steps of gradient descent.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,8 @@ QUANTITIES = ("saturated", "gradient_norm", "relative_gradient_norm", "cost")
 class Config(experiment.Config):
     """Settings of the experiment on initial scales."""
 
+    QUICK: ClassVar = {"scales": (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0), "starts": 1}
+
     scales: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     """Deviations of W at the start, rising."""
     steps: int = 300
@@ -42,8 +45,6 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Measure every scale and scheme, and see where the valley is."""
-    if config.quick:
-        config = dataclasses.replace(config, scales=(1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0), starts=1)
     if not config.scales or list(config.scales) != sorted(config.scales):
         raise ValueError(f"scales are {config.scales}; expected one or more, rising")
     validation.count("starts", config.starts)

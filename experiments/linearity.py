@@ -6,6 +6,7 @@ same z[L]; and as logistic regression's cost has one minimum, found here by scik
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -27,6 +28,8 @@ ROUNDING = 1e-6  # of a cost in float32
 class Config(experiment.Config):
     """Settings of the linearity experiment."""
 
+    QUICK: ClassVar = {"depths": (1, 4), "steps": 1000}
+
     depths: tuple[int, ...] = (1, 2, 4, 8)
     """Hidden layers of the identity networks."""
     steps: int = 2000
@@ -38,9 +41,6 @@ class Config(experiment.Config):
 def run(config: Config) -> Result:
     """Train the networks, multiply the linear ones out, and compare with logistic regression."""
     depths = tuple(validation.count("depths", depth) for depth in config.depths)
-    if config.quick:
-        depths = depths[::2]
-        config = dataclasses.replace(config, steps=min(config.steps, 1000))
     X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
     floor, line = logistic_regression(X, Y)
     adam = optax.adam(validation.positive("learning_rate", config.learning_rate))

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -33,6 +34,8 @@ AGREE = 0.02  # largest difference of the two precisions' mean test accuracies
 @dataclasses.dataclass(frozen=True)
 class Config(experiment.Config):
     """Settings of the MNIST experiment."""
+
+    QUICK: ClassVar = {"epochs": 12, "seeds": 1, "learning_rates": (0.003,)}
 
     epochs: int = 20
     """Passes over the training digits."""
@@ -58,9 +61,6 @@ def run(config: Config) -> Result:
         raise ValueError("learning_rates is (); expected one or more to choose from")
     for rate in config.learning_rates:
         validation.positive("learning_rates", rate)
-    if config.quick:
-        middle = config.learning_rates[len(config.learning_rates) // 2]
-        config = dataclasses.replace(config, epochs=12, seeds=1, learning_rates=(middle,))
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
     splits = [data.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]

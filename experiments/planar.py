@@ -6,6 +6,7 @@ turn (`jaxnet.data.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh th
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -28,6 +29,8 @@ FEW, MANY = 2, 4  # with at most FEW hidden units none is
 class Config(experiment.Config):
     """Settings of the planar experiment."""
 
+    QUICK: ClassVar = {"hidden": (1, 4), "steps": 5000}
+
     hidden: tuple[int, ...] = (1, 2, 3, 4, 5, 20, 50)
     """Hidden units, one net each."""
     steps: int = 10_000
@@ -40,11 +43,11 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train logistic regression and a net of each width; measure and draw their boundaries."""
-    if config.quick:
-        config = dataclasses.replace(config, hidden=(1, 4), steps=5000)
     X, Y = (part.astype(np.float32) for part in data.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
+    if max(config.hidden, default=0) < MANY:
+        raise ValueError(f"hidden is {config.hidden}; expected {MANY} units or more in one net, of which the claim is")
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
     results = experiment.side_by_side(lambda net: train(config, optimizer, net, X, Y), nets, "net")
     trained = {name_of(net): result for net, result in zip(nets, results, strict=True)}
@@ -58,13 +61,13 @@ def run(config: Config) -> Result:
     print("\n".join(table(steps, accuracy, costs)))
     clauses = {
         "a_line_is_half_right": LINE[0] < line < LINE[1],
-        f"{MANY}_units_or_more_bend_it": min(many, default=1) > BENT,
+        f"{MANY}_units_or_more_bend_it": min(many) > BENT,
         f"{FEW}_units_or_fewer_do_not": max(few, default=0) < BENT,
         "every_cost_falls": all(cost[-1] < cost[0] for cost in costs.values()),
     }
     return Result(
         claim=f"On the flower logistic regression gets {line:.1%} right and nets of {MANY} tanh units or more from"
-        f" {min(many, default=np.nan):.1%} to {max(many, default=np.nan):.1%}.",
+        f" {min(many):.1%} to {max(many):.1%}.",
         held=all(clauses.values()),
         metrics={"clauses": clauses, "accuracy": accuracy, "steps": steps, "costs": costs},
         figure=draw(steps, trained, X, Y),

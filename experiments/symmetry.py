@@ -9,6 +9,7 @@ A fifth of one class is left out: with classes of equal size, and zero weights, 
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ BROKEN = 0.8  # the accuracy that a net with unequal units passes, and one unit 
 class Config(experiment.Config):
     """Settings of the symmetry experiment."""
 
+    QUICK: ClassVar = {"steps": 3000}
+
     steps: int = 10_000
     """Steps of gradient descent on all points."""
     learning_rate: float = 1.2
@@ -41,8 +44,6 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train both starts with both activations, and look at the rows of W[1] after every step."""
-    if config.quick:
-        config = dataclasses.replace(config, steps=3000)
     validation.count("steps", config.steps)
     X, Y = uneven_flower()
     traces = {activation: train(config, activation, X, Y) for activation in HIDDEN}

@@ -159,7 +159,7 @@ def _idx(file: Path) -> np.ndarray:
 
 
 def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
-    """Return X and Y of a flower in the plane whose petals belong to two classes in turn; always the same points.
+    """Return X and Y of a flower in the plane of two classes, four petals each; always the same points.
 
     r = petals sin(4 t) + noise, at angles t + noise: class 0 on one half turn, class 1 on the other; m is even.
 

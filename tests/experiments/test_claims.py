@@ -3,13 +3,14 @@
 import importlib
 import json
 import math
+import shlex
 
 import jax
 import numpy as np
 import optax
 import pytest
 
-from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, symmetry
+from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, planar, symmetry
 from jaxnet import data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]
@@ -50,6 +51,7 @@ def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
     [
         ("planar", {"learning_rate": -1.0}, "learning_rate is -1.0; expected a finite number above 0"),
         ("planar", {"hidden": (0,)}, r"sizes\[1\] is 0"),
+        ("planar", {"hidden": (1, 2)}, "expected 4 units or more in one net"),
         ("symmetry", {"steps": 0}, "steps is 0"),
         ("init_scale", {"scales": (1.0, 0.1)}, "expected one or more, rising"),
         ("mnist", {"seeds": 0}, "seeds is 0"),
@@ -177,3 +179,16 @@ def test_a_sweep_finds_the_rate(tmp_path):
     assert found["nets"] == 32 and np.shape(found["test_accuracy"]) == (8, 4)
     assert found["best_median_accuracy"] > 0.93 and 0.01 < found["best_rate"] < 10
     assert found["largest_difference_from_fit"] < 1e-4 and found["speedup"] > 0
+
+
+def test_quick_makes_what_is_left_at_its_default_smaller_and_keeps_what_is_chosen(tmp_path):
+    config = planar.Config(quick=True, steps=10, results=tmp_path / "two words")
+    assert (config.hidden, config.steps) == ((1, 4), 10)
+    assert planar.Config(steps=10).hidden == (1, 2, 3, 4, 5, 20, 50)
+    words = shlex.split(experiment.command("planar", config))
+    assert words[3:] == ["--results", str(tmp_path / "two words"), "--quick", "--steps", "10"]
+
+
+def test_the_record_tells_what_a_quick_run_ran(tmp_path):
+    record = experiment.perform("symmetry", symmetry.run, symmetry.Config(quick=True, results=tmp_path))
+    assert record["config"]["steps"] == 3000 and "--steps" not in record["command"]
