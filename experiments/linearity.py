@@ -6,6 +6,7 @@ same z[L]; and as logistic regression's cost has one minimum, found here by scik
 """
 
 import dataclasses
+import itertools
 from typing import ClassVar
 
 import jax
@@ -127,7 +128,7 @@ def draw(linear, bent, differences, floor: float, line: float, X, Y) -> Figure:
     for axes, net, name in ((left, linear[deepest], f"{deepest} identity"), (right, bent, "2 tanh")):
         draw_boundary(axes, net, X, Y)
         axes.set(title=f"{name} hidden layers: {net['accuracy']:.1%} right", xlabel="$x_1$", ylabel="$x_2$")
-    styles = zip((SKY, GREEN, PURPLE, ORANGE), ("-", "--", "-.", (0, (1, 1))), strict=True)
+    styles = itertools.cycle(zip((SKY, GREEN, PURPLE, ORANGE), ("-", "--", "-.", (0, (1, 1))), strict=True))
     for (depth, net), (colour, style) in zip(linear.items(), styles, strict=False):
         costs.loglog(net["costs"], linestyle=style, color=colour, label=f"{depth} identity")
     costs.loglog(bent["costs"], color=BLUE, linewidth=2, label="2 tanh")

@@ -1,7 +1,7 @@
 """On the flower a line is right about half the time, and four tanh units nine times in ten.
 
-The notes' section 8 as the public course exercise has it: 400 points of a flower whose petals belong to two classes in
-turn (`jaxnet.data.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh then sigmoid, W = randn * 0.01, and
+The notes' section 8 as the public course exercise has it: 400 points of a flower of two classes, four petals
+each (`jaxnet.data.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh then sigmoid, W = randn * 0.01, and
 10,000 steps of W -= 1.2 dW on all points. Logistic regression, a net without a hidden layer, comes first.
 """
 

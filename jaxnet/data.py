@@ -158,10 +158,10 @@ def _idx(file: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=values).reshape(shape)
 
 
-def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
-    """Return X and Y of a flower in the plane of two classes, four petals each; always the same points.
+def flower(m: int = 400, length: float = 4.0) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
+    """Return X and Y of a flower in the plane: two classes of four petals each; always the same points.
 
-    r = petals sin(4 t) + noise, at angles t + noise: class 0 on one half turn, class 1 on the other; m is even.
+    r = length sin(4 t) + noise, at angles t + noise: class 0 on one half turn, class 1 on the other; m is even.
 
     Source: the planar-data exercise of the public course that the lecture notes follow.
     """
@@ -170,7 +170,7 @@ def flower(m: int = 400, petals: int = 4) -> tuple[Float[np.ndarray, "2 m"], Flo
     for label in range(2):
         half = slice(label * m // 2, (label + 1) * m // 2)
         t = np.linspace(label * 3.12, (label + 1) * 3.12, m // 2) + random.randn(m // 2) * 0.2
-        r = petals * np.sin(4 * t) + random.randn(m // 2) * 0.2
+        r = length * np.sin(4 * t) + random.randn(m // 2) * 0.2
         X[:, half] = r * np.sin(t), r * np.cos(t)
         Y[:, half] = label
     return X, Y

@@ -57,10 +57,10 @@ def _beside_a_kink(f, step: bool) -> Noise:
 
 def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
-    wide = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
+    broad = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
     # A rounding that falls over a tie, to the other side, is no noise for a part of that step to hide in.
-    torn = [i for i in doubtful if FAIL * wide[i].norm > HIDDEN * nearby.jump(i)[0]]
-    noise = {i: _beside_a_kink(leaves[i], step=True) if i in torn else x for i, x in wide.items()}
+    torn = [i for i in doubtful if FAIL * broad[i].norm > HIDDEN * nearby.jump(i)[0]]
+    noise = {i: _beside_a_kink(leaves[i], step=True) if i in torn else x for i, x in broad.items()}
     noise = {i: x.widened(*(leaves[i].unit * jump for jump in nearby.jump(i))) for i, x in noise.items()}
     right = [i for i, f in leaves.items() if i not in doubtful and not f.wrong and noise[i].norm]
     every = {i: leaves[i].g for i in (*right, *doubtful)}
@@ -75,7 +75,7 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
         if alone or (alone is None and within(left[i], noise[i])):
             reached.append(i)
         else:
-            _refuse(nearby, leaves[i], i, left[i], wide[i], noise[i], alone is False and i not in torn)
+            _refuse(nearby, leaves[i], i, left[i], broad[i], noise[i], alone is False and i not in torn)
     for i in reached:
         if not at_once and len(reached) == len(doubtful):
             leaves[i].verdict = "INCONCLUSIVE" if at_once is None or torn else "FAIL"

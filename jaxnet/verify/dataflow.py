@@ -143,10 +143,11 @@ def cast_to_integers(jaxpr) -> tuple[list[bool], list[bool]]:
         inside = _inside(equation)
         if inside is not None and len(inside.jaxpr.invars) == len(equation.invars):
             flags = cast_to_integers(inside.jaxpr)[1]
+            labels = [v for v, flag in zip(equation.invars, flags, strict=True) if flag]
         else:
-            moves = equation.primitive.name in MOVES | CAST and not cast.isdisjoint(equation.outvars)
-            flags = [moves or _is_cast_to_integers(equation), *[False] * len(equation.invars[1:])]
-        cast.update(v for v, flag in zip(equation.invars, flags, strict=False) if flag and not isinstance(v, Literal))
+            moved = equation.primitive.name in MOVES | CAST and not cast.isdisjoint(equation.outvars)
+            labels = equation.invars[:1] if moved or _is_cast_to_integers(equation) else []
+        cast.update(v for v in labels if not isinstance(v, Literal))
     return [v in cast for v in jaxpr.constvars], [v in cast for v in jaxpr.invars]
 
 

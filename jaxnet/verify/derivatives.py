@@ -39,13 +39,7 @@ def reverse(program: Program):
 
 def double(program: Program, reading=Float64):
     """Value and gradient in float64."""
-
-    def gradient(consts, values, given):
-        reader = reading()
-        values = [reader.cast(v) for v in values]
-        return jax.value_and_grad(lambda v: evaluate(program, reader, consts, v, given))(values)
-
-    return gradient
+    return lambda consts, values, given: _read(program, reading(), consts, values, given)
 
 
 def through_stops(program: Program):
@@ -86,13 +80,7 @@ def continued(program: Program):
 
 def tilted(program: Program):
     """The float64 gradient with one convention at each tie: `share` of the derivative above it."""
-
-    def gradient(consts, values, given, share, width):
-        reader = Tilted(share, width)
-        values = [reader.cast(v) for v in values]
-        return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
-
-    return gradient
+    return lambda consts, values, given, share, width: _read(program, Tilted(share, width), consts, values, given)[1]
 
 
 def gaps(program: Program):
@@ -108,13 +96,7 @@ def gaps(program: Program):
 
 def shared(program: Program):
     """The float64 gradient with a share for each tie."""
-
-    def gradient(consts, values, given, width, shares):
-        reader = Shared(shares, width)
-        values = [reader.cast(v) for v in values]
-        return jax.grad(lambda v: evaluate(program, reader, consts, v, given))(values)
-
-    return gradient
+    return lambda consts, values, given, width, shares: _read(program, Shared(shares, width), consts, values, given)[1]
 
 
 def turned(program: Program):
@@ -139,6 +121,12 @@ def pulled(program: Program):
         return jax.value_and_grad(along)(shares)
 
     return pull
+
+
+def _read(program: Program, reader: Float64, consts, values, given):
+    """Value and gradient in one reading."""
+    values = [reader.cast(v) for v in values]
+    return jax.value_and_grad(lambda v: evaluate(program, reader, consts, v, given))(values)
 
 
 def evaluate(program: Program, reader: Reader, consts, values, given):

@@ -13,7 +13,7 @@ from jaxnet.verify import differences
 from jaxnet.verify.blackbox import compare_with_differences
 from jaxnet.verify.interpret import is_float
 from jaxnet.verify.report import Statement
-from jaxnet.verify.strip import is_custom_rule, is_own_rule
+from jaxnet.verify.strip import is_custom_rule, is_own_rule, programs_within
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.witnesses import direction
@@ -53,7 +53,7 @@ def _agrees(check, x, level, v) -> bool:
     return abs(claimed - found.central) <= 64 * max(found.error, rounding)
 
 
-def compares_for_equality(jaxpr: Jaxpr) -> bool:
+def compares_for_equality(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
     """Whether floating numbers are compared for equality, x != x (is it NaN?) and what JAX's own rules do apart."""
     for equation in jaxpr.eqns:
         if is_custom_rule(equation) and is_own_rule(equation):
@@ -62,9 +62,6 @@ def compares_for_equality(jaxpr: Jaxpr) -> bool:
             x, y = equation.invars
             if is_float(x.aval.dtype) and x is not y:
                 return True
-        for parameter in equation.params.values():
-            for part in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
-                part = part.jaxpr if isinstance(part, ClosedJaxpr) else part
-                if isinstance(part, Jaxpr) and compares_for_equality(part):
-                    return True
+        if any(map(compares_for_equality, programs_within(equation))):
+            return True
     return False

@@ -150,7 +150,7 @@ def equations(jaxpr):
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in jaxpr.eqns:
         yield equation
-        for inner in _inner(equation):
+        for inner in programs_within(equation):
             yield from equations(inner)
 
 
@@ -162,12 +162,12 @@ def differentiated(jaxpr):
         if equation.primitive.name == "stop_gradient" or alive.isdisjoint(equation.outvars):
             continue
         yield equation
-        for inner in _inner(equation):
+        for inner in programs_within(equation):
             yield from differentiated(inner)
         alive.update(v for v in equation.invars if not isinstance(v, Literal))
 
 
-def _inner(equation):
+def programs_within(equation):
     """The programs within an equation."""
     if equation.primitive.name == "pallas_call":  # its kernel works on references
         return

@@ -112,5 +112,7 @@ def test_labels_in_floating_point_are_not_shaken_into_others():
         return (jax.nn.softmax(W @ X, 0) - (jnp.arange(3.0)[:, None] == labels)) @ X.T / 8
 
     assert check_gradients(loss, gradient, W, X, labels).passed
+    inside = check_gradients(jax.jit(loss), gradient, W, X, labels)
+    assert inside.passed and inside.leaves[""].resolution < 1e-4
     closed_over = check_gradients(lambda W: loss(W, X, labels), lambda W: gradient(W, X, labels), W)
     assert closed_over.passed and closed_over.leaves[""].resolution < 1e-4
