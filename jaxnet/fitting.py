@@ -124,7 +124,7 @@ def fit(
     plan = Plan(net, optimizer, gradient, precision, batch_size, patience, tol, mesh, guard)
     place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
     data = place(Data.by_rows(X, Y, weights)) if batch_size else _full_batch(X, Y, weights, mesh, place)
-    validation_data = None if validation is None else place(Data(*validation, weights=None))
+    validation_data = None if validation is None else place(Data.by_columns(*validation, weights=None))
     if params is not None:
         check.params_of(net, params)
     run = _begin(plan, *place((key, params)), dtype)
@@ -149,11 +149,12 @@ _copied = jax.jit(partial(jax.tree.map, jnp.copy))
 def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
     """All examples as columns; on a mesh split over its devices, filled up with examples of weight 0."""
     if mesh is None:
-        return place(Data(X, Y, weights))
+        return place(Data.by_columns(X, Y, weights))
     lacking = parallel.filling(X.shape[1], mesh)
     if lacking:
         weights = np.ones(X.shape[1], np.promote_types(X.dtype, np.float32)) if weights is None else weights
         X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lacking)]) for array in (X, Y, weights))
+    X, Y, weights = Data.by_columns(X, Y, weights)
     X, Y = jax.device_put((X, Y), parallel.columns(mesh))
     return Data(X, Y, place(weights))
 

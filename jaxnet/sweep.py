@@ -121,8 +121,8 @@ def sweep(
     keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 
     place = partial(jax.device_put, device=parallel.device(device))
-    data = place(Data.by_rows(X, Y, weights) if batch_size else Data(X, Y, weights))
-    validation_data = None if validation is None else place(Data(*validation, weights=None))
+    data = place((Data.by_rows if batch_size else Data.by_columns)(X, Y, weights))
+    validation_data = None if validation is None else place(Data.by_columns(*validation, weights=None))
     guard = "epoch" if batch_size else "step"
     plan = Plan(net, UNKNOWN_YET, gradient, precision, batch_size, patience=None, tol=None, guard=guard)
 

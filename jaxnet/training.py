@@ -11,6 +11,7 @@ gathering columns.
 Source: the lecture notes, section 8 (gradient descent).
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -33,7 +34,8 @@ GRADIENTS = {
     "manual": value_output_and_grad,
     "autodiff": jax.value_and_grad(cost_and_output, argnums=1, has_aux=True),
 }
-TURNED = 256  # columns that are turned into rows at a time
+TURNED = 1024  # columns that are turned into rows at a time
+LINE = 64  # bytes of a line of the cache, and XLA's own alignment
 CALM_EPOCHS = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
 
 
@@ -119,14 +121,36 @@ class Data(NamedTuple):
     weights: Float[Array, " m"] | None
 
     @classmethod
+    def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
+        """Columns as they are, in copies: JAX on a CPU may work on the caller's own memory."""
+        return cls(X.copy(), Y.copy(), weights)
+
+    @classmethod
     def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
         """Columns turned into rows, on the host."""
         return cls(_turned(X), _turned(Y), weights)
 
 
 def _turned(A: np.ndarray) -> np.ndarray:
-    """A copy of Aᵀ, some columns at a time: six times as fast as all at once, which leaves every cache."""
-    return np.concatenate([A[:, first : first + TURNED].T for first in range(0, A.shape[1], TURNED)])
+    """A copy of Aᵀ, a line of the cache by some columns at a time: three times as fast as all at once.
+
+    It lies where JAX on a CPU takes it as it is, without one more copy.
+    """
+    rows = _aligned(A.shape[::-1], A.dtype)
+    entries = LINE // A.dtype.itemsize
+    for column in range(0, A.shape[1], TURNED):
+        for row in range(0, A.shape[0], entries):
+            block = A[row : row + entries, column : column + TURNED]
+            rows[column : column + TURNED, row : row + entries] = block.T
+    return rows
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that begins where a line of the cache does."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class Run(NamedTuple):

@@ -204,7 +204,10 @@ def _columns(argument: str, array: Any, rows: int, symbol: str) -> None:
 
 
 def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
-    """Return the values as a finite NumPy array of that dtype, or raise naming what stands in the way and where."""
+    """Return the values as a finite NumPy array of that dtype, or raise naming what stands in the way and where.
+
+    An array that fits comes back as it is, no copy.
+    """
     if hasattr(values, "toarray"):
         raise TypeError(f"{argument} is sparse ({type(values).__name__}); expected a dense array: {argument}.toarray()")
     if np.ma.is_masked(values):
@@ -218,12 +221,19 @@ def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{argument} is complex ({array.dtype}); expected real numbers: pass real and imaginary parts")
     if jnp.issubdtype(array.dtype, jnp.floating):
-        _first_bad(argument, array, ~np.isfinite(array), "expected finite numbers: clean or impute")
+        _not_finite(argument, array, array, "expected finite numbers: clean or impute")
     with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
-    if array.dtype != dtype:
-        _first_bad(argument, array, ~np.isfinite(cast), f"it overflows {dtype}: rescale {argument}")
+        cast = array.astype(dtype, copy=False)
+    if cast is not array:
+        _not_finite(argument, array, cast, f"it overflows {dtype}: rescale {argument}")
     return cast
+
+
+def _not_finite(argument: str, came: np.ndarray, array: np.ndarray, mend: str) -> None:
+    """Refuse an array with an infinity or NaN, which a sum would show: it takes no memory, as a mask does."""
+    with np.errstate(all="ignore"):
+        if not np.isfinite(array.sum()):
+            _first_bad(argument, came, ~np.isfinite(array), mend)
 
 
 def _first_bad(argument: str, array: np.ndarray, bad: np.ndarray, mend: str) -> None:
@@ -281,9 +291,8 @@ def example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
     _first_bad("weights", weights, weights < 0, "expected weights of at least 0")
     if not weights.any():
         raise ValueError("weights are all 0; expected at least one example that counts")
-    return (weights / weights.max()).astype(
-        dtype
-    )  # only their ratios count; sums of 1e38 or 1e-40 would not be told from inf or 0
+    # Only their ratios count; sums of 1e38 or 1e-40 would not be told from infinity or 0.
+    return (weights / weights.max()).astype(dtype)
 
 
 def dataset(net: Any, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> tuple:

@@ -69,6 +69,31 @@ def test_params_of_the_caller_stay():
     assert not np.array_equal(first.params[0].W, again.params[0].W)  # and are still there to be read
 
 
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_data_of_the_caller_may_change_meanwhile(batch_size):
+    def aligned(array):  # where JAX on a CPU takes the caller's memory as it is
+        memory = np.empty(array.nbytes + 64, np.uint8)
+        copy = memory[-memory.ctypes.data % 64 :][: array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+    mine = [aligned(np.float32(array)) for array in (X, Y, X, Y)]
+
+    def spoil(epoch, state, history):
+        for array in mine:
+            array[...] = 0
+
+    def train(arrays, **options):
+        return fit(*arrays[:2], validation=tuple(arrays[2:]), batch_size=batch_size, epochs=4, **options)
+
+    kept = [array.copy() for array in mine]
+    result = train(mine, callbacks=spoil)
+    expected = train(kept)
+    assert not any(array.any() for array in mine)
+    chex.assert_trees_all_equal(result.params, expected.params)
+    assert (result.history["validation_cost"] == expected.history["validation_cost"]).all()
+
+
 @pytest.mark.parametrize("name", ["depth1-softmax", "square", "price", "depth4-sigmoid"])
 def test_any_network_learns(name):
     """Any depth from logistic regression up, either loss, any output: the cost falls by half on eight examples."""

@@ -232,6 +232,16 @@ def test_chunks_do_not_change_the_result(chunk, monkeypatch):
     chex.assert_trees_all_equal(fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30), whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (17, 1025), (40, 3000)])
+def test_columns_are_turned_into_rows(shape, dtype):
+    columns = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    rows = training.Data.by_rows(columns, columns[:1], None).X
+    assert (rows == columns.T).all() and rows.dtype == dtype
+    on_cpu = jax.device_put(rows, jax.devices("cpu")[0])  # without one more copy
+    assert dtype is np.float64 or on_cpu.unsafe_buffer_pointer() == rows.ctypes.data
+
+
 def test_states_are_donated():
     """The bookkeeping of a run lives in one copy: every buffer that goes into a chunk comes out of it."""
     start = jaxnet.init(NET, jax.random.key(1))

@@ -43,13 +43,11 @@ def classifier(work: Workload) -> Contestant:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(rows, work.labels)
             pairs = zip(model.coefs_, model.intercepts_, strict=True)
-            return work.cost(
-                tuple(jaxnet.Layer(W.T.astype(np.float32), b[:, None].astype(np.float32)) for W, b in pairs)
-            )
+            return tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in pairs)
 
         return run
 
-    return Contestant("scikit-learn", prepare, "sklearn", tolerance=OTHER_ORDER)
+    return Contestant("scikit-learn", prepare, work.cost, "sklearn", tolerance=OTHER_ORDER)
 
 
 def keras(work: Workload) -> Contestant:
@@ -76,8 +74,8 @@ def keras(work: Workload) -> Contestant:
             model.compile(kind(work.rate), losses(from_logits=True))
             model.fit(rows, targets, work.batch_size or work.m, epochs=work.epochs, verbose=0)
             found = iter(model.get_weights())
-            return work.cost(tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in zip(found, found, strict=True)))
+            return tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in zip(found, found, strict=True))
 
         return run
 
-    return Contestant("Keras on JAX", prepare, "keras", tolerance=OTHER_ORDER)
+    return Contestant("Keras on JAX", prepare, work.cost, "keras", tolerance=OTHER_ORDER)

@@ -63,7 +63,7 @@ def record(config, name, layers, n, m, few) -> dict:
     def contestant(key):
         def prepare():
             program = compiled(functions[key], few)
-            return lambda: float(jax.block_until_ready(program(params, X, X))[0])
+            return lambda: jax.block_until_ready(program(params, X, X))[0]
 
         return Contestant(key, prepare)
 

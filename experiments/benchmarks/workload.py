@@ -75,7 +75,8 @@ class Workload:
 
     def cost(self, params) -> float:
         """The cost on all examples, in float32, of params that look like ours."""
-        return float(jaxnet.cost(self.net, *jax.tree.map(jnp.asarray, (params, self.X, self.Y))))
+        as_float32 = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
+        return float(jaxnet.cost(self.net, *jax.tree.map(as_float32, (params, self.X, self.Y))))
 
 
 def digits(sizes, batch_size, epochs, rate, **options) -> Workload:

@@ -63,6 +63,19 @@ def test_a_goal_is_judged_by_the_ratios(monkeypatch):
     assert now[0] == 4 * (1 + 3) + 90 and "one run alone" in record["notes"][0]
 
 
+def test_the_final_cost_is_made_outside_of_the_clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: now[0])
+
+    def taking(seconds, result):
+        now[0] += seconds
+        return result
+
+    ours = Contestant("ours", lambda: lambda: taking(1, "params"), lambda params: taking(30, len(params)))
+    rows = raced(ours)["rows"]
+    assert (rows["ours"]["median"], rows["ours"]["cost"]) == (1.0, 6.0)
+
+
 @pytest.mark.usefixtures("implicit_promotion")
 @pytest.mark.parametrize("row", [row10_gpu_wide, row11_gpu_narrow])
 def test_the_rows_for_accelerators_run(row):
