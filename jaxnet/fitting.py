@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from jaxnet import interrupts, parallel
 from jaxnet import validation as check
+from jaxnet.examples import Data
 from jaxnet.network import MLP, Params, init
 from jaxnet.one_kernel import is_small
-from jaxnet.training import GRADIENTS, Data, Plan, Run, TrainState, chunk, resumed, small_chunk, start
+from jaxnet.training import GRADIENTS, Plan, Run, TrainState, chunk, resumed, small_chunk, start
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard

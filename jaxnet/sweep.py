@@ -25,9 +25,10 @@ from tqdm import tqdm
 
 from jaxnet import parallel, training
 from jaxnet import validation as check
+from jaxnet.examples import Data
 from jaxnet.network import MLP, SCHEMES, Layer, Params, init
 from jaxnet.one_kernel import OPTIONS, is_small, one_kernel, where_possible
-from jaxnet.training import Data, Plan, Run, TrainState
+from jaxnet.training import Plan, Run, TrainState
 
 UNKNOWN_YET = optax.identity()  # each member's optimizer depends on its rate; one object, so that equal plans are equal
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others

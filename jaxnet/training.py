@@ -5,13 +5,11 @@ convergence (tol), no better validation cost (patience), a cost or gradient that
 decided inside the program, so what comes out does not depend on how epochs are cut into chunks. The bookkeeping of a
 run is donated to each chunk and lives in one copy.
 
-Legend: X (n_x, m), Y (n_y, m); a mini-batch is gathered from rows, (m, n_x), and turned: three times faster than
-gathering columns.
+Legend: X (n_x, m), Y (n_y, m); `data` holds them by columns or by rows, see examples.py.
 
 Source: the lecture notes, section 8 (gradient descent).
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxnet import parallel
 from jaxnet import validation as check
+from jaxnet.examples import Data
 from jaxnet.labels import accuracy
 from jaxnet.network import MLP, Params, cost, cost_and_output, value_output_and_grad
 from jaxnet.one_kernel import OPTIONS, one_kernel, where_possible
@@ -34,8 +33,6 @@ GRADIENTS = {
     "manual": value_output_and_grad,
     "autodiff": jax.value_and_grad(cost_and_output, argnums=1, has_aux=True),
 }
-TURNED = 1024  # columns that are turned into rows at a time
-LINE = 64  # bytes of a line of the cache, and XLA's own alignment
 CALM_EPOCHS = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
 
 
@@ -111,46 +108,6 @@ def _all_finite(params: Params) -> Bool[Array, ""]:
 def is_classifier(net: MLP) -> bool:
     """Whether accuracy applies: cross-entropy on a softmax, or on one sigmoid."""
     return net.loss == "cross_entropy" and (net.activations[-1] == "softmax" or net.sizes[-1] == 1)
-
-
-class Data(NamedTuple):
-    """Examples in device memory: by columns for full batches, by rows for mini-batches."""
-
-    X: Float[Array, "..."]
-    Y: Float[Array, "..."]
-    weights: Float[Array, " m"] | None
-
-    @classmethod
-    def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
-        """Columns as they are, in copies: JAX on a CPU may work on the caller's own memory."""
-        return cls(X.copy(), Y.copy(), weights)
-
-    @classmethod
-    def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
-        """Columns turned into rows, on the host."""
-        return cls(_turned(X), _turned(Y), weights)
-
-
-def _turned(A: np.ndarray) -> np.ndarray:
-    """A copy of Aᵀ, a line of the cache by some columns at a time: three times as fast as all at once.
-
-    It lies where JAX on a CPU takes it as it is, without one more copy.
-    """
-    rows = _aligned(A.shape[::-1], A.dtype)
-    entries = LINE // A.dtype.itemsize
-    for column in range(0, A.shape[1], TURNED):
-        for row in range(0, A.shape[0], entries):
-            block = A[row : row + entries, column : column + TURNED]
-            rows[column : column + TURNED, row : row + entries] = block.T
-    return rows
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins where a line of the cache does."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + LINE, np.uint8)
-    first = -memory.ctypes.data % LINE
-    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class Run(NamedTuple):

@@ -22,6 +22,7 @@ ORDER = (  # a module may import only modules above it
     "network",
     "per_example",
     "parallel",
+    "examples",
     "training",
     "fitting",
     "sweep",

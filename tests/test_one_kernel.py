@@ -11,8 +11,9 @@ import pytest
 
 import jaxnet
 from jaxnet import training
+from jaxnet.examples import Data
 from jaxnet.one_kernel import is_small, where_possible
-from jaxnet.training import Data, Plan, TrainState
+from jaxnet.training import Plan, TrainState
 
 NETS = {
     "2-4-1": (jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), None, 300),

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import fitting, network, training
+from jaxnet import examples, fitting, network, training
 from tests.comparison import assert_trees_close
 from tests.flower import NET, OPTIMIZER, X, Y, fit
 
@@ -236,7 +236,7 @@ def test_chunks_do_not_change_the_result(chunk, monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (17, 1025), (40, 3000)])
 def test_columns_are_turned_into_rows(shape, dtype):
     columns = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    rows = training.Data.by_rows(columns, columns[:1], None).X
+    rows = examples.Data.by_rows(columns, columns[:1], None).X
     assert (rows == columns.T).all() and rows.dtype == dtype
     on_cpu = jax.device_put(rows, jax.devices("cpu")[0])  # without one more copy
     assert dtype is np.float64 or on_cpu.unsafe_buffer_pointer() == rows.ctypes.data
@@ -248,7 +248,7 @@ def test_states_are_donated():
     plan = training.Plan(NET, OPTIMIZER, "manual", "float32", None, None, None)
     state = jaxnet.TrainState(start, OPTIMIZER.init(start), jnp.int32(0), jax.random.key(0))
     run, again = (jax.tree.map(jnp.copy, training.start(plan, state)) for _ in range(2))
-    data = training.Data(jnp.asarray(X), jnp.asarray(Y), None)
+    data = examples.Data(jnp.asarray(X), jnp.asarray(Y), None)
     training.chunk(plan, run, data, None, jnp.int32(1), 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run.state.params))
     memory = training.chunk.lower(plan, again, data, None, jnp.int32(1), 1).compile().memory_analysis()
