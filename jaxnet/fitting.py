@@ -28,6 +28,7 @@ from jaxnet.training import GRADIENTS, Plan, Run, TrainState, chunk, resumed, sm
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
+SMALL_STEPS = 1_000  # in the first chunk of a small network, some 10 ms; others begin with one epoch
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
 Callback = Callable[[int, TrainState, dict[str, np.ndarray]], Any]
@@ -133,18 +134,19 @@ def fit(
 
 
 def _begin(plan: Plan, key, params: Params | None, dtype) -> Run:
-    """The run at its start, of small programs that plans share: what is drawn for layers of one shape is compiled once.
-
-    In buffers of its own: a chunk takes them, the caller keeps its params and key.
-    """
+    """The run at its start, of programs that plans share: layers of one shape are drawn by one, whatever their net."""
     init_key, run_key = jax.random.split(key)
     if params is None:
         params = init(plan.net, init_key, dtype=dtype)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-    return _copied(start(plan, TrainState(params, plan.optimizer.init(params), jnp.int32(0), run_key)))
+    return _started(plan.optimizer, plan.patience is not None, params, run_key)
 
 
-_copied = jax.jit(partial(jax.tree.map, jnp.copy))
+@partial(jax.jit, static_argnums=(0, 1))
+def _started(optimizer: optax.GradientTransformation, keeps_best: bool, params: Params, key) -> Run:
+    """In buffers of its own: a chunk takes them, the caller keeps its params and key."""
+    state = TrainState(params, optimizer.init(params), jnp.int32(0), key)
+    return jax.tree.map(jnp.copy, start(state, keeps_best))
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
@@ -166,9 +168,10 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
     steps_per_epoch = 1 if plan.batch_size is None else -(-m // plan.batch_size)
     capacity = 1 if callbacks else max(1, CHUNK_STEPS // steps_per_epoch)
     history: dict[str, np.ndarray] = {}
-    done, span = 0, 1
     on_cpu = plan.mesh is None and next(iter(data.X.devices())).platform == "cpu"
-    run_chunk = small_chunk if on_cpu and is_small(plan.net.sizes, m, plan.batch_size) else chunk
+    small = on_cpu and is_small(plan.net.sizes, m, plan.batch_size)
+    run_chunk = small_chunk if small else chunk
+    done, span = 0, min(capacity, SMALL_STEPS // steps_per_epoch or 1) if small else 1
 
     def result() -> FitResult:
         params = run.state.params if plan.patience is None else run.best_params

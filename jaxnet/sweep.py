@@ -165,7 +165,7 @@ def _start_members(static, keys, rates, scales):
         unit = init(plan.net, init_key, 1.0, scale.dtype)
         params = tuple(Layer(W * jnp.where(jnp.isnan(scale), SCHEMES["he"](*W.shape), scale), b) for W, b in unit)
         state = TrainState(params, optimizer(rate).init(params), jnp.int32(0), run_key)
-        return training.start(plan, state), rate
+        return training.start(state, keeps_best=False), rate
 
     return jax.vmap(begin)(keys, rates, scales)
 

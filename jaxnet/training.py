@@ -138,11 +138,11 @@ class Plan:
     guard: str = "step"  # what comes back as it was where a step is not finite: that "step", or its whole "epoch"
 
 
-def start(plan: Plan, state: TrainState) -> Run:
+def start(state: TrainState, keeps_best: bool) -> Run:
     """The bookkeeping of a run that begins at a state."""
     dtype = np.promote_types(state.params[0].W.dtype, np.float32)
     zero, yes = jnp.int32(0), jnp.array(True)
-    best_params = None if plan.patience is None else state.params
+    best_params = state.params if keeps_best else None
     nothing_yet, never_better = jnp.array(jnp.nan, dtype), jnp.array(jnp.inf, dtype)
     return Run(state, best_params, never_better, zero, nothing_yet, zero, finite=yes, running=yes)
 

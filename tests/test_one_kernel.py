@@ -31,7 +31,7 @@ def arguments(net, batch_size, m, dtype, epochs=3):
     optimizer = optax.sgd(0.3)
     params = jaxnet.init(net, keys[2], dtype=dtype)
     plan = Plan(net, optimizer, "manual", "float64" if dtype == jnp.float64 else "float32", batch_size, None, None)
-    run = training.start(plan, TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(1)))
+    run = training.start(TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(1)), keeps_best=False)
     return plan, jax.tree.map(jnp.copy, run), data, None, jnp.int32(epochs), epochs
 
 

@@ -247,7 +247,7 @@ def test_states_are_donated():
     start = jaxnet.init(NET, jax.random.key(1))
     plan = training.Plan(NET, OPTIMIZER, "manual", "float32", None, None, None)
     state = jaxnet.TrainState(start, OPTIMIZER.init(start), jnp.int32(0), jax.random.key(0))
-    run, again = (jax.tree.map(jnp.copy, training.start(plan, state)) for _ in range(2))
+    run, again = (jax.tree.map(jnp.copy, training.start(state, keeps_best=False)) for _ in range(2))
     data = examples.Data(jnp.asarray(X), jnp.asarray(Y), None)
     training.chunk(plan, run, data, None, jnp.int32(1), 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run.state.params))
