@@ -1,6 +1,7 @@
 """Run every experiment, or some, and write results/index.html: one page with each claim, figure and number.
 
-An experiment is a module of this package with a line NOTES = "section ..."; the page follows the notes.
+The page follows the notes and shows all that the results directory holds: of what this run leaves out or does not
+reach, it keeps the cards of earlier runs, with their dates, and names what was never run.
 """
 
 import contextlib
@@ -15,10 +16,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments import experiment
+from experiments import experiment, record
 from experiments.page import page
 from jaxnet import parallel
 
+PROGRAM = "python -m experiments"
 NOTES = re.compile(r'^NOTES = "(.+)"$', re.MULTILINE)
 
 
@@ -27,7 +29,7 @@ class Config(experiment.Config):
     """Settings of the whole run; all but the names go to each experiment."""
 
     only: tuple[str, ...] = ()
-    """Names of the experiments to run; none given: all."""
+    """Names of the experiments to run; none given: all. The page keeps the others' cards of earlier runs."""
 
 
 def found() -> dict[str, str]:
@@ -39,54 +41,90 @@ def found() -> dict[str, str]:
     return dict(sorted(sections.items(), key=lambda item: ([int(n) for n in re.findall(r"\d+", item[1])], item[0])))
 
 
-def run(name: str, config: Config) -> dict[str, Any]:
+def asked(sections: dict[str, str]) -> Config:
+    """The command line; a name that is no experiment's, or that stands where none is read, ends the program."""
+    there_are = f"there are {', '.join(sections)}"
+    _, words = experiment.tyro.cli(Config, prog=PROGRAM, description="", return_unknown_args=True)
+    if words and not any(word.startswith("-") for word in words):
+        sys.exit(
+            f"{' '.join(words)}: run one experiment as {PROGRAM}.NAME, some on one page as {PROGRAM} --only NAME NAME;"
+            f" {there_are}"
+        )
+    config = experiment.cli(Config, PROGRAM, f"{__doc__}\nThere are {', '.join(sections)}.")
+    if unknown := [name for name in config.only if name not in sections]:
+        sys.exit(f"--only: there is no experiment {', '.join(unknown)}; {there_are}")
+    return config
+
+
+def common(config: Config) -> dict[str, Any]:
+    """The settings that go to each experiment."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(experiment.Config)}
+
+
+def run(name: str, notes: str, config: Config) -> dict[str, Any]:
     """Run one experiment and return its record; of one that breaks, what is known and what was said."""
-    began = time.perf_counter()
+    began, settings = time.perf_counter(), common(config)
+    own = experiment.Config(**settings)  # until its own are known
     try:
         module = importlib.import_module(f"experiments.{name}")
-        common = {field.name: getattr(config, field.name) for field in dataclasses.fields(experiment.Config)}
-        own = getattr(module, "for_page", module.Config)(**common)
+        own = getattr(module, "for_page", module.Config)(**settings)
         with contextlib.redirect_stdout(io.StringIO()):  # the page says it
-            return experiment.perform(name, module.run, own) | {"about": module.__doc__}
+            return experiment.perform(name, own)
     except (Exception, SystemExit) as error:
-        return {
-            "experiment": name,
-            "claim": "This experiment broke before it could say anything.",
-            "held": False,
-            "error": experiment.said(error),
-            "seconds": round(time.perf_counter() - began, 2),
-            "command": f"python -m experiments.{name}",
-        }
+        found = broken(name, notes, error) | experiment.ran(name, own, began)
+        if not isinstance(error, SystemExit):  # which says that nothing can be written
+            record.write(found, config.results)
+        return found
+
+
+def broken(name: str, notes: str, error: BaseException) -> dict[str, Any]:
+    """The record of an experiment that has nothing to show."""
+    return {
+        "experiment": name,
+        "notes": notes,
+        "about": "",
+        "data": {},
+        "claim": "This experiment broke before it could say anything.",
+        "held": False,
+        "error": experiment.said(error),
+    }
+
+
+def kept(name: str, notes: str, config: Config) -> dict[str, Any] | None:
+    """What an earlier run left of an experiment, and that it did; None if there is nothing."""
+    try:
+        found = record.earlier(config.results, name)
+    except ValueError as error:
+        found = broken(name, notes, error) | experiment.ran(name, experiment.Config(**common(config)), 0)
+    return found and found | {"earlier": True}
 
 
 def main() -> None:
-    """Run them all with a progress bar, write the page, and exit 1 if a claim failed or an experiment broke."""
-    config = experiment.cli(Config, "python -m experiments", __doc__)
+    """Run them with a progress bar, write the page, and exit 1 if a claim failed or an experiment broke."""
     sections = found()
-    if unknown := [name for name in config.only if name not in sections]:
-        sys.exit(f"--only: there is no experiment {', '.join(unknown)}; there are {', '.join(sections)}")
+    config = asked(sections)
     names = [name for name in sections if not config.only or name in config.only]
     try:
         parallel.device(config.device)
     except ValueError as error:
         sys.exit(f"--device: {error}")
-    experiment.writable(config.results)
-    records = []
+    index = config.results / "index.html"
+    record.require_writable(index, *(file for name in names for file in record.files(config.results, name)))
+    done = {}
     with contextlib.suppress(KeyboardInterrupt), tqdm(names, unit="experiment", disable=None) as bar:
         for name in bar:
             bar.set_description(name)
-            record = run(name, config)
-            records.append(record | {"notes": sections[name]})
-            state = "held" if record["held"] else "BROKEN" if "error" in record else "FAILED"
+            done[name] = told = run(name, sections[name], config)
+            state = "held" if told["held"] else "BROKEN" if "error" in told else "FAILED"
             with tqdm.external_write_mode():
-                print(f"{state:6}  {name:16}{record['seconds']:7.1f} s  {record.get('error') or record['claim']}")
-    file = config.results / "index.html"
-    file.write_text(page(records, config.results))
-    held = sum(record["held"] for record in records)
-    print(f"\n{held} of {len(records)} claims held; see {file}")
-    if len(records) < len(names):
+                print(f"{state:6}  {name:16}{told['seconds']:7.1f} s  {told.get('error') or told['claim']}")
+    cards = {name: done.get(name) or kept(name, notes, config) for name, notes in sections.items()}
+    index.write_text(page(cards, config.results, interrupted=names[len(done) :]))
+    held = sum(told["held"] for told in done.values())
+    print(f"\n{held} of {len(done)} claims held; see {index}")
+    if len(done) < len(names):
         sys.exit(130)
-    sys.exit(0 if held == len(records) else 1)
+    sys.exit(0 if held == len(done) else 1)
 
 
 if __name__ == "__main__":

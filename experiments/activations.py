@@ -22,6 +22,7 @@ from jaxnet import data, validation
 from jaxnet.activations import ACTIVATIONS, Activation
 
 NOTES = "sections 5 and 7"
+DATA = (data.digits,)
 CLASSES, WIDTH = 10, 32
 NAMES = [name for name in ACTIVATIONS if name != "softmax"]  # softmax has no slope unit by unit
 Z = np.arange(-260, 261, dtype=np.float32) / 20  # from -13 to 13
@@ -87,7 +88,10 @@ def run(config: Config) -> Result:
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,
-            "slopes_at_minus_10_0_10": {name: ours.tolist() for name, (ours, _) in slopes.items()},
+            "slopes": {
+                name: {f"z = {z:g}": float(slope) for z, slope in zip(POINTS, ours, strict=True)}
+                for name, (ours, _) in slopes.items()
+            },
             "last_cost": last,
             "last_cost_by_seed": {
                 depth: {name: cost[:, -1].tolist() for name, cost in by.items()} for depth, by in costs.items()
@@ -194,4 +198,4 @@ def draw_activation(axes, name: str, curve: Curve) -> None:
 
 
 if __name__ == "__main__":
-    experiment.main("activations", run, Config)
+    experiment.main("activations")

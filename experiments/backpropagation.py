@@ -22,6 +22,7 @@ from jaxnet import data, validation
 from jaxnet.activations import ACTIVATIONS
 
 NOTES = "sections 8 and 9"
+DATA = (data.digits,)
 NET = jaxnet.MLP((2, 3, 1), ("tanh", "sigmoid"))
 DIGITS = jaxnet.MLP((64, 16, 1), ("tanh", "sigmoid"))
 SAME = 1e-12  # a derivative and autodiff's, in float64
@@ -201,4 +202,4 @@ def draw(values, derivatives, y, differences, descent) -> Figure:
 
 
 if __name__ == "__main__":
-    experiment.main("backpropagation", run, Config)
+    experiment.main("backpropagation")

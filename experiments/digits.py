@@ -1,7 +1,7 @@
 """Train a network with hand-written gradients on real handwritten digits, and prove the gradients first.
 
-The notes' sections 5 and 8 as a job: 64-64-10, relu then softmax, on scikit-learn's 1,797 scanned digits (E. Alpaydin
-and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0).
+The notes' sections 5 and 8 as a job: 64-64-10, relu then softmax, on scikit-learn's 1,797 scanned
+digits.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from experiments.experiment import BLUE, ORANGE, Figure, Result
 from jaxnet import data, parallel, validation
 
 NOTES = "sections 5 and 8"
+DATA = (data.digits,)
 CLASSES = 10
 
 
@@ -196,4 +197,4 @@ def draw_misread(figure, split: data.Split, predicted) -> None:
 
 
 if __name__ == "__main__":
-    experiment.main("digits", run, Config)
+    experiment.main("digits")

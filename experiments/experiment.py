@@ -1,13 +1,15 @@
 """The skeleton that every experiment shares: a frozen Config, `run(config) -> Result`, and `main`.
 
 All effects live here: the command line, the results directory, the clock, the exit code. An experiment is a module of
-this package with `NOTES` (the notes' sections that it shows), `Config`, `run`, and `main` for a run of its own;
-`python -m experiments` runs them all.
+this package with `NOTES` (the notes' sections that it shows), `DATA` (the functions of jaxnet.data that it calls),
+`Config` and `run`; `main` runs it by itself, `python -m experiments` runs them all.
 """
 
 import dataclasses
+import datetime
 import functools
-import json
+import importlib
+import inspect
 import os
 import platform
 import shlex
@@ -17,14 +19,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Literal
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 import jaxnet
+from experiments.record import files, not_numbers, require_writable, strict, write
 from jaxnet import parallel
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxnet"
@@ -69,9 +71,19 @@ class Config:
     """Keep compiled programs for later runs, in your own cache directory: a second start compiles nothing."""
 
     def __post_init__(self):
-        """Makes the options quick: metrics.json then tells what was run."""
+        """Makes the options quick: metrics.json then tells what was run.
+
+        Raises:
+            ValueError: an option that no experiment can take.
+        """
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed is {self.seed}; expected an integer from 0 to {2**31 - 1}, such as --seed 0")
         for field in dataclasses.fields(self):
-            if self.quick and field.name in self.QUICK and getattr(self, field.name) == field.default:
+            value, example = getattr(self, field.name), field.default
+            if value == () != example:
+                given, such_as = (shlex.join(option(field.name, values)) for values in (value, example))
+                raise ValueError(f"{given} has no value; expected one or more, such as {such_as}")
+            if self.quick and field.name in self.QUICK and value == example:
                 object.__setattr__(self, field.name, self.QUICK[field.name])
 
 
@@ -85,18 +97,6 @@ class Result:
     figure: Figure
 
 
-def writable(directory: Path) -> Path:
-    """Return the directory, made if need be; one that can't be written ends the program before any work."""
-    probe = directory / ".writable"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        sys.exit(f"--results: {directory} cannot be written ({error.strerror}); give another directory")
-    return directory
-
-
 def keep_compiled(directory: Path) -> None:
     """Use JAX's persistent compilation cache, for programs of any size."""
     jax.config.update("jax_compilation_cache_dir", str(directory))
@@ -104,49 +104,79 @@ def keep_compiled(directory: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def perform(name: str, run: Callable[[Any], Result], config: Config) -> dict[str, Any]:
+def perform(name: str, config: Config) -> dict[str, Any]:
     """Run an experiment on its device; write metrics.json and NAME.png, and return what metrics.json holds."""
-    directory = writable(config.results / name)
+    module = importlib.import_module(f"experiments.{name}")
+    _, picture = files(config.results, name)
+    require_writable(*files(config.results, name))
     if config.cache:
         keep_compiled(CACHE)
     began = time.perf_counter()
     with jax.default_device(parallel.device(config.device)):
-        result = run(config)
+        result = module.run(config)
+    metrics = strict(result.metrics)
+    no_numbers = not_numbers(metrics)
     record = {
-        "experiment": name,
-        "claim": result.claim,
-        "held": bool(result.held),
-        "metrics": result.metrics,
-        "config": dataclasses.asdict(config),
-        "command": command(name, config),
-        "seconds": round(time.perf_counter() - began, 2),
+        **about(name, module),
+        "claim": result.claim + (f" It fails, for no number is {listed(no_numbers)}." if no_numbers else ""),
+        "held": bool(result.held) and not no_numbers,
+        "metrics": metrics,
+        "config": strict(dataclasses.asdict(config)),
+        **ran(name, config, began),
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    text = json.dumps(record, indent=2, default=plain)
-    (directory / "metrics.json").write_text(text + "\n")
-    result.figure.savefig(directory / f"{name}.png", dpi=120)
-    return json.loads(text)
+    result.figure.savefig(picture, dpi=120)
+    write(record, config.results)
+    return record
 
 
-def plain(value: Any) -> Any:
-    """What JSON does not know, as what it knows: NumPy's numbers and truths as Python's, paths and others as text."""
-    return value.item() if isinstance(value, np.generic) else str(value)
+def about(name: str, module: ModuleType) -> dict[str, Any]:
+    """What an experiment's module says of itself and of its data."""
+    return {
+        "experiment": name,
+        "notes": module.NOTES,
+        "about": module.__doc__,
+        "data": {load.__name__: source(load) for load in module.DATA},
+    }
+
+
+def source(load: Callable) -> str:
+    """Where a data set comes from and its licence, which its function in jaxnet.data tells after "Source:"."""
+    return " ".join(inspect.getdoc(load).partition("Source:")[2].split())
+
+
+def ran(name: str, config: Config, began: float) -> dict[str, Any]:
+    """How a run is made again, how long it took and when it ended."""
+    return {
+        "command": command(name, config),
+        "seconds": round(time.perf_counter() - began, 2),
+        "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def command(name: str, config: Config) -> str:
     """The command line that makes this run again."""
     words = ["python", "-m", f"experiments.{name}"]
     for field in dataclasses.fields(config):
-        value, option = getattr(config, field.name), field.name.replace("_", "-")
-        if value == field.default or (config.quick and value == config.QUICK.get(field.name)):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+        value = getattr(config, field.name)
+        if value != field.default and not (config.quick and value == config.QUICK.get(field.name)):
+            words += option(field.name, value)
     return shlex.join(words)
+
+
+def option(name: str, value: Any) -> list[str]:
+    """An option of the command line as words."""
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{dashed}" if value else f"--no-{dashed}"]
+    return [f"--{dashed}", *map(str, value if isinstance(value, tuple) else (value,))]
 
 
 def watched(items: Iterable, unit: str) -> Iterable:
@@ -180,21 +210,23 @@ def seconds(call: Callable, *arguments, repeats: int = 20) -> float:
     return statistics.median(times)
 
 
-def cli(config_type: type[Config], program: str, description: str | None) -> Config:
+def cli(config_type: type[Config], program: str, description: str) -> Config:
     """The command line as a Config."""
     return tyro.cli(config_type, prog=program, description=description)
 
 
-def main(name: str, run: Callable[[Any], Result], config_type: type[Config]) -> None:
+def main(name: str) -> None:
     """Read the command line, run the experiment, save what it found; exit 1 if its claim did not hold."""
-    config = cli(config_type, f"python -m experiments.{name}", sys.modules["__main__"].__doc__)
+    module = importlib.import_module(f"experiments.{name}")
+    told = about(name, module)
+    data = [f"Data, {load}: {origin}" for load, origin in told["data"].items()]
+    config = cli(module.Config, f"python -m experiments.{name}", "\n\n".join([told["about"].strip(), *data]))
     try:
-        record = perform(name, run, config)
+        record = perform(name, config)
     except (ValueError, FloatingPointError, ImportError) as error:  # the message says what to do
         sys.exit(f"{name}: {said(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
-    directory = config.results / name
     print(f"\n{'HELD' if record['held'] else 'FAILED'}: {record['claim']}")
-    print(f"Saved {directory / 'metrics.json'} and {directory / f'{name}.png'}")
+    print("Saved {} and {}".format(*files(config.results, name)))
     sys.exit(0 if record["held"] else 1)

@@ -20,6 +20,7 @@ from jaxnet import data
 from jaxnet.activations import ACTIVATIONS
 
 NOTES = "section 8"
+DATA = (data.flower,)
 DTYPES = ("float64", "float32")
 LEAVES = {"[0].W": "dW[1]", "[0].b": "db[1]", "[1].W": "dW[2]", "[1].b": "db[2]"}
 SPOILT = {"[0].W", "[0].b"}  # what dz[1] goes into
@@ -157,4 +158,4 @@ def draw(reports: dict[str, jaxnet.Report], right: jaxnet.Layer, wrong: jaxnet.L
 
 
 if __name__ == "__main__":
-    experiment.main("gradient_check", run, Config)
+    experiment.main("gradient_check")

@@ -1,9 +1,9 @@
 """Initial weights have a valley: too small they start slowly, too large they saturate and hardly learn at all.
 
-The notes' section 10 on scikit-learn's digits (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0): 64-32-10, tanh then softmax,
-W = randn * s for s from 1e-4 to 100, and He's and Xavier's s beside them. Measured at the start: the share of hidden
-units with |a| > 0.99, the norm of the gradient, and that norm relative to the params', which is how far a step gets.
-Then the cost after a fixed number of steps of gradient descent.
+The notes' section 10 on scikit-learn's digits: 64-32-10, tanh then softmax, W = randn * s for s from 1e-4 to 100, and
+He's and Xavier's s beside them. Measured at the start: the share of hidden units with |a| > 0.99, the norm of the
+gradient, and that norm relative to the params', which is how far a step gets. Then the cost after a fixed number of
+steps of gradient descent.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "section 10"
+DATA = (data.digits,)
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
 SATURATED = 0.99
 VALLEY = (0.01, 0.3)  # from the notes' randn * 0.01 to where the units begin to saturate
@@ -45,8 +46,8 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Measure every scale and scheme, and see where the valley is."""
-    if not config.scales or list(config.scales) != sorted(config.scales):
-        raise ValueError(f"scales are {config.scales}; expected one or more, rising")
+    if list(config.scales) != sorted(config.scales):
+        raise ValueError(f"scales are {config.scales}; expected them to rise")
     validation.count("starts", config.starts)
     split = data.digits(config.seed)
     X, Y = split.X, jaxnet.one_hot(split.labels, 10)
@@ -153,4 +154,4 @@ def draw(config: Config, curve: dict[str, np.ndarray], found: dict) -> Figure:
 
 
 if __name__ == "__main__":
-    experiment.main("init_scale", run, Config)
+    experiment.main("init_scale")

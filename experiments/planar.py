@@ -18,6 +18,7 @@ from experiments.experiment import BLUE, ORANGE, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "section 8"
+DATA = (data.flower,)
 EVERY = 1000  # steps from one cost in the table to the next
 GRID = 160  # points along each side of a drawn boundary
 LINE = (0.35, 0.65)  # a line on the flower: about half right
@@ -46,30 +47,34 @@ def run(config: Config) -> Result:
     X, Y = (part.astype(np.float32) for part in data.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
-    if max(config.hidden, default=0) < MANY:
+    if max(config.hidden) < MANY:
         raise ValueError(f"hidden is {config.hidden}; expected {MANY} units or more in one net, of which the claim is")
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
     results = experiment.side_by_side(lambda net: train(config, optimizer, net, X, Y), nets, "net")
     trained = {name_of(net): result for net, result in zip(nets, results, strict=True)}
-    accuracy = {name: net["accuracy"] for name, net in trained.items()}
-    costs = {name: net["costs"] for name, net in trained.items()}
 
-    line, *curves = accuracy.values()
+    line, *curves = (net["accuracy"] for net in trained.values())
     many = [share for n, share in zip(config.hidden, curves, strict=True) if n >= MANY]
     few = [share for n, share in zip(config.hidden, curves, strict=True) if n <= FEW]
     steps = [*range(0, config.steps, EVERY), config.steps]
-    print("\n".join(table(steps, accuracy, costs)))
+    print("\n".join(table(steps, trained)))
     clauses = {
         "a_line_is_half_right": LINE[0] < line < LINE[1],
         f"{MANY}_units_or_more_bend_it": min(many) > BENT,
         f"{FEW}_units_or_fewer_do_not": max(few, default=0) < BENT,
-        "every_cost_falls": all(cost[-1] < cost[0] for cost in costs.values()),
+        "every_cost_falls": all(net["costs"][-1] < net["costs"][0] for net in trained.values()),
     }
     return Result(
         claim=f"On the flower logistic regression gets {line:.1%} right and nets of {MANY} tanh units or more from"
         f" {min(many):.1%} to {max(many):.1%}.",
         held=all(clauses.values()),
-        metrics={"clauses": clauses, "accuracy": accuracy, "steps": steps, "costs": costs},
+        metrics={
+            "clauses": clauses,
+            "accuracy_and_cost_after_steps": {
+                name: {"accuracy": net["accuracy"], **dict(zip(steps, net["costs"], strict=True))}
+                for name, net in trained.items()
+            },
+        },
         figure=draw(steps, trained, X, Y),
     )
 
@@ -95,11 +100,11 @@ def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
     }
 
 
-def table(steps: list[int], accuracy: dict, costs: dict) -> list[str]:
+def table(steps: list[int], trained: dict) -> list[str]:
     """The accuracies, and the cost every 1,000 steps, one line a net."""
     lines = [f"{'':20}{'accuracy':>9}" + "".join(f"{step:>8,}" for step in steps)]
-    for name, cost in costs.items():
-        lines.append(f"{name:20}{accuracy[name]:>9.1%}" + "".join(f"{J:>8.4f}" for J in cost))
+    for name, net in trained.items():
+        lines.append(f"{name:20}{net['accuracy']:>9.1%}" + "".join(f"{J:>8.4f}" for J in net["costs"]))
     return lines
 
 
@@ -148,4 +153,4 @@ def draw_table(axes, steps, trained: dict) -> None:
 
 
 if __name__ == "__main__":
-    experiment.main("planar", run, Config)
+    experiment.main("planar")

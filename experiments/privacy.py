@@ -2,9 +2,8 @@
 
 The notes' section 3 has one gradient for each example; differentially private gradient descent (DP-SGD; Abadi et al.
 2016, arXiv 1607.00133) clips each to norm C, adds them up and adds noise of deviation σ C. `jaxnet.clipped_grads` does
-so without forming any of them. Here 64-64-10 reads scikit-learn's digits (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0),
-and every step uses all training digits (a sampling rate of 1), so that the privacy bound needs no amplification by
-sampling.
+so without forming any of them. Here 64-64-10 reads scikit-learn's digits, and every step uses all training digits (a
+sampling rate of 1), so that the privacy bound needs no amplification by sampling.
 
 The promise, ε for a number of steps and a noise, is in `experiments.dp_sgd`. Not counted in it: the pixels' scaling,
 which is taken from the training digits, their number m, and the choice of the settings.
@@ -25,6 +24,7 @@ from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "section 3"
+DATA = (data.digits,)
 ROUNDING = 1e-4  # relative, of sums over all digits in float32
 
 
@@ -96,7 +96,7 @@ def run(config: Config) -> Result:
             **found,
             "milliseconds_a_step": milliseconds,
             "noise_multipliers": list(config.noise),
-            "epsilon_at_most": [value if math.isfinite(value) else "infinite" for value in epsilons],
+            "epsilon_at_most": epsilons,
             "test_accuracy": means,
             "test_accuracies": list(accuracies.values()),
         },
@@ -133,4 +133,4 @@ def draw(config: Config, accuracies: dict[float, list[float]], milliseconds: dic
 
 
 if __name__ == "__main__":
-    experiment.main("privacy", run, Config)
+    experiment.main("privacy")

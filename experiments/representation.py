@@ -1,7 +1,8 @@
 """One example through a 3-4-1 network: unit by unit, w_iᵀx + b_i, or all at once, W x + b, the numbers are the same.
 
 The notes' sections 1 and 2. The network has 2 layers, for the input is not counted: a[0] = x, and z[l] = W[l] a[l-1] +
-b[l], a[l] = σ(z[l]); a[2] = ŷ. Unit by unit it is a program of plain Python numbers, all at once `jaxnet.forward`.
+b[l], a[l] = σ(z[l]); a[2] = ŷ. Unit by unit it is a program of plain Python numbers, all at once `jaxnet.forward`. W, b
+and x are random numbers.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from experiments.experiment import BLUE, ORANGE, Figure, Result
 from jaxnet import validation
 
 NOTES = "sections 1 and 2"
+DATA = ()  # random numbers
 NET = jaxnet.MLP((3, 4, 1), ("sigmoid", "sigmoid"))
 SHAPES = [(4, 3), (4, 1), (1, 4), (1, 1)]  # W[1], b[1], W[2], b[2] in the notes
 LAST_DIGITS = 4 * np.finfo(np.float64).eps  # what another order of summation may change, relative to numbers near 1
@@ -139,4 +141,4 @@ def written_out(params, alone, together) -> str:
 
 
 if __name__ == "__main__":
-    experiment.main("representation", run, Config)
+    experiment.main("representation")

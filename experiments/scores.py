@@ -30,34 +30,34 @@ def rejected(rows, checker: Checker, kinds=("tricky",)) -> tuple[int, int]:
     return answers.count(True), len(answers)
 
 
-def tabulate(asked, rows, timing) -> list[str]:
-    """The table in the README, as Markdown."""
-    visible = sum(mutant.visible for mutant in MUTANTS.values())
+def scoreboard(asked, rows) -> dict[str, dict[str, str]]:
+    """What each checker missed and refused, what it says and how long it took: the columns of the README's table."""
     scales = sorted({row.scale for row in rows if row.kind == "mutant"}, key=SCALES.index)
-    heads = ["checker, default settings"]
-    heads += [f"missed, loss x {scale:g}" for scale in scales]
-    heads += [
-        "missed, 1.8 M parameters",
-        "correct refused",
-        "tricky refused",
-        "says",
-        "seconds, small",
-        "seconds, large",
-    ]
-    lines = [
+    return {
+        checker.name: {
+            **{f"missed, loss x {scale:g}": share(missed(rows, checker, "small", scale)) for scale in scales},
+            "missed, 1.8 M parameters": share(missed(rows, checker, "large", 1.0)),
+            "correct refused": share(rejected(rows, checker, ("right",))),
+            "tricky refused": share(rejected(rows, checker)),
+            "says": says_what(rows, checker),
+            "seconds, small": median_seconds(rows, checker, "small"),
+            "seconds, large": median_seconds(rows, checker, "large"),
+        }
+        for checker in asked
+    }
+
+
+def markdown(table: dict[str, dict[str, str]]) -> list[str]:
+    """The scoreboard as the README shows it."""
+    visible = sum(mutant.visible for mutant in MUTANTS.values())
+    heads = ["checker, default settings", *next(iter(table.values()))]
+    return [
         f"{len(MUTANTS)} bugs, {visible} of them visible at the test point; {len(TRICKY)} tricky correct gradients",
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
+        *("| " + " | ".join([name, *row.values()]) + " |" for name, row in table.items()),
     ]
-    for checker in asked:
-        cells = [checker.name]
-        cells += [share(missed(rows, checker, "small", scale)) for scale in scales]
-        cells += [share(missed(rows, checker, "large", 1.0)), share(rejected(rows, checker, ("right",)))]
-        cells += [share(rejected(rows, checker)), says_what(rows, checker)]
-        cells += [median_seconds(rows, checker, size) for size in ("small", "large")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
 
 
 def share(pair) -> str:

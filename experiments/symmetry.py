@@ -22,6 +22,7 @@ from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
 from jaxnet import data, validation
 
 NOTES = "section 10"
+DATA = (data.flower,)
 UNITS = 4
 HIDDEN = ("tanh", "sigmoid")
 STARTS = {"zeros": "W = 0", "randn": "W = randn * 0.01"}
@@ -138,4 +139,4 @@ def thinned(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarr
 
 
 if __name__ == "__main__":
-    experiment.main("symmetry", run, Config)
+    experiment.main("symmetry")

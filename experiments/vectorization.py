@@ -22,6 +22,7 @@ from experiments.ways import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NET, WAY
 from jaxnet import validation
 
 NOTES = "sections 3 and 4"
+DATA = ()  # random numbers
 EPS = float(np.finfo(np.float64).eps)
 COMPARED = 1000  # examples over which the four ways are compared
 LAST_DIGITS = 64 * EPS  # 1000 numbers added in another order
@@ -79,10 +80,15 @@ def run(config: Config) -> Result:
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,
-            "relative_difference_of_prediction_and_gradient": differences,
+            "relative_difference_from_matrix_form": {
+                way: dict(zip(("prediction", "gradient"), pair, strict=True)) for way, pair in differences.items()
+            },
             "relative_difference_of_mean_per_example_gradient": mean_of_each,
-            "m": counts,
-            "seconds": times,
+            "seconds": {
+                f"{what}, m = {m:,}": {way: by_way[way][i] for way in WAYS}
+                for what, by_way in times.items()
+                for i, m in enumerate(counts)
+            },
             "times_slower_than_matrix_form": speedups,
         },
         figure=draw(counts, times, differences, mean_of_each, each, reference[1]),
@@ -166,4 +172,4 @@ def draw_cloud(axes, each, batch) -> None:
 
 
 if __name__ == "__main__":
-    experiment.main("vectorization", run, Config)
+    experiment.main("vectorization")

@@ -16,8 +16,8 @@ from typing import Literal
 import jax
 import tyro
 
-from experiments import experiment
 from experiments.benchmarks import contest
+from experiments.record import require_writable
 from jaxnet import parallel
 
 ROWS = {
@@ -71,7 +71,8 @@ def main(config: Config) -> int:
         device = parallel.device(config.device)
     except ValueError as error:
         sys.exit(f"--device: {error}")
-    directory = experiment.writable(config.results / "benchmarks")
+    directory = config.results / "benchmarks"
+    require_writable(directory / "RESULTS.md", directory / "results.json")
     records, broken = [], 0
     for number in numbers:
         module = importlib.import_module(f"experiments.benchmarks.{ROWS[number]}")

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]
 def quick(name, tmp_path):
     """The metrics of a quick run, as metrics.json has them, whose claim has to hold with all its clauses."""
     module = importlib.import_module(f"experiments.{name}")
-    record = experiment.perform(name, module.run, module.Config(quick=True, results=tmp_path))
+    record = experiment.perform(name, module.Config(quick=True, results=tmp_path))
     assert record["held"], record["metrics"]["clauses"]
     assert all(value is True for value in record["metrics"]["clauses"].values())
     assert (tmp_path / name / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
@@ -29,11 +29,12 @@ def quick(name, tmp_path):
 
 def test_the_flower_needs_a_hidden_layer(tmp_path):
     found = quick("planar", tmp_path)
-    accuracy, costs = found["accuracy"], found["costs"]
+    found = found["accuracy_and_cost_after_steps"]
+    accuracy = {net: row["accuracy"] for net, row in found.items()}
     assert 0.4 < accuracy["logistic regression"] < 0.6 < accuracy["n = 1"] < 0.75 < 0.85 < accuracy["n = 4"]
     assert next(iter(accuracy)) == "logistic regression"
-    assert all(len(cost) == len(found["steps"]) == 6 for cost in costs.values())
-    assert costs["n = 4"][0] == pytest.approx(math.log(2), abs=0.01) and costs["n = 4"][-1] < 0.3
+    assert all(list(row) == ["accuracy", "0", "1000", "2000", "3000", "4000", "5000"] for row in found.values())
+    assert found["n = 4"]["0"] == pytest.approx(math.log(2), abs=0.01) and found["n = 4"]["5000"] < 0.3
 
 
 def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
@@ -53,9 +54,8 @@ def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
         ("planar", {"hidden": (0,)}, r"sizes\[1\] is 0"),
         ("planar", {"hidden": (1, 2)}, "expected 4 units or more in one net"),
         ("symmetry", {"steps": 0}, "steps is 0"),
-        ("init_scale", {"scales": (1.0, 0.1)}, "expected one or more, rising"),
+        ("init_scale", {"scales": (1.0, 0.1)}, "expected them to rise"),
         ("mnist", {"seeds": 0}, "seeds is 0"),
-        ("mnist", {"learning_rates": ()}, "expected one or more to choose from"),
         ("mnist", {"learning_rates": (0.0,)}, "learning_rates is 0.0"),
         ("mnist", {"path": "/nowhere"}, "expected an .npz file, or a directory"),
         ("privacy", {"noise": (1.0, 2.0)}, "expected multipliers that rise from 0"),
@@ -160,7 +160,7 @@ def test_privacy_is_bounded_and_costs_accuracy(tmp_path):
     found = quick("privacy", tmp_path)
     silent, noisy = found["test_accuracy"]
     assert silent > 0.93 > noisy > 0.5
-    assert found["noise_multipliers"] == [0, 40] and found["epsilon_at_most"][0] == "infinite"
+    assert found["noise_multipliers"] == [0, 40] and found["epsilon_at_most"][0] == "Infinity"
     assert 0.999 < found["largest_move_by_one_digit"] <= 1 + 1e-4  # a clipped gradient has moved it, and none more
     assert found["sampling_rate"] == 1 and len(found["milliseconds_a_step"]) == 4
 
@@ -190,5 +190,5 @@ def test_quick_makes_what_is_left_at_its_default_smaller_and_keeps_what_is_chose
 
 
 def test_the_record_tells_what_a_quick_run_ran(tmp_path):
-    record = experiment.perform("symmetry", symmetry.run, symmetry.Config(quick=True, results=tmp_path))
+    record = experiment.perform("symmetry", symmetry.Config(quick=True, results=tmp_path))
     assert record["config"]["steps"] == 3000 and "--steps" not in record["command"]

@@ -54,7 +54,7 @@ def test_it_says_what_it_does(finished):
 def test_bad_settings_end_it_before_training(arguments, message, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["digits", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
-        experiment.main("digits", digits.run, digits.Config)
+        experiment.main("digits")
     assert "gradient" not in capsys.readouterr().out
 
 
@@ -64,7 +64,7 @@ def test_a_missed_target_fails(monkeypatch, tmp_path):
         sys, "argv", ["digits", "--results", str(tmp_path), "--epochs", "1", "--seeds", "1", "--target", "1"]
     )
     with pytest.raises(SystemExit) as caught:
-        experiment.main("digits", digits.run, digits.Config)
+        experiment.main("digits")
     assert caught.value.code == 1
     assert json.loads((tmp_path / "digits" / "metrics.json").read_text())["held"] is False
 

@@ -1,7 +1,10 @@
 """All experiments on one page: what breaks does not stop the others, and the page needs nothing but itself."""
 
 import base64
+import functools
 import importlib
+import json
+import math
 import re
 import subprocess
 import sys
@@ -13,9 +16,11 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as runner
-from experiments import experiment
+from experiments import experiment, record
 from experiments.experiment import Figure, Result
-from experiments.page import page, shown
+from experiments.page import page
+from experiments.tables import LONG, TOO_LONG, shown, tables
+from jaxnet import data
 
 NAMES = ("alpha", "beta", "gamma")
 
@@ -27,9 +32,9 @@ def result(held=True, **metrics):
 
 
 class Fake:
-    """A module with a Config and a run that does as it is told, on data of <somebody>."""
+    """A module with a Config and a run that does as it is told, in the way of <somebody>."""
 
-    Config = experiment.Config
+    Config, NOTES, DATA = experiment.Config, "section 8", (data.digits,)
 
     def __init__(self, run):
         self.run = run
@@ -48,6 +53,7 @@ def ran(monkeypatch, tmp_path, capsys):
     """A function that runs three fake experiments in place of the real ones: (exit code, page, what was printed)."""
 
     def run(*runs, arguments=()):
+        monkeypatch.chdir(tmp_path)
         for name, run in zip(NAMES, runs, strict=False):
             monkeypatch.setitem(sys.modules, f"experiments.{name}", Fake(run))
         monkeypatch.setattr(runner, "found", lambda: dict.fromkeys(NAMES[: len(runs)], "section 8"))
@@ -95,17 +101,17 @@ def test_all_that_hold_are_a_success(ran):
         arguments=["--quick"],
     )
     assert code == 0 and "2 of 2 claims held" in text and printed.count("held ") >= 2
-    assert "One &amp; one are &lt;two&gt;." in text and "<td>number</td><td>1.5</td>" in text
-    assert (
-        "<td>1</td><td>x</td>" in text and "<td>2</td><td>yes</td>" in text
-    )  # as metrics.json has them: names and values that JSON knows
-    assert "on data of &lt;somebody&gt;." in text
+    assert "One &amp; one are &lt;two&gt;." in text and '<th scope="row">number</th><td>1.5</td>' in text
+    for row in ('<th scope="row">1</th><td>x</td>', '<th scope="row">2</th><td>yes</td>'):
+        assert row in text  # as metrics.json has them: names and values that JSON knows
+    assert "in the way of &lt;somebody&gt;." in text
     assert "python -m experiments.alpha --results" in text and "--quick" in text
 
 
 def test_a_broken_experiment_does_not_stop_the_others(ran):
     code, text, printed = ran(lambda config: result(), breaks, lambda config: result())
     assert code == 1 and "2 of 3 claims held" in text
+    assert "<pre>python -m experiments.beta --results" in text
     assert "ZeroDivisionError: by &lt;nothing&gt;" in text and "BROKEN  beta" in printed
     assert printed.index("beta") < printed.index("gamma")
 
@@ -125,8 +131,43 @@ def test_an_interrupt_leaves_a_page_of_what_was_done(ran):
     def interrupted(config):
         raise KeyboardInterrupt
 
-    code, text, _ = ran(lambda config: result(), interrupted)
+    code, text, _ = ran(lambda config: result(), interrupted, lambda config: result())
     assert code == 130 and "1 of 1 claims held" in text
+    assert "Interrupted before the end of: beta, gamma." in text and "No results yet: beta, gamma." in text
+    assert 'beta <span class="soft">not run</span>' in text
+    _, text, _ = ran(lambda config: result(), lambda config: result(), lambda config: result())
+    assert "Interrupted" not in text and "No results" not in text and "earlier" not in text
+
+
+def test_some_keep_the_cards_of_the_others(ran):
+    works = [lambda config: result(number=1)] * 3
+    _, text, _ = ran(*works, arguments=["--only", "beta"])
+    assert "1 of 1 claims held" in text and "No results yet: alpha, gamma." in text and text.count("<article") == 1
+    ran(*works, arguments=["--seed", "5"])
+    code, text, printed = ran(works[0], breaks, works[0], arguments=["--only", "beta"])
+    assert code == 1 and "0 of 1 claims held" in printed and "2 of 3 claims held" in text
+    assert text.count("<article") == 3 and text.count('held</span> <span class="soft">earlier</span>') == 4
+    assert "experiments.alpha --seed 5" in text and text.index('id="alpha"') < text.index('id="beta"')
+    _, text, _ = ran(*works, arguments=["--only", "gamma"])  # what broke is broken until it runs again
+    assert "2 of 3 claims held" in text and "ZeroDivisionError: by &lt;nothing&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is damaged"), ("[]", "is no record"), ('{"held": true}', "is no record")]
+)
+def test_a_damaged_result_of_an_earlier_run_is_told(content, message, ran, tmp_path):
+    (tmp_path / "beta").mkdir()
+    (tmp_path / "beta" / "metrics.json").write_text(content)
+    code, text, _ = ran(lambda config: result(), lambda config: result(), arguments=["--only", "alpha"])
+    assert code == 0 and "1 of 2 claims held" in text and f"beta/metrics.json {message}" in text
+
+
+def test_a_figure_that_is_gone_is_told(ran, tmp_path):
+    works = [lambda config: result()] * 2
+    ran(*works)
+    (tmp_path / "beta" / "beta.png").unlink()
+    _, text, _ = ran(*works, arguments=["--only", "alpha"])
+    assert "beta/beta.png is gone; run the experiment again" in text
 
 
 def test_the_page_is_self_contained(ran):
@@ -144,6 +185,8 @@ def test_the_page_is_self_contained(ran):
     ("arguments", "message"),
     [
         (["--only", "planar", "nonsense"], "no experiment nonsense; there are .*planar.*symmetry"),
+        (["nonsense"], "nonsense: run one .* experiments.NAME, .* --only NAME NAME; there are .*planar.*symmetry"),
+        (["--quick", "planar", "nonsense"], "planar nonsense: run one experiment as .*; there are .*planar.*symmetry"),
         (["--results", "/proc/nowhere"], "--results: /proc/nowhere cannot be written"),
         (["--device", "tpu"], "device is 'tpu', but JAX finds only cpu"),
     ],
@@ -153,6 +196,133 @@ def test_bad_input_ends_it_before_any_work(arguments, message, monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
         runner.main()
+
+
+def test_a_stray_option_is_not_taken_for_a_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiments", "--sed", "3"])
+    with pytest.raises(SystemExit):
+        runner.main()
+    assert "Unrecognized" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "program"),
+    [
+        ("index.html/", runner.main),
+        *((path, program) for path in ("planar", "planar/metrics.json/", "planar/planar.png/", "")
+          for program in (runner.main, functools.partial(experiment.main, "planar"))),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_ends_it_before_any_work(spoilt, program, monkeypatch, tmp_path):
+    """A directory where a file goes, or a file where a directory goes: it is named, and stays as it is."""
+    results = tmp_path / "r"
+    path = results / spoilt
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if spoilt.endswith("/"):
+        path.mkdir(parents=True)
+    else:
+        path.write_text("mine")
+    for module in (importlib.import_module("experiments.planar"), runner):
+        monkeypatch.setattr(module, "run", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(results)])
+    with pytest.raises(SystemExit, match=f"--results: {path}.* cannot be written .*; move it away, or give"):
+        program()
+    assert path.is_dir() if spoilt.endswith("/") else path.read_text() == "mine"
+
+
+def test_what_can_be_written_stays_as_it_is(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "a" / "new"
+    old.write_text("mine")
+    record.require_writable(old, new)
+    assert old.read_text() == "mine" and not new.exists() and new.parent.is_dir()
+
+
+@pytest.mark.parametrize("name", list(runner.found()))
+def test_every_data_set_is_named_with_source_and_licence(name, monkeypatch, capsys):
+    module = importlib.import_module(f"experiments.{name}")
+    used = re.findall(r"\bdata\.([a-z_]+)\(", Path(module.__file__).read_text())
+    assert {load.__name__ for load in module.DATA} == set(used) - {"regression_split"}
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        experiment.main(name)
+    shown = " ".join(capsys.readouterr().out.split())
+    for load in module.DATA:
+        assert re.search("CC BY|BSD|licence", experiment.source(load))
+        assert f"Data, {load.__name__}: {experiment.source(load)}" in shown
+    assert module.DATA or "random" in module.__doc__
+
+
+def test_a_card_names_its_data(ran):
+    _, text, _ = ran(lambda config: result())
+    assert "Data, digits: E. Alpaydin and C. Kaynak" in text and "(CC BY 4.0)" in text
+
+
+def test_a_number_that_is_none_fails_the_claim_and_leaves_valid_json(ran, tmp_path):
+    def strange(config):
+        return result(cost=[1.0, np.float32("nan")], bound=math.inf, low={"a": -np.inf}, none=None, array=np.arange(2))
+
+    code, text, printed = ran(strange)
+    assert code == 1 and "FAILED" in printed and "no number is cost.1." in text
+    written = (tmp_path / "alpha" / "metrics.json").read_text()
+    found = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["held"] is False and found["metrics"] == {
+        "cost": [1.0, "NaN"], "bound": "Infinity", "low": {"a": "-Infinity"}, "none": None, "array": [0, 1],
+    }  # fmt: skip
+    code, _, _ = ran(lambda config: result(bound=math.inf))
+    assert code == 0  # an infinity is a number that can be compared
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("linearity", {"depths": ()}, r"--depths has no value; expected one or more, such as --depths 1 2 4 8"),
+        ("mnist", {"learning_rates": ()}, r"--learning-rates has no value; .* such as --learning-rates 0.001 0.003"),
+        ("planar", {"seed": -1}, "--seed is -1; expected an integer from 0 to 2147483647, such as --seed 0"),
+        ("planar", {"seed": 2**31}, "--seed is 2147483648; expected an integer from 0"),
+    ],
+)
+def test_an_option_that_nothing_can_take_is_named(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        importlib.import_module(f"experiments.{name}").Config(**settings)
+
+
+def test_a_bad_option_is_named_on_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["linearity", "--depths"])
+    with pytest.raises(SystemExit):
+        experiment.main("linearity")
+    assert "--depths has no value" in "".join(capsys.readouterr())
+
+
+def rows_of(html):
+    """The texts of every table's cells, row by row."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+
+
+def test_groups_with_the_same_entries_are_rows_of_a_table():
+    found = rows_of(tables({"n": 3, "by net": {"a": {"cost": 1.5, "right": True}, "b": {"cost": 2, "right": None}}}))
+    assert found == [["", "measured"], ["n", "3"], ["", "cost", "right"], ["a", "1.5", "yes"], ["b", "2", "none"]]
+
+
+def test_the_longer_side_of_a_table_runs_down():
+    assert rows_of(tables({"scale": [0.1, 1, 10], "cost": [7, 8, 9]})) == [
+        ["", "scale", "cost"], ["1", "0.1", "7"], ["2", "1", "8"], ["3", "10", "9"],
+    ]  # fmt: skip
+
+
+def test_a_list_of_records_is_a_table():
+    assert rows_of(tables({"rows": [{"case": "x < y", "s": 1}, {"case": "z", "s": 2}]})) == [
+        ["", "case", "s"], ["1", "x &lt; y", "1"], ["2", "z", "2"],
+    ]  # fmt: skip
+
+
+def test_what_is_long_or_deep_is_folded_and_still_there():
+    html = tables({"history": {"cost": list(range(LONG + 1))}, "deep": {"a": {"b": {"c": 5}}}, "short": {"x": 1}})
+    shown, *folded = html.split("<details>")
+    assert "short" in shown and "history" not in shown
+    assert [re.findall("<summary>(.*?)</summary>", part) for part in folded] == [["history"], ["deep"]]
+    assert "<td>100</td>" in html and "<caption>a</caption>" in folded[1] and "<td>5</td>" in folded[1]
+    assert f"{TOO_LONG + 1:,} numbers, in metrics.json" in tables({"all": {"x": [0] * (TOO_LONG + 1)}})
 
 
 @pytest.mark.parametrize("name", ["experiments.planar", "experiments"])
@@ -183,7 +353,7 @@ def test_numbers_are_written_as_people_write_them(value, text):
 
 
 def test_an_empty_page_is_a_page(tmp_path):
-    assert "0 of 0 claims held" in page([], tmp_path)
+    assert "0 of 0 claims held" in page({}, tmp_path)
 
 
 def test_compiled_programs_are_kept_when_asked_for(monkeypatch, tmp_path):
