@@ -43,16 +43,17 @@ def found() -> dict[str, str]:
 
 def asked(sections: dict[str, str]) -> Config:
     """The command line; a name that is no experiment's, or that stands where none is read, ends the program."""
-    there_are = f"there are {', '.join(sections)}"
-    _, words = experiment.tyro.cli(Config, prog=PROGRAM, description="", return_unknown_args=True)
+    names = ", ".join(sections)
+    description = f"{__doc__}\nExperiments: {names}."
+    _, words = experiment.tyro.cli(Config, prog=PROGRAM, description=description, return_unknown_args=True)
     if words and not any(word.startswith("-") for word in words):
         sys.exit(
             f"{' '.join(words)}: run one experiment as {PROGRAM}.NAME, some on one page as {PROGRAM} --only NAME NAME;"
-            f" {there_are}"
+            f" there are {names}"
         )
-    config = experiment.cli(Config, PROGRAM, f"{__doc__}\nThere are {', '.join(sections)}.")
+    config = experiment.cli(Config, PROGRAM, description)  # which refuses what is no option
     if unknown := [name for name in config.only if name not in sections]:
-        sys.exit(f"--only: there is no experiment {', '.join(unknown)}; {there_are}")
+        sys.exit(f"--only: there is no experiment {', '.join(unknown)}; there are {names}")
     return config
 
 
@@ -92,10 +93,11 @@ def broken(name: str, notes: str, error: BaseException) -> dict[str, Any]:
 
 def kept(name: str, notes: str, config: Config) -> dict[str, Any] | None:
     """What an earlier run left of an experiment, and that it did; None if there is nothing."""
+    began, own = time.perf_counter(), experiment.Config(**common(config))
     try:
         found = record.earlier(config.results, name)
     except ValueError as error:
-        found = broken(name, notes, error) | experiment.ran(name, experiment.Config(**common(config)), 0)
+        found = broken(name, notes, error) | experiment.ran(name, own, began)
     return found and found | {"earlier": True}
 
 

@@ -118,7 +118,7 @@ def perform(name: str, config: Config) -> dict[str, Any]:
     no_numbers = not_numbers(metrics)
     record = {
         **about(name, module),
-        "claim": result.claim + (f" It fails, for no number is {listed(no_numbers)}." if no_numbers else ""),
+        "claim": result.claim + (f" It fails: NaN is {listed(no_numbers)}." if no_numbers else ""),
         "held": bool(result.held) and not no_numbers,
         "metrics": metrics,
         "config": strict(dataclasses.asdict(config)),

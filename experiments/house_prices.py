@@ -1,4 +1,4 @@
-"""A linear output prices some houses below zero; relu, which cannot, is far nearer on just those houses.
+"""A linear output prices some houses below zero; relu, which cannot, is nearer on just those houses.
 
 The notes' section 6: a real-valued output is linear, or relu where it is never negative. Two data sets: 1,000 invented
 houses whose prices are max(0, w·x + base + noise) with known w, and the progression of diabetes in 442 real patients.
@@ -66,21 +66,23 @@ def run(config: Config) -> Result:
     known = np.mean([runs["known"] for runs in outcomes["houses"]], axis=0)
     for name, by_model in mean.items():
         print(f"{name}, error ({UNITS[name]}):", ", ".join(f"{model} {error:.1f}" for model, error in by_model.items()))
-    for model, there in below_zero.items():
-        there = "{houses} houses below zero, off by {error:.1f} there, relu by {relu_error:.1f}".format(**there)
-        print(f"{model}: {there}")
+    told = ", ".join(in_words(model, there) for model, there in below_zero.items())
+    print(f"houses priced below zero: {told}")
 
     houses, patients = mean["houses"], mean["diabetes"]
     clauses = {
         "ridge_and_linear_outputs_price_houses_below_zero": all(there["houses"] > 0 for there in below_zero.values()),
-        "relu_is_nearer_on_those_houses": all(there["relu_error"] < there["error"] for there in below_zero.values()),
+        "relu_is_nearer_on_those_houses": all(
+            there["houses"] > 0 and there["relu_error"] < there["error"] for there in below_zero.values()
+        ),
         "without_a_hidden_layer_relu_has_the_least_error": houses["relu"] < min(houses["linear"], houses["ridge"]),
-        "with_one_it_is_no_worse": houses["relu, hidden layer"] <= NEAR * houses["linear, hidden layer"],
+        f"with_one_it_is_at_most_{NEAR - 1:.0%}_worse": houses["relu, hidden layer"]
+        <= NEAR * houses["linear, hidden layer"],
         "relu_finds_the_known_weights": float(np.abs(effects["relu"] - known).max()) < RECOVERED,
         "one_layer_is_near_ridge_on_patients": max(patients["linear"], patients["relu"]) < NEAR * patients["ridge"],
     }
     return Result(
-        claim=f"{in_a_sentence(below_zero)} On all houses relu is off by {houses['relu']:.1f}, linear by"
+        claim=f"Test houses priced below zero: {told}. On all houses relu is off by {houses['relu']:.1f}, linear by"
         f" {houses['linear']:.1f}, ridge by {houses['ridge']:.1f} thousand euros, with a hidden layer relu by"
         f" {houses['relu, hidden layer']:.1f}, linear by {houses['linear, hidden layer']:.1f}; on patients relu by"
         f" {patients['relu']:.1f}, linear by {patients['linear']:.1f}, ridge by {patients['ridge']:.1f} points.",
@@ -100,7 +102,7 @@ def run(config: Config) -> Result:
     )
 
 
-def where_negative(model: str, relu: str, outcomes: list[dict]) -> dict[str, float]:
+def where_negative(model: str, relu: str, outcomes: list[dict]) -> dict[str, float | None]:
     """On how many test houses of all splits a model is below zero, its error there and that of a relu output."""
     truth, own, other = (
         np.concatenate(parts)
@@ -116,16 +118,19 @@ def where_negative(model: str, relu: str, outcomes: list[dict]) -> dict[str, flo
     }
 
 
-def error(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """The root of the mean squared error, in the target's unit; NaN of none."""
-    return float(np.sqrt(np.mean((predicted - truth) ** 2))) if len(truth) else float("nan")
+def error(predicted: np.ndarray, truth: np.ndarray) -> float | None:
+    """The root of the mean squared error, in the target's unit; None of no example."""
+    return float(np.sqrt(np.mean((predicted - truth) ** 2))) if len(truth) else None
 
 
-def in_a_sentence(below_zero: dict[str, dict]) -> str:
-    """What is below zero, and how far off it and relu are there."""
-    told = [f"{there['houses']} by {model} (off by {there['error']:.1f} thousand euros there, relu by"
-            f" {there['relu_error']:.1f})" for model, there in below_zero.items()]  # fmt: skip
-    return f"Test houses priced below zero: {', '.join(told)}."
+def in_words(model: str, there: dict[str, float | None]) -> str:
+    """How many a model prices below zero, and how far off it and relu are there."""
+    if not there["houses"]:
+        return f"none by {model}"
+    return (
+        f"{there['houses']} by {model} (off by {there['error']:.1f} thousand euros there, relu by"
+        f" {there['relu_error']:.1f})"
+    )
 
 
 def measure(config: Config, optimizer, split: data.RegressionSplit, seed: int) -> dict:

@@ -27,7 +27,7 @@ header { display: flex; flex-wrap: wrap; gap: 0 .8rem; align-items: baseline; }
 .held { color: var(--good); font-weight: 600; } .failed, .broken { color: var(--bad); font-weight: 600; }
 .figure { overflow-x: auto; margin: .5rem 0; background: #fff; border-radius: .4rem; }
 img { display: block; width: 100%; min-width: 46rem; height: auto; }
-pre { overflow-x: auto; background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
+pre { white-space: pre-wrap; background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
   padding: .5rem; margin: .5rem 0; font-size: .85rem; }
 .tables { display: flex; flex-wrap: wrap; gap: .6rem 2.5rem; align-items: flex-start; margin: .5rem 0; }
 .scroll { overflow-x: auto; max-width: 100%; overflow-wrap: normal; }

@@ -159,7 +159,7 @@ def test_a_damaged_result_of_an_earlier_run_is_told(content, message, ran, tmp_p
     (tmp_path / "beta").mkdir()
     (tmp_path / "beta" / "metrics.json").write_text(content)
     code, text, _ = ran(lambda config: result(), lambda config: result(), arguments=["--only", "alpha"])
-    assert code == 0 and "1 of 2 claims held" in text and f"beta/metrics.json {message}" in text
+    assert code == 0 and "1 of 2 claims held, in 0 s" in text and f"beta/metrics.json {message}" in text
 
 
 def test_a_figure_that_is_gone_is_told(ran, tmp_path):
@@ -196,6 +196,13 @@ def test_bad_input_ends_it_before_any_work(arguments, message, monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
         runner.main()
+
+
+def test_help_lists_the_experiments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiments", "--help"])
+    with pytest.raises(SystemExit):
+        runner.main()
+    assert f"Experiments: {', '.join(runner.found())}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_stray_option_is_not_taken_for_a_name(monkeypatch, capsys):
@@ -262,7 +269,7 @@ def test_a_number_that_is_none_fails_the_claim_and_leaves_valid_json(ran, tmp_pa
         return result(cost=[1.0, np.float32("nan")], bound=math.inf, low={"a": -np.inf}, none=None, array=np.arange(2))
 
     code, text, printed = ran(strange)
-    assert code == 1 and "FAILED" in printed and "no number is cost.1." in text
+    assert code == 1 and "FAILED" in printed and "It fails: NaN is cost.1." in text
     written = (tmp_path / "alpha" / "metrics.json").read_text()
     found = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert found["held"] is False and found["metrics"] == {
