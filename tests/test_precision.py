@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import jaxnet
+from jaxnet import precision
 from jaxnet.precision import PRECISIONS
 from tests import cases
 
@@ -100,6 +101,38 @@ def test_every_policy_trains_inside_a_compiled_epoch(precision, gradient, key):
         )  # fmt: skip
     assert result.params[0].W.dtype == jnp.dtype("float64" if precision == "float64" else "float32")
     assert result.history["cost"][-1] < 0.3 * result.history["cost"][0]
+
+
+@pytest.fixture
+def refusing_bfloat16(monkeypatch):
+    """A compiler that knows no product of bfloat16; the list is of what it was asked."""
+    asked, compile_ = [], jax.stages.Lowered.compile
+
+    def refuse(lowered, *args, **options):
+        if re.search(r"dot_general.*bf16", lowered.as_text()):
+            asked.append(lowered)
+            raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: unsupported operand type BF16 in op dot")
+        return compile_(lowered, *args, **options)
+
+    precision._refusing.cache_clear()
+    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    yield asked
+    precision._refusing.cache_clear()
+
+
+def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusing_bfloat16, key):
+    net = jaxnet.MLP((20, 17, 3), ("tanh", "softmax"))
+    point = cases.point(net, key, m=33, dtype=jnp.float32)[:3]
+    gradient = jax.jit(jaxnet.value_and_grad, static_argnums=(0, 5))
+    program = gradient.lower(net, *point, None, "bfloat16")
+    assert len(refusing_bfloat16) == 1 and not re.search(r"dot_general.*bf16", program.as_text())
+    widened = program.compile()(*point, None)
+    precision._refusing.cache_clear()
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(precision, "_refusing", lambda: ())
+        narrow = gradient(net, *point, None, "bfloat16")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), widened, narrow)
 
 
 def test_bfloat16_products_reach_the_matrix_units_on_a_cpu():
