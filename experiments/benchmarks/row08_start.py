@@ -47,8 +47,9 @@ CODES = {
 GOALS = {"jaxnet, cold": 300.0, "jaxnet, warm cache": 50.0}
 
 WHY = (
-    "Compiling takes it: about 0.4 s for the step and 0.6 s for the random start (threefry and the inverse error "
-    "function, once a layer), 60 ms to start the backend. Warm, what is left is tracing, loading and the first calls."
+    "Compiling takes it: about 0.3 s for the step and 0.4 s for the random start (threefry and the inverse error "
+    "function, once a layer), 70 ms to start the backend and 70 ms to trace. Warm, what is left is tracing, loading "
+    "and the first calls."
 )
 
 
