@@ -1,12 +1,28 @@
-"""The work in PyTorch: eager, with fused optimizers, compiled, under autocast."""
+"""The work in PyTorch: eager, with fused optimizers, compiled, under autocast; clipped sums by Opacus."""
 
 import contextlib
+import warnings
 
 import numpy as np
 
 import jaxnet
 from experiments.benchmarks.contest import Contestant
 from experiments.benchmarks.workload import Workload
+
+
+def sequential(work: Workload, device="cpu"):
+    """The net as a torch.nn.Sequential, at our start."""
+    import torch
+
+    kinds = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
+    layers = []
+    for W, b in work.params:
+        linear = torch.nn.Linear(W.shape[1], W.shape[0], device=device)
+        with torch.no_grad():
+            linear.weight.copy_(torch.tensor(np.array(W)))
+            linear.bias.copy_(torch.tensor(np.array(b)[:, 0]))
+        layers += [linear, kinds[work.hidden]()]
+    return torch.nn.Sequential(*layers[:-1])
 
 
 def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=False, device="cpu") -> Contestant:
@@ -20,20 +36,9 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
     def prepare():
         import torch
 
-        kinds = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
         X, Y = (torch.tensor(np.ascontiguousarray(a.T), device=device) for a in (work.X, work.Y))
         labels = torch.tensor(work.labels, device=device)
         batches = [torch.tensor(batch, device=device) for batch in work.batches]
-
-        def build():
-            layers = []
-            for W, b in work.params:
-                linear = torch.nn.Linear(W.shape[1], W.shape[0], device=device)
-                with torch.no_grad():
-                    linear.weight.copy_(torch.tensor(np.array(W)))
-                    linear.bias.copy_(torch.tensor(np.array(b)[:, 0]))
-                layers += [linear, kinds[work.hidden]()]
-            return torch.nn.Sequential(*layers[:-1])
 
         binary = work.sizes[-1] == 1
         loss_of = torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss()
@@ -47,7 +52,7 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
 
         def run():
             torch.set_num_threads(threads)
-            model = build()
+            model = sequential(work, device)
             kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[work.optimizer]
             optimizer = kind(model.parameters(), lr=work.rate, **({"fused": True} if fused else {}))
             for batch in batches:
@@ -63,3 +68,46 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
     return Contestant(
         name, prepare, work.cost, "torch", tolerance=5e-2 if work.optimizer == "adam" else 2e-2 if autocast else 1e-2
     )
+
+
+def clipped_by_opacus(work: Workload, max_norm: float, ghost: bool) -> Contestant:
+    """The sum of clipped per-example gradients, without noise, by Opacus' own hooks.
+
+    They form every example's gradient, or by ghost clipping their norms alone, and a second backward pass the sum.
+    """
+
+    def prepare():
+        import torch
+        from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
+
+        torch.set_num_threads(2)
+        warnings.filterwarnings("ignore", "Full backward hook is firing")  # X needs no gradient, as they say
+        X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
+        net = sequential(work)
+        if ghost:
+            model = GradSampleModuleFastGradientClipping(net, loss_reduction="sum", max_grad_norm=max_norm)
+        else:
+            model = GradSampleModule(net, loss_reduction="sum")
+        parameters = list(net.parameters())
+
+        def run():
+            model.zero_grad(set_to_none=True)
+            losses = torch.nn.functional.cross_entropy(model(X), labels, reduction="none")
+            losses.sum().backward(retain_graph=ghost)
+            if ghost:
+                scale = model.get_clipping_coef()
+                model.zero_grad(set_to_none=True)
+                model.disable_hooks()
+                (scale * losses).sum().backward()
+                model.enable_hooks()
+                return [p.grad for p in parameters]
+            norms = torch.stack([p.grad_sample.flatten(1).norm(dim=1) for p in parameters]).norm(dim=0)
+            scale = (max_norm / norms).clamp(max=1)
+            return [torch.einsum("i,i...", scale, p.grad_sample) for p in parameters]
+
+        return run
+
+    def cost(grads):
+        return sum(float((g**2).sum()) for g in grads) ** 0.5
+
+    return Contestant(f"Opacus, {'ghost clipping' if ghost else 'hooks'}", prepare, cost, "opacus", tolerance=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.benchmarks import contest
+from experiments.benchmarks import contest, in_torch
 from experiments.benchmarks.contest import Contestant, Race
 from experiments.benchmarks.workload import clusters
 
@@ -54,10 +54,10 @@ def records(config) -> list[dict]:
 
         return Contestant(name, lambda: run, optax.tree.norm, tolerance=functions[name][1])
 
-    absent = Contestant("Opacus ghost clipping", lambda: None, package="opacus")
+    by_opacus = (in_torch.clipped_by_opacus(work, MAX_NORM, ghost) for ghost in (False, True))
     race = Race(
         f"6 per-example: clipped sum, 784-256-128-10, batch {m}",
-        (*map(contestant, functions), absent),
+        (*map(contestant, functions), *by_opacus),
         "ms",
         1e3,
         "<= 1.10x the plain gradient, >= 5x faster than vmap(jax.grad), >= 50x less temporary memory",
