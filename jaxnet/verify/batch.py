@@ -55,9 +55,10 @@ class Batch:
     @cached_property
     def total(self) -> str | None:
         """ "mean" or "sum": how half as many copies of an example change its loss; None if that cannot be told."""
-        values = []
+        values, theta = [], [wide(v) for v in self.problem.params.values]
         for k in range(min(self.m, ASKED)):
-            there = self.problem.double(given=self.alone(k))[0], self.half.double(given=self.take([k] * self.half_m))[0]
+            whole = self.problem.value(theta, self.alone(k))
+            there = whole, self.half.double(given=self.take([k] * self.half_m))[0]
             values += [there] if np.isfinite(there).all() else []
             # A regulariser is in each value: it cancels in the difference of two examples that differ.
             (whole, part), (other, other_part) = values[0] if values else there, there

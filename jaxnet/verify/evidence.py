@@ -224,7 +224,7 @@ def alpha_of(g, r, tolerance: float) -> float | None:
     if g is None or r is None or g.shape != r.shape or norm(r) == 0.0 or not np.isfinite(g).all():
         return None
     unit = r / norm(r)
-    alpha = complex(np.vdot(unit, g)) / norm(r)
+    alpha = complex(np.einsum("i,i->", unit.ravel().conj(), g.ravel())) / norm(r)  # not by BLAS: see noise.norm
     if abs(alpha.imag) > tolerance * abs(alpha) or norm(g - alpha.real * r) > tolerance * norm(g):
         return None
     return alpha.real

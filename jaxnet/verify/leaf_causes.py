@@ -10,7 +10,7 @@ from jaxnet.verify.elementwise import done_to_entries
 from jaxnet.verify.evidence import Elsewhere, Evidence, alpha_of, near
 from jaxnet.verify.factors import COARSE, digits, factor_of_leaf, factor_of_lines
 from jaxnet.verify.judgement import Cause
-from jaxnet.verify.noise import largest, norm
+from jaxnet.verify.noise import largest, norm, ratio
 from jaxnet.verify.strip import equations, operations
 from jaxnet.verify.tree import called, sample, wide
 from jaxnet.verify.trouble import tolerated
@@ -164,10 +164,8 @@ def _decay_over_m(times, other, m, m2, slack) -> Cause | None:
 
 def precision(e, i, f) -> Cause | None:
     """The formula is right in float64 and loses digits in its own dtypes."""
-    if e.exact is None or not norm(e.exact[i] - f.r) <= 1e-3 * norm(f.g - f.r):
-        return None
-    size = norm(f.g - f.r) / norm(f.r)
-    if not size < 0.3:
+    size = ratio(norm(f.g - f.r), norm(f.r))
+    if not size < 0.3 or e.exact is None or not norm(e.exact[i] - f.r) <= 1e-3 * norm(f.g - f.r):
         return None
     trace = e.manual.trace()
     dtypes = {str(v.aval.dtype) for q in equations(trace) for v in q.outvars if hasattr(v.aval, "dtype")}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.interpret import Reader
-from jaxnet.verify.programs import program_of
+from jaxnet.verify.programs import program_of, quick
 from jaxnet.verify.tree import called, first_difference, gradient_leaves, more_than_asked
 from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
@@ -67,7 +67,8 @@ class Manual:
         (Eagerly, each operation would be compiled by itself: half a second for a small network.)
         """
         if [np.shape(x) for x in given] != [np.shape(x) for x in self.problem.given.values]:
-            run = self._traced("elsewhere", jax.jit(self.leaves), self.problem.params.values, given)
+            whole = jax.jit(self.leaves, compiler_options=quick())
+            run = self._traced("elsewhere", whole, self.problem.params.values, given)
             if not run.refused:
                 return run
         return self.eager(given=given)

@@ -45,13 +45,12 @@ class Program:
     def compiled(self, build, quickly=False):
         """The reading `build(self)`, jitted on first use; waits for it if it is being compiled already.
 
-        quickly   for what runs a few times: compile in two thirds of the time, to slower code
+        quickly   for what runs a few times: see quick
         """
         if build in self._expected:
             self._expected.pop(build).result()
         if build not in self._compiled:
-            options = QUICK if quickly and jax.default_backend() == "cpu" else None
-            self._compiled[build] = jax.jit(build(self), compiler_options=options)
+            self._compiled[build] = jax.jit(build(self), compiler_options=quick() if quickly else None)
         return self._compiled[build]
 
     def expect(self, build, arguments, quickly=False):
@@ -65,6 +64,19 @@ def _compilers() -> ThreadPoolExecutor:
 
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+WITHOUT_MLIR = {"xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
+def quick() -> dict | None:
+    """Compiler options for what runs a few times: a quarter of the time, to slower code; None where there are none."""
+    if jax.default_backend() != "cpu":
+        return None
+    try:  # an option that not every version of the compiler has
+        jax.jit(lambda x: x, compiler_options=QUICK | WITHOUT_MLIR).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return QUICK
+    return QUICK | WITHOUT_MLIR
 
 
 def program_of(closed: ClosedJaxpr) -> Program:
