@@ -30,7 +30,7 @@ class Projected:
     def __init__(self, dW, A, dZ):
         """Projects dW on the true A[l-1] and dZ[l]."""
         self.size, self.A_size = norm(dW), norm(A)
-        self.delta, self.used = dW @ A / norm(A) ** 2, dW.T @ dZ / norm(dZ) ** 2
+        self.delta, self.used = times(dW, A) / norm(A) ** 2, times(dW.T, dZ) / norm(dZ) ** 2
         self.beside_A = self._beside(norm(self.delta) * norm(A))
         self.beside_dZ = self._beside(norm(self.used) * norm(dZ))
 
@@ -116,21 +116,26 @@ def _take_apart(evidence, k: int) -> Seen | None:
         delta, true = r[layer.b].ravel(), turn(r[layer.W])
         if norm(delta) == 0.0:
             return None
-        A_prev = true.T @ delta / norm(delta) ** 2
+        A_prev = times(true.T, delta) / norm(delta) ** 2
         if norm(true - np.outer(delta, A_prev)) > 1e-6 * norm(true):
             return None
         W.append(turn(values[layer.W]))
         A.append(A_prev)
         dZ.append(delta)
-        Z.append(W[-1] @ A_prev + values[layer.b].ravel())
+        Z.append(times(W[-1], A_prev) + values[layer.b].ravel())
         known = _alike(g[layer.W], r[layer.W]) and norm(A_prev) > 0.0
         manual_dW.append(Projected(turn(wide(g[layer.W])), A_prev, delta) if known else None)
         if evidence.findings[layer.b].frozen:  # whatever stands there: dW = dZ Aᵀ tells as well
             manual_dZ.append(manual_dW[-1] and manual_dW[-1].dZ(tolerance))
         else:
             manual_dZ.append(wide(g[layer.b]).ravel() if _alike(g[layer.b], r[layer.b]) else None)
-    dA = [None, *(W[n + 1].T @ dZ[n + 1] for n in range(1, len(layers))), None]
+    dA = [None, *(times(W[n + 1].T, dZ[n + 1]) for n in range(1, len(layers))), None]
     return Seen(Z, [*A, None], dZ, dA, W, manual_dZ, manual_dW, tolerance)
+
+
+def times(W, x):
+    """W x; not by BLAS: see noise.norm."""
+    return np.einsum("ij,j->i", W, x)
 
 
 def _alike(g, r) -> bool:
@@ -153,7 +158,7 @@ def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the note
     W_above = seen.W[l + 1]
     if W_above.shape[0] == W_above.shape[1]:
         text = f"W[{l + 1}] dZ[{l + 1}] in place of W[{l + 1}]ᵀ dZ[{l + 1}]: not transposed."
-        candidates[text] = (W_above @ seen.dZ[l + 1]) * slope
+        candidates[text] = times(W_above, seen.dZ[l + 1]) * slope
     candidates.update(_other_derivatives(seen, l, L, evidence, k))
     for text, value in candidates.items():
         if seen.equal(found, value) and not seen.equal(seen.dZ[l], value):

@@ -5,7 +5,7 @@ dW[l] = dZ[l] A[l-1]ᵀ,  db[l] = Σ dZ[l],  dZ[l-1] = (W[l]ᵀ dZ[l]) * g[l-1]'
 
 import numpy as np
 
-from jaxnet.verify.chain import EXAMPLES, TRIED, Seen, activation, look
+from jaxnet.verify.chain import EXAMPLES, TRIED, Seen, activation, look, times
 from jaxnet.verify.noise import norm
 
 FAR = 1e-2  # a value that is off by more, relative to what it should be, is another one
@@ -61,7 +61,7 @@ def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> d
     for l in range(number, 0, -1):  # noqa: E741 - the notes' name of a layer
         if l < number:
             slope = seen.dZ[l] / np.where(seen.dA[l] == 0, np.inf, seen.dA[l])
-            delta = (seen.W[l + 1].T @ delta) * slope
+            delta = times(seen.W[l + 1].T, delta) * slope
             sure = sure and activation(seen, l) is not None  # else dA may reach dZ by more than a slope
         W, b = layers[l - 1].leaves
         sizes = {W: norm(delta) * norm(seen.A[l - 1]), b: norm(delta)}
