@@ -14,7 +14,7 @@ HIDDEN = 0.1  # of a jump: what its leaf's noise may hide at most before it coun
 
 def accept_subgradients(check):
     """Accepts a subgradient, and says so."""
-    if any(f.r is None for f in check.findings) or not (check.problem.reversible and check.problem.has_kinks()):
+    if any(f.r is None for f in check.findings) or not check.problem.has_kinks():
         return
     leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
     wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
@@ -77,7 +77,11 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
         else:
             _refuse(nearby, leaves[i], i, left[i], broad[i], noise[i], alone is False and i not in torn)
     for i in reached:
-        if not at_once and len(reached) == len(doubtful):
+        smooth = nearby.smooth(i, leaves[i].g, noise[i])
+        if smooth:
+            leaves[i].verdict, leaves[i].note, leaves[i].noise = "FAIL", smooth, noise[i]
+            leaves[i].score = score(leaves[i].g, leaves[i].r, noise[i])
+        elif not at_once and len(reached) == len(doubtful):
             leaves[i].verdict = "INCONCLUSIVE" if at_once is None or torn else "FAIL"
             leaves[i].note = "at a kink: this leaf may be a subgradient, but no ties give all leaves at once"
         else:

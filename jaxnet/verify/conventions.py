@@ -150,6 +150,8 @@ class Shared(Tilted):
         super().__init__(0.5, width)
         self.shares, self.taken, self.within = shares, 0, False
         self.gaps: list = []  # for each operation with shares, what changes where its ties fall to one side
+        self.told: list[bool] = []  # for each of them, whether its shares say all that its ties may do
+        self.complete = True  # whether there is no other operation that may have ties
 
     def own_jvp(self, equation, inputs) -> list:
         """A rule of JAX's own: relu is the larger of two, whatever its rule says of equals."""
@@ -162,16 +164,23 @@ class Shared(Tilted):
         finally:
             self.within = within
 
+    def decided(self, x):
+        """A decision that is not kept apart, nor shared out."""
+        self.complete &= not isinstance(x, Either)
+        return super().decided(x)
+
     def share_of(self, equation, inputs, place):
         """The next shares."""
         name = equation.primitive.name
         if self.depth or self.within or (name in BY_PLACE and name not in ONE_OF_MANY):
+            self.complete = False
             return self.share
         shape = equation.outvars[0].aval.shape
         begun, self.taken = self.taken, self.taken + int(np.prod(shape))
         if self.shares is None:
             gap = Outside.apply(self, equation, inputs)[0] if name in BY_PLACE else _gap(name, inputs, place)
             self.gaps.append(jnp.broadcast_to(gap, shape).ravel())
+            self.told += [name in BY_ENTRY] * self.gaps[-1].size
             return jnp.full(shape, self.share)
         return self.shares[begun : self.taken].reshape(shape)
 
@@ -186,6 +195,7 @@ class Shared(Tilted):
         if jnp.shape(share) in {(), *(v.aval.shape for v in equation.outvars)}:
             return share
         moved = equation.primitive.name in MOVES and len(equation.invars) == 1
+        self.complete &= moved
         return Outside.apply(self, equation, [share])[0] if moved else self.share
 
 

@@ -89,6 +89,7 @@ def gaps(program: Program):
     def above(consts, values, given):
         reader = Shared(None, 0.0)
         evaluate(program, reader, consts, values, given)
+        program.notes["shares that tell all"] = np.array(reader.told, bool) & reader.complete
         return jnp.concatenate(reader.gaps or [jnp.zeros(0)])
 
     return above
@@ -97,6 +98,11 @@ def gaps(program: Program):
 def shared(program: Program):
     """The float64 gradient with a share for each tie."""
     return lambda consts, values, given, width, shares: _read(program, Shared(shares, width), consts, values, given)[1]
+
+
+def shared_each(program: Program):
+    """The same for each row of shares."""
+    return lambda *arguments: jax.vmap(shared(program), (*[None] * 4, 0))(*arguments)
 
 
 def turned(program: Program):

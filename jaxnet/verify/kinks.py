@@ -48,7 +48,8 @@ class Subgradients:
         any_scale = max(scales, default=0.0) or 1.0
         self.scales = [s or any_scale for s in scales]
         self.moves: list[list[np.ndarray]] = []
-        self.limit = min(DRAWS, max(16, ENTRIES // max(1, sum(x.size for x in self.r))))
+        draws = DRAWS if problem.reversible else 0  # by forward mode each takes as long as there are entries
+        self.limit = max(16, min(draws, ENTRIES // max(1, sum(x.size for x in self.r))))
         self.orders = min(ORDERS, self.limit // 4)
         v = self._random()
         for i, x in g.items():
@@ -71,7 +72,8 @@ class Subgradients:
         return steps
 
     def _at(self, steps, times) -> list[np.ndarray]:
-        return self.problem.double([x + times * step for x, step in zip(self.point, steps, strict=True)])[1]
+        there = [x + times * step for x, step in zip(self.point, steps, strict=True)]
+        return (self.problem.double if self.problem.reversible else self.problem.double_forward)(there)[1]
 
     def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
         """What the gradient changes by, a hair along v."""
@@ -98,6 +100,10 @@ class Subgradients:
 
     def take_the_conventions(self):
         """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""
+        if not self.problem.reversible:  # they are read in reverse: only the parameters can break it
+            v = self._random()
+            self.moves += [self._look([sign * x for x in v], self.far) for sign in (1, -1)]
+            return
         for share in (0.0, 0.5, 1.0):
             self.moves.append(self._moves(self.problem.tilted(share, self.far)))
 
@@ -188,17 +194,45 @@ class Subgradients:
 
         target, r = scaled(g), scaled(self.r)
         s, here, turn, linear = nearest(at, target, self.shares.count, self.rng)
-        left = target - here
-        parts = dict(zip(g, np.split(left, np.cumsum([flat(x).size for x in g.values()])[:-1]), strict=True))
-        if all(within(parts[i] * scale[i], noise[i]) for i in g):
+        left, cuts = target - here, np.cumsum([flat(x).size for x in g.values()])[:-1]
+
+        def reached(left):
+            return all(within(x * scale[i], noise[i]) for i, x in zip(g, np.split(left, cuts), strict=True))
+
+        if reached(left):
             return True
         # A plane between g and all the values that the shares give, and all others that were seen.
-        pull = turn @ left
-        ahead = np.sum(np.where(pull > 0, (1.0 - s) * pull, -s * pull))
+        others = [r + scaled(m) for m in [*self.moves, *self._fresh(g)]]
+        if linear:
+            pull = turn @ left
+            ahead = np.sum(np.where(pull > 0, (1.0 - s) * pull, -s * pull))
+        else:
+            # Linear in each share, all that they give lies in the hull of its corners.
+            corners = self.shares.corners() if self.shares.told and not self.shares.opposite else None
+            if corners is None:
+                return None
+            others += [scaled([x[k] for x in corners]) for k in range(len(corners[0]))]
+            w = nearest_to_origin(np.stack([x - target for x in others], axis=1))
+            here = sum(a * x for a, x in zip(w, others, strict=True) if a)
+            left, ahead = target - here, 0.0
+            if reached(left):
+                return None
         gap = left @ left - ahead
-        others = (left @ (r + scaled(m) - here) - ahead for m in [*self.moves, *self._fresh(g)])
-        beyond = linear and norm(left) > 1e-9 * largest(turn) and gap > 0.5 * (left @ left)
-        return False if beyond and max(others) < 0.5 * gap else None
+        beyond = norm(left) > 1e-9 * largest(turn) and gap > 0.5 * (left @ left)
+        return False if beyond and max(left @ (x - here) - ahead for x in others) < 0.5 * gap else None
+
+    def smooth(self, i: int, g: np.ndarray, noise: Noise) -> str | None:
+        """Why leaf i is wrong where ties cancel, in words: an entry is not its derivative, nor autodiff's; or None."""
+        if not self.shares.told or not self.shares.few(sum(r.size for r in self.r)):
+            return None
+        there = flat(self.shares.gradient(np.full(self.shares.count, 0.5))[i])
+        off = np.minimum(np.abs(flat(g) - there), np.abs(flat(g) - self.r[i]))
+        off = np.where(self.shares.unmoved(i), off, 0.0)
+        at = int(np.argmax(off))
+        if off[at] <= FAIL * noise.entry:
+            return None
+        manual, true = flat(g)[at], there[at]
+        return f"at ties that cancel, where there is no kink: an entry is {manual:.4g}, its derivative {true:.4g}"
 
     def refute(self, i: int, g: np.ndarray, left: np.ndarray, noise: Noise, least: Noise) -> str | None:
         """Why no mixture can be g, in words: a combination of its entries that lies beyond its values; or None.

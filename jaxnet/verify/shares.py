@@ -10,6 +10,8 @@ Ties that are one function of the parameters are one tie, as they fall to one si
 kink of their unit's bias, and softplus written with max(x, 0) and |x| has no kink.
 """
 
+import itertools
+
 import numpy as np
 from scipy.optimize import lsq_linear
 
@@ -20,6 +22,7 @@ PROBES, RADIUS = 6, 2.0**-20  # points that tell one function of the parameters 
 DIGITS = 5  # to which two of them are in proportion
 STEPS, LENGTHS = 16, (1.0, 0.5, 0.2, 0.05)  # of Gauss and Newton, and the parts of one that are tried
 CONVENTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)  # to begin with
+CORNERS = 12  # ties of which every way to break them is tried: 2 to this power
 CLIMBS = 6  # times that all shares are set to what pulls most
 
 
@@ -34,7 +37,7 @@ class Shares:
         self.fixed = np.full(len(here), -1.0)
         alive = np.flatnonzero(np.any(moves != 0, axis=1))
         self.ties = np.zeros(0, int)
-        if not alive.size:
+        if not alive.size or not problem.reversible:
             return
         half = self.fixed.copy()
         half[alive] = 0.5
@@ -73,6 +76,29 @@ class Shares:
                 break
             best, s = value, (np.bincount(self.joined, self.sign * change[self.ties], self.count) > 0) * 1.0
         return best
+
+    @property
+    def told(self) -> bool:
+        """Whether each tie that moves the gradient has shares that say all it may do."""
+        return self.count > 0 and bool(self.problem.told[self.ties].all())
+
+    @property
+    def opposite(self) -> bool:
+        """Whether two operations have one tie the other way round: a convention for both is no share of it."""
+        return any(len({*self.sign[self.joined == k]}) > 1 for k in range(self.count))
+
+    def corners(self) -> list[np.ndarray] | None:
+        """G wherever each tie falls to one side, a row for each way to; None if there are too many."""
+        if self.count > CORNERS:
+            return None
+        ways = itertools.product((0.0, 1.0), repeat=self.count)
+        return self.problem.shared_each(np.stack([self._everywhere(np.array(s)) for s in ways]), self.width)
+
+    def unmoved(self, i: int) -> np.ndarray:
+        """Which entries of leaf i no share moves."""
+        turns = [self.turn(self.rng.uniform(size=self.count))[i].reshape(self.count, -1) for _ in range(2)]
+        size = np.max(np.abs(np.concatenate(turns).view(np.float64)), axis=0)
+        return size <= 1e-9 * norm(self.gradient(np.full(self.count, 0.5))[i])
 
     def few(self, entries: int) -> bool:
         """Whether there are ties, few enough to be taken one by one for so many entries of the gradient."""

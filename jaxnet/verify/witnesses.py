@@ -170,10 +170,11 @@ class Problem:
         with in_float64():
             return [np.asarray(g) for g in self.call(derivatives.through_stops, *self._here_doubled())[1]]
 
-    def double_forward(self) -> tuple[float, list[np.ndarray]]:
-        """The same by forward mode, a coordinate at a time: for programs that cannot be reversed (while loops)."""
+    def double_forward(self, values=None) -> tuple[float, list[np.ndarray]]:
+        """Value and gradient by forward mode, a coordinate at a time: for what cannot be reversed (while loops)."""
+        there = [wide(v) for v in (self.params.values if values is None else values)]
         with in_float64():
-            values = [jnp.asarray(wide(v)) for v in self.params.values]
+            values = [jnp.asarray(v) for v in there]
             grads = []
             for i, v in enumerate(values):
                 entries = []
@@ -183,10 +184,11 @@ class Problem:
                     for step in units:
                         e = np.zeros(v.size, v.dtype)
                         e[j] = step
-                        along.append(self.slope([e.reshape(v.shape) if k == i else None for k in range(len(values))]))
+                        unit = [e.reshape(v.shape) if k == i else None for k in range(len(values))]
+                        along.append(self.slope(unit, there))
                     entries.append(along[0] - 1j * along[1] if len(along) == 2 else along[0])
                 grads.append(np.asarray(entries, v.dtype).reshape(v.shape))
-            return self.value([wide(v) for v in self.params.values]), grads
+            return self.value(there), grads
 
     # ---- the loss itself -------------------------------------------------------------------------------------------
     def value(self, values, given=None) -> float:
@@ -223,14 +225,14 @@ class Problem:
         return bool(self.stops) and set(self.opaque) <= {"pure_callback", "pallas_call"}
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
-    def slope(self, direction) -> float:
+    def slope(self, direction, values=None) -> float:
         """The derivative along a direction (one array or None a leaf) by forward mode in float64."""
+        values = self.params.values if values is None else values
         with in_float64():
             v = [
-                np.zeros(np.shape(x), wide(x).dtype) if d is None else d
-                for x, d in zip(self.params.values, direction, strict=True)
+                np.zeros(np.shape(x), wide(x).dtype) if d is None else d for x, d in zip(values, direction, strict=True)
             ]
-            return float(self.call(derivatives.slope, self.params.values, self.given.values, v))
+            return float(self.call(derivatives.slope, values, self.given.values, v))
 
     # ---- witness 5 -------------------------------------------------------------------------------------------------
     def complex_slope(self, direction, step: float = 1e-30) -> float:
@@ -278,9 +280,18 @@ class Problem:
         with jax.enable_x64(True):
             return np.asarray(self.call(derivatives.gaps, values, self.given.values))
 
+    @property
+    def told(self) -> np.ndarray:
+        """For each share, once there are gaps, whether all shares together say all that its tie may do."""
+        return self.program.notes["shares that tell all"]
+
     def shared(self, shares, width: float) -> list[np.ndarray]:
         """The float64 gradient with a share for each tie: see Shared."""
         return self._at_ties(derivatives.shared, width, shares)
+
+    def shared_each(self, shares, width: float) -> list[np.ndarray]:
+        """The same for each row of shares."""
+        return self._at_ties(derivatives.shared_each, width, shares)
 
     def turned(self, shares, width: float, directions) -> list[np.ndarray]:
         """How that gradient changes along each of some directions of the shares."""

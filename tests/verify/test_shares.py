@@ -125,6 +125,44 @@ def test_kinks_that_cancel_are_none_even_beside_one_that_does_not(dtype, name):
         assert verdict(loss, [other, side], x) != "PASS"
 
 
+def test_opposite_ties_of_one_function_that_cancel(dtype):
+    """relu(x) - relu(-x) is x: its derivative is 1, autodiff's convention 0, and nothing between or beyond is right."""
+    loss = lambda x: jax.nn.relu(x[0]) - jax.nn.relu(-x[0]) + jnp.abs(x[1])  # noqa: E731
+    x = np.zeros(2, dtype)
+    for side in (-1.0, 0.3, 1.0):
+        assert verdict(loss, [1.0, side], x) == "PASS"
+        for wrong in (0.5, 2.0, -1.0):
+            assert verdict(loss, [wrong, side], x) == "FAIL"
+    assert verdict(loss, [0.0, 1.0], x) == "PASS"
+
+
+def test_opposite_ties_that_do_not_cancel_take_any_convention(dtype):
+    loss = lambda x: jnp.sum(jax.nn.relu(x) - 0.25 * jax.nn.relu(-x))  # noqa: E731
+    for slope in (0.25, 0.6, 1.0):
+        assert verdict(loss, np.full(2, slope), np.zeros(2, dtype)) == "PASS"
+    assert verdict(loss, np.full(2, -0.2), np.zeros(2, dtype)) != "PASS"
+
+
+# ---------------------------------------------------------------- layers upon layers
+
+
+@pytest.mark.parametrize("fault", [lambda b: 1.5 * b, lambda b: -b])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_wrong_bias_below_another_layer_of_ties(dtype, fault, seed):
+    """Shares multiply there; but all that they give lies between what comes of breaking each tie to one side."""
+    params, X, rng = point(dtype, (3, 4, 4, 2), seed=seed)
+    X[:, 4:] = 0
+    right = shared_out([0.0, 0.0])
+
+    def gradient(params, X):
+        dW, (db, *rest) = right(params, X)
+        return dW, [fault(db), *rest]
+
+    assert verdict(LOSS, gradient, params, X) == "FAIL"
+    for slopes in ([0.0, 0.0], [0.7, 0.2], [rng.uniform(size=(4, 1)) for _ in range(2)]):
+        assert verdict(LOSS, shared_out(slopes), params, X) == "PASS"
+
+
 # ---------------------------------------------------------------- many orders
 
 
