@@ -12,7 +12,8 @@ stands what the chain rule makes of a share for each tie (shares.py), which no s
     PASS           g is a mixture of such gradients, to within the noise, found where g pulls (Frank and Wolfe);
                    or some shares of the ties give it
     FAIL           a combination <c, g> that the ties move by one step at most, or not at all, is beyond its values;
-                   or a plane lies between g and all that shares give
+                   or a plane lies between g and all that shares give;
+                   or an entry whose ties cancel, as in relu(x) - relu(-x), is neither its derivative nor autodiff's
     INCONCLUSIVE   neither was found
 
 Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), theorem 2.5.1.
@@ -101,8 +102,7 @@ class Subgradients:
     def take_the_conventions(self):
         """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""
         if not self.problem.reversible:  # they are read in reverse: only the parameters can break it
-            v = self._random()
-            self.moves += [self._look([sign * x for x in v], self.far) for sign in (1, -1)]
+            self.moves += self._sides
             return
         for share in (0.0, 0.5, 1.0):
             self.moves.append(self._moves(self.problem.tilted(share, self.far)))
@@ -173,6 +173,12 @@ class Subgradients:
             probes.append([x + step for x, step in zip(self.point, steps, strict=True)])
         return Shares(self.problem, self.far, self.point, probes, self.rng)
 
+    @cached_property
+    def _sides(self) -> list[list[np.ndarray]]:
+        """A hair along one direction, and against it."""
+        v = self._random()
+        return [self._look([sign * x for x in v], self.far) for sign in (1, -1)]
+
     def _fresh(self, leaves) -> list[dict[int, np.ndarray]]:
         """Gradients that nothing has pulled at, of some leaves: of all they would fill the memory."""
         found = []
@@ -223,15 +229,16 @@ class Subgradients:
 
     def smooth(self, i: int, g: np.ndarray, noise: Noise) -> str | None:
         """Why leaf i is wrong where ties cancel, in words: an entry is not its derivative, nor autodiff's; or None."""
-        if not self.shares.told or not self.shares.few(sum(r.size for r in self.r)):
+        error, (ahead, behind) = flat(g) - self.r[i], (side[i] for side in self._sides)
+        alike = np.abs(ahead - behind) <= FAIL * noise.entry
+        off = np.where(alike, np.minimum(np.abs(error), np.abs(error - ahead)), 0.0)
+        if largest(off) <= FAIL * noise.entry or not self.shares.told or not self.shares.few(sum(map(len, self.r))):
             return None
-        there = flat(self.shares.gradient(np.full(self.shares.count, 0.5))[i])
-        off = np.minimum(np.abs(flat(g) - there), np.abs(flat(g) - self.r[i]))
-        off = np.where(self.shares.unmoved(i), off, 0.0)
+        off[~self.shares.unmoved(i)] = 0.0  # two sides may be alike by chance
         at = int(np.argmax(off))
         if off[at] <= FAIL * noise.entry:
             return None
-        manual, true = flat(g)[at], there[at]
+        manual, true = self.r[i][at] + error[at], self.r[i][at] + ahead[at]
         return f"at ties that cancel, where there is no kink: an entry is {manual:.4g}, its derivative {true:.4g}"
 
     def refute(self, i: int, g: np.ndarray, left: np.ndarray, noise: Noise, least: Noise) -> str | None:

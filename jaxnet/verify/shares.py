@@ -4,7 +4,8 @@
 
 A layer of ties makes G linear in all of them, and whether g is one of its values is a least-squares problem in a box:
 solved exactly, with a plane between g and all values if there is none. Layers upon layers multiply; there shares are
-looked for, and finding none proves nothing.
+looked for, and finding none proves nothing. But all values lie in the hull of the corners G(s), s in {0, 1}^T: what is
+outside of it is wrong, if the ties are few.
 
 Ties that are one function of the parameters are one tie, as they fall to one side together: padded examples are at the
 kink of their unit's bias, and softplus written with max(x, 0) and |x| has no kink.
