@@ -57,8 +57,7 @@ class Batch:
         """ "mean" or "sum": how half as many copies of an example change its loss; None if that cannot be told."""
         values, theta = [], [wide(v) for v in self.problem.params.values]
         for k in range(min(self.m, ASKED)):
-            whole = self.problem.value(theta, self.alone(k))
-            there = whole, self.half.double(given=self.take([k] * self.half_m))[0]
+            there = self.problem.value(theta, self.alone(k)), self._half_value(theta, self.take([k] * self.half_m))
             values += [there] if np.isfinite(there).all() else []
             # A regulariser is in each value: it cancels in the difference of two examples that differ.
             (whole, part), (other, other_part) = values[0] if values else there, there
@@ -67,6 +66,11 @@ class Batch:
                 kinds = {"mean": 1.0, "sum": self.m / self.half_m}
                 return next((name for name, r in kinds.items() if abs(ratio - r) <= 1e-6 * r), None)
         return None
+
+    def _half_value(self, theta, given) -> float:
+        if self.problem.valued_only:
+            return self.half.value(theta, given)
+        return self.half.double(given=given)[0]  # compiled already
 
 
 def _take(x, which, axis):
@@ -77,9 +81,12 @@ def _take(x, which, axis):
 
 
 def restricted(problem: Problem, given) -> Problem:
-    """The problem with other fixed arrays, of other shapes perhaps; its own trace and compilations."""
+    """The problem with other fixed arrays, of other shapes perhaps; its own trace, if it can be traced."""
     arguments = problem.arguments(problem.params.values, given)
-    return Problem(problem.loss, arguments[0], arguments[1:], problem.argnums, problem.has_aux)
+    there = Problem(problem.loss, arguments[0], arguments[1:], problem.argnums, problem.has_aux)
+    if problem.trace is not None:
+        there.traced()
+    return there
 
 
 def candidates(problem: Problem) -> list[tuple[int, int]]:
@@ -114,14 +121,14 @@ def _is_over_examples(batch: Batch) -> bool:
 
     every = np.arange(m)
     whole = value(every)
-    if abs(value(np.random.default_rng(0).permutation(m)) - whole) > CLOSE * abs(whole):
+    close = max(CLOSE * abs(whole), 16 * problem.blur(whole))
+    if abs(value(np.random.default_rng(0).permutation(m)) - whole) > close:
         return False
     half = m // 2
     middle = every[half : m - half]  # one example of an odd number, none of an even
     twice = [np.concatenate([side, side, middle]) for side in (every[:half], every[m - half :])]
-    if abs(sum(map(value, twice)) - 2 * whole) <= CLOSE * abs(whole):
+    if abs(sum(map(value, twice)) - 2 * whole) <= close:
         return True
     # A mean with unequal weights: the batch twice over has the same value.
     twice_over = restricted(problem, batch.take(np.tile(every, 2)))
-    twice_over.traced()
-    return abs(twice_over.value(theta) - whole) <= CLOSE * abs(whole)
+    return abs(twice_over.value(theta) - whole) <= close

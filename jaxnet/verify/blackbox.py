@@ -1,25 +1,48 @@
 """Witness 4: finite differences, the judge itself when the loss is a black box; bisection to the wrong entry."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxnet.verify import differences
 from jaxnet.verify.judgement import Cause, numbers
-from jaxnet.verify.noise import FAIL, Noise, norm, ratio
+from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, ratio
 from jaxnet.verify.report import Statement
+from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.tree import called, wide
 from jaxnet.verify.trouble import note
-from jaxnet.verify.witnesses import direction, inner_product
+from jaxnet.verify.witnesses import Problem, direction, inner_product
 
 DRAWS = 3
 DIFFERENCES_LIMIT = 256  # coordinates that finite differences may be asked for one at a time
 
 
+class Point(NamedTuple):
+    """Where slopes are taken: the leaves in float64, the loss there, and how far a value of it may be off."""
+
+    problem: Problem
+    x: list[np.ndarray]
+    level: float
+    blur: float
+
+    @classmethod
+    def of(cls, check) -> "Point":
+        """The point of a check."""
+        x = [wide(v) for v in check.problem.params.values]
+        level = check.problem.value(x)
+        return cls(check.problem, x, level, check.problem.blur(level, check.seed))
+
+    def slope(self, along, value=None) -> differences.Slope | None:
+        """The derivative along a direction, of the loss or of another value of its program."""
+        return differences.slope(value or self.problem.value, self.x, along, self.level, blur=self.blur)
+
+
 def judge_by_differences(check):
     """The judge of a loss that is a black box: every leaf that has no reference, along random directions."""
     begun = time.perf_counter()
-    x, level = _point(check)
+    point = Point.of(check)
+    x = point.x
     shaken = [s for s in (_shaken_manual(check, x) for _ in range(DRAWS)) if s is not None]
     rates, worst = [], 0.0
     for i, f in _leaves(check, x):
@@ -29,7 +52,7 @@ def judge_by_differences(check):
             f.verdict, f.score = "FAIL", float("inf")
             f.cause = Cause("not finite", "NaN or Inf in the manual gradient")
             continue
-        rates += _judge_along_directions(check, f, i, x, level, shaken)
+        rates += _judge_along_directions(check, f, i, point, shaken)
         worst = max(worst, f.score)
     _say(check, begun, f", worst {worst:.2g} x noise", rates)
 
@@ -37,10 +60,10 @@ def judge_by_differences(check):
 def compare_with_differences(check):
     """Witness 4 beside autodiff, on every leaf along random directions."""
     begun = time.perf_counter()
-    x, level = _point(check)
-    rates, disputed, leaves = [], [], list(_leaves(check, x))
+    point = Point.of(check)
+    rates, disputed, leaves = [], [], list(_leaves(check, point.x))
     for i, f in leaves:
-        for found, v, claimed, noise in _slopes(check, f, i, x, level):
+        for found, v, claimed, noise in _slopes(check, f, i, point):
             rates += _rate(found, claimed)
             gap = abs(inner_product(f.r, v) - found.central)
             if f.verdict == "PASS" and not found.kinked and gap > 64 * noise + 1e-5 * abs(found.central):
@@ -52,11 +75,6 @@ def compare_with_differences(check):
     _say(check, begun, f"; {verdict}", rates)
 
 
-def _point(check):
-    x = [wide(v) for v in check.problem.params.values]
-    return x, check.problem.value(x)
-
-
 def _leaves(check, x):
     """The leaves that differences can be asked about."""
     for i, f in enumerate(check.findings):
@@ -64,16 +82,43 @@ def _leaves(check, x):
             yield i, f
 
 
-def _slopes(check, f, i, x, level, shaken=()):
-    """Slopes of the loss along random directions of a leaf, what the manual gradient claims, and the noise of both."""
+class Slope(NamedTuple):
+    """The slope of the loss along a direction v of a leaf, what the manual gradient claims, and the noise of both."""
+
+    found: differences.Slope
+    v: np.ndarray
+    claimed: float
+    noise: float
+
+    def off(self, claimed=None, own=0.0) -> float:
+        """How far a claim is off, in units of the noise and of the rounding `own` of a gradient's entries."""
+        gap = abs((self.claimed if claimed is None else claimed) - self.found.central)
+        return ratio(gap, self.noise + own * self.spread)
+
+    @property
+    def spread(self) -> float:
+        """By how much an error of the gradient shows in the slope."""
+        return norm(self.v) / self.v.size**0.5
+
+    @property
+    def at_kink(self) -> bool:
+        """Whether the claim lies between the slopes of both sides."""
+        found = self.found
+        low, high = sorted((found.left, found.right))
+        slack = FAIL * max(found.error, found.one_sided_error)
+        return found.kinked and low - slack <= self.claimed <= high + slack
+
+
+def _slopes(check, f, i, point, shaken=()):
+    """Slopes along random directions of a leaf."""
     for _ in range(check.directions):
-        v = direction(check.rng, x[i])
-        found = differences.slope(check.problem.value, x, {i: v}, level)
+        v = direction(check.rng, point.x[i])
+        found = point.slope({i: v})
         if found is not None:
             rounding = 4 * f.unit * float(np.sqrt(np.sum(np.abs(f.g * v) ** 2)))
             moved = max((abs(inner_product(s[i], v)) for s in shaken if s[i] is not None), default=0.0)
             noise = max(found.error, rounding, moved, differences.U * abs(found.central))
-            yield found, v, inner_product(f.g, v), noise
+            yield Slope(found, v, inner_product(f.g, v), noise)
 
 
 def _rate(found, claimed) -> list[float]:
@@ -87,63 +132,75 @@ def _say(check, begun, verdict, rates):
     check.statements.append(Statement("4 finite differences", said, time.perf_counter() - begun))
 
 
-def _judge_along_directions(check, f, i, x, level, shaken) -> list[float]:
+def _judge_along_directions(check, f, i, point, shaken) -> list[float]:
     """The verdict on a leaf; returns the Taylor rates."""
-    scores, rates, signal = [], [], 0.0
-    for found, v, claimed, noise in _slopes(check, f, i, x, level, shaken):
-        rates += _rate(found, claimed)
-        if found.kinked:
-            low, high = sorted((found.left, found.right))
-            slack = FAIL * max(found.error, found.one_sided_error)
-            if low - slack <= claimed <= high + slack:
-                continue
-        scores.append((ratio(abs(claimed - found.central), noise), v, noise))
-        signal = max(signal, abs(found.central) / noise if noise else 0.0)
-    if not scores:
+    told = list(_slopes(check, f, i, point, shaken))
+    rates = [rate for slope in told for rate in _rate(slope.found, slope.claimed)]
+    told = [slope for slope in told if not slope.at_kink]
+    if not told:
         f.verdict, f.note = "INCONCLUSIVE", "a kink or the edge of the domain in every direction"
         return rates
-    f.score, v, noise = max(scores, key=lambda s: s[0])
-    f.noise = Noise(noise / max(norm(v) / np.sqrt(v.size), 1e-300), noise)
-    if _stops_matter(check, i, x, v, level, noise):
+    own = _own_rounding(check, f, i, told) if max(slope.off() for slope in told) > FAIL else 0.0
+    worst = max(told, key=lambda slope: slope.off(own=own))
+    noise = worst.noise + own * worst.spread
+    f.score, f.noise = worst.off(own=own), Noise(*[noise / max(worst.spread, 1e-300)] * 2)
+    f.size = float(np.sqrt(np.mean([(slope.found.central / max(slope.spread, 1e-300)) ** 2 for slope in told])))
+    if _stops_matter(point, i, worst.v, noise):
         f.verdict = "INCONCLUSIVE"
         f.note = "what is stopped feeds a rule that cannot be replaced: values do not tell which derivative is meant"
     elif f.score > FAIL:
         f.verdict = "FAIL"
-        _which_coordinates(check, f, i, x, v, level)
-    elif signal <= FAIL:
+        _which_coordinates(f, i, worst.v, point)
+    elif max(ratio(abs(s.found.central), s.noise + own * s.spread) for s in told) <= FAIL:
         f.verdict, f.note = "INCONCLUSIVE", "the true gradient is below the noise of finite differences"
+    elif f.score > WARN:
+        f.note = f"warning: {f.score:.1f} x noise is more than a correct gradient usually shows"
     return rates
 
 
-def _stops_matter(check, i, x, v, level, noise) -> bool:
+def _own_rounding(check, f, i, told) -> float:
+    """What a formula that is right in float64 loses as written, per entry of its norm; 0 of one that is wrong."""
+    try:
+        own = OwnRounding(check.problem, check.manual, check.seed)
+        exact = own.exact() if own.traceable else None
+        if exact is None or exact[i].shape != f.shape:
+            return 0.0
+        right = max(slope.off(inner_product(exact[i], slope.v)) for slope in told) <= FAIL
+        return own.noise()[i][0] if right else 0.0
+    except Exception as error:  # an operation that cannot be read again
+        note(check.problem, error, "own rounding")
+        return 0.0
+
+
+def _stops_matter(point, i, v, noise) -> bool:
     """Whether the user's own rules may depend on what is stopped (the factors of a matrix, in a solve)."""
-    problem = check.problem
+    problem = point.problem
     if not (problem.stops and problem.untrusted):
         return False
-    held, moved = (differences.slope(f, x, {i: v}, level) for f in (problem.value, problem.value_through_stops))
+    held, moved = (point.slope({i: v}, value) for value in (problem.value, problem.value_through_stops))
     return held is None or moved is None or abs(held.central - moved.central) > FAIL * (noise + moved.error)
 
 
-def _which_coordinates(check, f, i, x, v, level):
+def _which_coordinates(f, i, v, point):
     """The wrong entry by halving; failing that, every entry of a small leaf by differences."""
-    at, taken = differences.bisect(check.problem.value, x, i, f.g, v, level)
+    at, taken = differences.bisect(point.slope, i, f.g, v)
     if at is not None:
         f.worst = at
         place = ",".join(map(str, at))
         text = f"one coordinate is wrong, {called(f.path)}[{place}] (found by halving, {taken} slopes)"
         f.cause = Cause("entries", text)
-    elif x[i].size > DIFFERENCES_LIMIT or np.iscomplexobj(x[i]):
+    elif v.size > DIFFERENCES_LIMIT or np.iscomplexobj(v):
         f.note = "several coordinates are wrong; the leaf is too large to difference each"
         return
-    true = np.array(f.g)
+    true, error = np.array(f.g), np.zeros(v.shape)
     for place in [at] if at is not None else np.ndindex(v.shape):
         e = np.zeros_like(v)
         e[place] = v[place]
-        found = differences.slope(check.problem.value, x, {i: e}, level)
+        found = point.slope({i: e})
         if found is None:
             return
-        true[place] = found.central / e[place]
-    f.r = true
+        true[place], error[place] = found.central / e[place], found.error / abs(e[place])
+    f.r, f.noise = true, f.noise.widened(norm(error), largest(error))
 
 
 def _shaken_manual(check, x):

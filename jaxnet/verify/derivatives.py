@@ -14,7 +14,7 @@ from jaxnet.verify.conventions import Shared, Tilted
 from jaxnet.verify.dataflow import cast_to_integers
 from jaxnet.verify.interpret import Reader, is_float
 from jaxnet.verify.programs import Program
-from jaxnet.verify.readings import Complex, Float64, toss
+from jaxnet.verify.readings import Blurred, Complex, Float64, toss
 from jaxnet.verify.stops import LANE, Held, Through
 from jaxnet.verify.tree import unit_roundoff
 
@@ -50,6 +50,11 @@ def through_stops(program: Program):
 def value(program: Program):
     """The loss in float64."""
     return lambda consts, values, given: evaluate(program, Float64(), consts, values, given)
+
+
+def blurred(program: Program):
+    """The loss in float64, what hides its inside one rounding off."""
+    return lambda consts, values, given, seed: evaluate(program, Blurred(seed), consts, values, given)
 
 
 def held(program: Program):

@@ -10,6 +10,7 @@ from jaxnet.verify.evidence import Evidence
 from jaxnet.verify.factors import factor_of_all
 from jaxnet.verify.leaf_causes import shown_by_itself
 from jaxnet.verify.localisation import layer_by_layer, leaf_by_leaf, top_of_all
+from jaxnet.verify.slopes import Slopes
 from jaxnet.verify.starts import by_itself
 from jaxnet.verify.tree import called
 
@@ -19,7 +20,7 @@ def diagnose(problem, manual, findings, rng) -> tuple[str | None, str | None]:
 
     Also writes each leaf's own cause into its finding.
     """
-    evidence = Evidence(problem, manual, findings, rng)
+    evidence = (Slopes if problem.valued_only else Evidence)(problem, manual, findings, rng)
     wrong = [i for i, f in enumerate(findings) if f.wrong]
     told = told_already(evidence, wrong)
     if told is not None:

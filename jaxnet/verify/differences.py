@@ -6,7 +6,9 @@
 
 The step is not chosen but found: a ladder of steps, of which the one with the smallest estimated error is believed.
 Rounding is that of the values as they come: a host function that answers in float32 is known by its values, all of
-which are float32 numbers, and two of its quotients that agree do so by luck.
+which are float32 numbers, and two of its quotients that agree do so by luck. Inside a larger program its roundings
+show in no value. Three things tell of them: a `blur` that the caller knows of; then, quotients that at finer steps
+depart from each other; and a loss that does not move, and at larger steps does: it moves by leaps.
 """
 
 from dataclasses import dataclass
@@ -55,10 +57,13 @@ class Slope:
         return best
 
 
-def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float, enough: float = 0.0) -> Slope | None:
+def slope(
+    value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float, enough: float = 0.0, blur: float = 0.0
+) -> Slope | None:
     """The derivative of `value` at x along a direction, given by leaf; None where no step stays inside the domain.
 
     At most 18 evaluations; stops climbing down as soon as the estimated error grows, or is below `enough`.
+    blur   how far a value may be off
     """
     steps, ahead, behind, central, values = [], [], [], [], [level]
     best, error, at = None, np.inf, 0
@@ -70,10 +75,16 @@ def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float
             values += here
             steps.append(h), ahead.append(plus), behind.append(minus)
             central.append((plus - minus) / (2 * h))
+            if plus == minus == 0.0:
+                blur = max(blur, min(filter(None, map(abs, ahead + behind)), default=0.0))
             if len(central) >= 3:
+                jumps = abs(central[-1] - central[-2]), abs(central[-2] - central[-3])
+                if blur and jumps[0] > jumps[1]:
+                    blur = max(blur, h * jumps[0] / 2)
                 finer = (16 * central[-1] - central[-2]) / 15
                 coarser = (16 * central[-2] - central[-3]) / 15
-                estimate = abs(finer - coarser) + 4 * unit_of(values) * max(map(abs, [level, *here])) / h
+                off = max(unit_of(values) * max(map(abs, [level, *here])), blur)
+                estimate = abs(finer - coarser) + 4 * off / h
                 if estimate < error:
                     best, error, at, worse = finer, estimate, len(central) - 1, 0
                 else:
@@ -83,9 +94,13 @@ def slope(value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float
         h /= FACTOR
     if best is None:
         return None
+    if not any(ahead) and not any(behind):
+        leaps = (abs(_at(value, x, along, START * FACTOR**k) - level) for k in range(1, 7))
+        blur = max(blur, next((leap for leap in leaps if leap > 0), 0.0))
     # The finer rungs should differ from the best one by rounding alone: whatever they show of it was there as well.
     finer = [(16 * c - b) / 15 for b, c in pairwise(central[at:])]
     rounding = max((abs(c - best) * h for c, h in zip(finer, steps[at + 1 :], strict=True)), default=0.0)
+    rounding = max(rounding, blur)
     error = max(error, rounding / steps[at])
     # One-sided quotients lose more to rounding: use the rung above the best one, extrapolated once.
     k, unit = at - 1, unit_of(values)
@@ -116,10 +131,11 @@ def _at(value, x, along, step) -> float:
     return value([leaf + step * along[i] if i in along else leaf for i, leaf in enumerate(x)])
 
 
-def bisect(value, x, leaf: int, g: np.ndarray, v: np.ndarray, level: float) -> tuple[tuple[int, ...] | None, int]:
+def bisect(slope_along, leaf: int, g: np.ndarray, v: np.ndarray) -> tuple[tuple[int, ...] | None, int]:
     """The coordinate at which g departs from the derivative, or None if there are several; and the slopes taken.
 
-    Halves the leaf's coordinates, same signs, and follows the half that disagrees: 2 log₂(n) slopes.
+    Halves the leaf's coordinates, same signs, and follows the half that disagrees while the other one agrees:
+    2 log₂(n) slopes. The entry that is left has to account for all of the gap.
     """
     low, high, taken = 0, v.size, 0
     flat = v.ravel()
@@ -128,15 +144,20 @@ def bisect(value, x, leaf: int, g: np.ndarray, v: np.ndarray, level: float) -> t
         part = np.zeros_like(flat)
         part[a:b] = flat[a:b]
         part = part.reshape(v.shape)
-        found = slope(value, x, {leaf: part}, level)
-        return (0.0, 0.0) if found is None else (abs(inner_product(g, part) - found.central), found.error)
+        found = slope_along({leaf: part})
+        return (0.0, np.inf) if found is None else (inner_product(g, part) - found.central, found.error)
 
+    (whole, slack), (last, e) = gap(low, high), (0.0, 0.0)
     while high - low > 1:
         middle = (low + high) // 2
         (first, e1), (second, e2) = gap(low, middle), gap(middle, high)
         taken += 2
-        wrong = (first > 16 * e1 + 1e-3 * second, second > 16 * e2 + 1e-3 * first)
-        if all(wrong) or not any(wrong):
+        if abs(first) > 16 * e1 and abs(second) <= 4 * e2 + 1e-3 * abs(first):
+            high, last, e = middle, first, e1
+        elif abs(second) > 16 * e2 and abs(first) <= 4 * e1 + 1e-3 * abs(second):
+            low, last, e = middle, second, e2
+        else:
             return None, taken
-        low, high = (low, middle) if wrong[0] else (middle, high)
+    if v.size > 1 and abs(last - whole) > 4 * (e + slack) + 1e-2 * abs(whole):
+        return None, taken
     return tuple(int(i) for i in np.unravel_index(low, v.shape)), taken

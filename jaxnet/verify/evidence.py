@@ -59,7 +59,12 @@ class Evidence:
     @cached_property
     def batch(self) -> Batch | None:
         """The examples among the arguments."""
-        return find_batch(self.problem) if self.problem.trace is not None else None
+        return find_batch(self.problem)
+
+    @property
+    def examples(self) -> Batch | None:
+        """The same, if the gradient of a single one can be asked for."""
+        return self.batch
 
     @cached_property
     def exact(self) -> list | None:
@@ -80,9 +85,9 @@ class Evidence:
             return None
         with tolerated(self.problem, "the diagnosis"):  # a gradient that insists on its batch size
             half = self.batch.half
-            half.expect_double()
+            self._expect_true(half)
             manual = self._few(self.manual_at(self.batch.take(np.arange(self.batch.half_m))))
-            return Elsewhere(self._few(self.problem.params.values), manual, self._few(half.double()[1]))
+            return Elsewhere(self._few(self.problem.params.values), manual, self._true(half))
         return None
 
     @cached_property
@@ -91,7 +96,7 @@ class Evidence:
         nearby = self._by_a_tenth(self.problem.params.values)
         with tolerated(self.problem, "the diagnosis"):
             manual = self._few(self.manual.eager(nearby).leaves)
-            return Elsewhere(self._few(nearby), manual, self._few(self.problem.double(nearby)[1]))
+            return Elsewhere(self._few(nearby), manual, self._true(self.problem, nearby))
         return None
 
     @cached_property
@@ -102,10 +107,21 @@ class Evidence:
             return None
         with tolerated(self.problem, "the diagnosis"):
             manual = self._few(self.manual_at(given))
-            return Elsewhere(
-                self._few(self.problem.params.values), manual, self._few(self.problem.double(given=given)[1])
-            )
+            return Elsewhere(self._few(self.problem.params.values), manual, self._true(self.problem, given=given))
         return None
+
+    def compared(self, i: int) -> tuple:
+        """What of the manual and of the true gradient of leaf i can be compared; None where there is nothing."""
+        f = self.findings[i]
+        return (f.g, f.r) if f.comparable else (None, None)
+
+    def _true(self, problem: Problem, values=None, given=None) -> Few:
+        """A true gradient."""
+        return self._few(problem.double(values, given)[1])
+
+    def _expect_true(self, problem: Problem):
+        """Begins to compile what a true gradient takes."""
+        problem.expect_double()
 
     def _few(self, leaves) -> Few:
         entries, squares = {}, 0.0
@@ -186,14 +202,12 @@ class Evidence:
 
     @cached_property
     def _one_fewer(self) -> Problem:
-        fewer = restricted(self.problem, self.batch.take(np.arange(self.batch.m - 1)))
-        fewer.traced()
-        return fewer
+        return restricted(self.problem, self.batch.take(np.arange(self.batch.m - 1)))
 
     # ---- arithmetic --------------------------------------------------------------------------------------------------
     def tolerance(self, f: Finding) -> float:
         """How far a confirmed relation may be off, relative to the leaf."""
-        return max(8 * f.noise.norm / max(norm(f.r), 1e-300), 16 * f.unit)
+        return max(8 * f.noise.norm / max(f.size if f.r is None else norm(f.r), 1e-300), 16 * f.unit)
 
     def equal(self, g, other, f: Finding) -> bool:
         """Whether two gradients agree to within the tolerance of a leaf."""

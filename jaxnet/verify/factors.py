@@ -21,8 +21,8 @@ def factor_of_leaf(evidence: Evidence, i: int) -> Cause | None:
     """g = α r in one leaf."""
     f = evidence.findings[i]
     tolerance = evidence.tolerance(f)
-    alpha = alpha_of(f.g, f.r, tolerance)
-    if alpha is None or f.r.size < 2:
+    alpha = alpha_of(*evidence.compared(i), tolerance)
+    if alpha is None or np.size(f.raw) < 2:
         return None
 
     def measure(there: Elsewhere):
@@ -36,7 +36,7 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
     """The same factor on every leaf, all of them wrong."""
     findings = evidence.findings
     judged = [i for i, f in enumerate(findings) if not f.frozen and f.verdict != "INCONCLUSIVE"]
-    if len(judged) < 2 or set(judged) != set(wrong) or not all(findings[i].comparable for i in wrong):
+    if len(judged) < 2 or set(judged) != set(wrong) or any(evidence.compared(i)[0] is None for i in wrong):
         return None
     if any(findings[i].cause for i in wrong) or not all(np.isfinite(findings[i].g).all() for i in wrong):
         return None
@@ -49,7 +49,7 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
     def measure(there: Elsewhere):
         return common(alpha_of(*there.both(i), tolerance) for i in wrong)
 
-    alpha = common(alpha_of(findings[i].g, findings[i].r, tolerance) for i in wrong)
+    alpha = common(alpha_of(*evidence.compared(i), tolerance) for i in wrong)
     if alpha is None:
         return None
     if evidence.second is not None:

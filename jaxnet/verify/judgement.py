@@ -33,6 +33,7 @@ class Finding:
     noise: Noise = field(default_factory=lambda: Noise(0.0, 0.0))
     entries: np.ndarray | None = None  # the noise of each entry, where it is known
     score: float = 0.0
+    size: float = 0.0  # ‖r‖ as slopes tell it, where only they do
     verdict: str = "PASS"
     cause: Cause | None = None
     note: str | None = None

@@ -22,7 +22,7 @@ def shown_by_itself(e: Evidence, i: int) -> Cause | None:
     """The cause that a leaf's own numbers show."""
     f = e.findings[i]
     if f.raw is None or f.r is None:
-        return None
+        return factor_of_leaf(e, i)
     if np.shape(f.g) != np.shape(f.r):
         return Cause("shape", _shape_cause(f.g, f.r))
     if not np.isfinite(f.g).all():
@@ -47,7 +47,7 @@ def shown_by_itself(e: Evidence, i: int) -> Cause | None:
 def shown_by_examples(e: Evidence, i: int) -> Cause | None:
     """The cause that single examples show."""
     f = e.findings[i]
-    if e.batch is None or not f.comparable or not np.isfinite(f.g).all():
+    if e.examples is None or not f.comparable or not np.isfinite(f.g).all():
         return None
     return next(filter(None, (test(e, i, f) for test in (wrong_axis, example_left_out, extra_examples))), None)
 
@@ -58,7 +58,7 @@ def not_finite(e, f) -> Cause:
     bad = ~np.isfinite(f.g)
     first = ",".join(str(int(k)) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
     text = f"NaN or Inf in {int(bad.sum())} of {bad.size} entries, first at [{first}]"
-    if e.batch is not None and e.batch.m <= 64:
+    if e.examples is not None and e.batch.m <= 64:
         with tolerated(e.problem, "the diagnosis"):
             guilty = [
                 k for k in range(e.batch.m) if not all(np.isfinite(x).all() for x in e.manual_at(e.batch.alone(k)))

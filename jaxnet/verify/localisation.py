@@ -56,10 +56,10 @@ def _mixed_examples(evidence, start, wrong) -> tuple[str, str] | None:
     """A sum over examples does not see their order: db[l] is right and dZ[l] is not, nor is anything below it."""
     number = start.number
     below = {i for layer in evidence.layers[: number - 1] for i in layer.leaves}
-    if start.kind != "dW" or evidence.batch is None or below & right(evidence):
+    if start.kind != "dW" or evidence.examples is None or below & right(evidence):
         return None
     with tolerated(evidence.problem, "the diagnosis"):
-        for k in (0, evidence.batch.m - 1):
+        for k in (0, evidence.examples.m - 1):
             g, r = evidence.example(k)
             for i in wrong:
                 if g[i] is None or norm(r[i]) == 0.0 or not evidence.equal(g[i], r[i], evidence.findings[i]):

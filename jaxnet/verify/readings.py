@@ -4,6 +4,7 @@ Reader    the user's custom rules replaced by their primal         (witness 1, i
 Float64   the same in double precision, constants and casts too     (witnesses 2, 3 and 4)
 Rounded   every operation rounded once more, at random              (what the formula as written can promise)
 Complex   on the complex numbers                                    (witness 5)
+Blurred   float64, what hides its inside rounded once more          (what its values can promise)
 
 conventions.py and stops.py have two more.
 """
@@ -16,7 +17,8 @@ import numpy as np
 from jax import lax
 
 from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
-from jaxnet.verify.strip import primal_of
+from jaxnet.verify.strip import is_opaque, primal_of
+from jaxnet.verify.tree import unit_roundoff
 
 # Operations that move numbers and compute none.
 MOVES = frozenset(
@@ -82,15 +84,22 @@ class Float64(Reader):
         name = equation.primitive.name
         if name == "reduce_precision":
             return [inputs[0]]
-        if name == "pure_callback":
-            return self.callback(equation, inputs)
-        if name in self.BITS:
-            narrow = [
-                lax.convert_element_type(x, v.aval.dtype) if is_float(v.aval.dtype) else x
-                for x, v in zip(inputs, equation.invars, strict=True)
-            ]
-            return [self.cast(out) for out in bind(equation.primitive, narrow, equation.params)]
-        return super().apply(equation, inputs)
+        if is_opaque(equation):
+            return self.hidden(equation, inputs)
+        return self.at_own_width(equation, inputs) if name in self.BITS else super().apply(equation, inputs)
+
+    def hidden(self, equation, inputs) -> list:
+        """What hides its inside: a pure host callback is asked in float64, a kernel runs as it was compiled."""
+        asked = self.callback if equation.primitive.name == "pure_callback" else self.at_own_width
+        return asked(equation, inputs)
+
+    def at_own_width(self, equation, inputs) -> list:
+        """One equation in its own dtypes, between casts."""
+        narrow = [
+            lax.convert_element_type(x, v.aval.dtype) if self.widen(v.aval.dtype) != v.aval.dtype else x
+            for x, v in zip(inputs, equation.invars, strict=True)
+        ]
+        return [self.cast(out) for out in bind(equation.primitive, narrow, equation.params)]
 
     def callback(self, equation, inputs) -> list:
         """A host callback, asked in float64; one that only takes its own dtype is asked in that."""
@@ -112,6 +121,44 @@ class Float64(Reader):
     def own_vjp(self, equation, inputs) -> list:
         """JAX's own backward functions check for their own dtypes: in float64 the primal stands in."""
         return self.function(primal_of(equation))(*inputs)
+
+
+class Blurred(Float64):
+    """Float64 with one rounding, signs at random, of what enters and leaves the operations that hide their inside.
+
+    They answer in a precision of their own, which is known by the answers: all of them are numbers of that precision.
+    """
+
+    def __init__(self, seed):
+        """A reading whose roundings are drawn from `seed`."""
+        super().__init__()
+        self.seed, self.count = seed, itertools.count()
+
+    def hidden(self, equation, inputs) -> list:
+        """The answers to inputs one rounding away, each rounded once more; answers in float64 are exact."""
+        answers = zip(super().hidden(equation, inputs), equation.outvars, strict=True)
+        units = [unit_of_numbers(x, v.aval.dtype) for x, v in answers if jnp.issubdtype(x.dtype, jnp.inexact)]
+        unit = jnp.max(jnp.array([0.0, *units]))
+        return [self.shaken(x, unit) for x in super().hidden(equation, [self.shaken(x, unit) for x in inputs])]
+
+    def shaken(self, value, unit):
+        """value (1 ± u), signs at random."""
+        if not jnp.issubdtype(value.dtype, jnp.inexact):
+            return value
+        return value * (1 + unit * toss(value.shape, self.seed, next(self.count)).astype(value.dtype))
+
+
+def unit_of_numbers(x, dtype):
+    """The unit roundoff of the coarsest precision, from float32 or `dtype` down, that holds all of x; 0 of none.
+
+    Whole numbers tell of no precision below that of their dtype: they may be labels.
+    """
+    dtype = np.dtype({"float64": "float32", "complex128": "complex64"}.get(dtype.name, dtype))
+    unit, fractions = 0.0, jnp.any(x != jnp.round(x))
+    for d, told in ((dtype, True), (np.dtype(np.float16), fractions), (jnp.dtype(jnp.bfloat16), fractions)):
+        if d is dtype or (is_float(dtype) and unit_roundoff(d) > unit_roundoff(dtype)):
+            unit = jnp.where(told & jnp.all(x == x.astype(d).astype(x.dtype)), unit_roundoff(d), unit)
+    return unit
 
 
 class Outside(Float64):

@@ -75,7 +75,7 @@ def by_itself(f) -> bool:
 
 def _followers(evidence, number, wrong) -> dict[int, bool]:
     """Which of the wrong leaves follow from one wrong dZ[number], as far as their values tell."""
-    if evidence.batch is not None:
+    if evidence.examples is not None:
         with tolerated(evidence.problem, "the diagnosis"):
             return followers(evidence, number, set(wrong), explained(evidence, "dZ", number) is not None)
     return {}
@@ -83,7 +83,7 @@ def _followers(evidence, number, wrong) -> dict[int, bool]:
 
 def explained(evidence, kind, number) -> str | None:
     """Which step of the layer is wrong."""
-    if evidence.batch is not None:
+    if evidence.examples is not None:
         with tolerated(evidence.problem, "the diagnosis"):  # evidence that could not be had names nothing
             return explain(evidence, kind, number)
     return None

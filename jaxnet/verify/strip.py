@@ -131,13 +131,14 @@ def is_declared_stop(equation) -> bool:
     return False
 
 
+def is_opaque(equation) -> bool:
+    """Whether an equation hides its inside."""
+    return equation.primitive.name in OPAQUE or "custom_call" in equation.primitive.name
+
+
 def opaque_operations(jaxpr) -> list[str]:
     """The names of operations in `jaxpr`, at any depth, that hide their inside."""
-    found: dict[str, None] = {}
-    for equation in equations(jaxpr):
-        if equation.primitive.name in OPAQUE or "custom_call" in equation.primitive.name:
-            found[equation.primitive.name] = None
-    return list(found)
+    return list(dict.fromkeys(equation.primitive.name for equation in equations(jaxpr) if is_opaque(equation)))
 
 
 def operations(jaxpr) -> set[str]:

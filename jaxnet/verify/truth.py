@@ -30,8 +30,7 @@ def true_gradient(check) -> bool:
     except Exception as error:  # a loss in NumPy refuses tracers in its own way
         note(problem, error, "tracing the loss")
         return black_box(check, error)
-    valued_only = bool(problem.untrusted or set(problem.opaque) & {"pure_callback", "io_callback", "ffi_call"})
-    instead = " Finite differences along directions were used instead." if valued_only else ""
+    instead = " Finite differences along directions were used instead."
     for names, does in (
         (problem.opaque, "hides its inside in"),
         (problem.untrusted, "has its derivative from rules that no primal can replace,"),
@@ -44,8 +43,8 @@ def true_gradient(check) -> bool:
     if problem.stops:
         where = ", ".join(problem.stops)
         check.notes.append(f"what the loss stops at {where} counts as constant, by the convention of stop_gradient")
-    if valued_only:
-        problem.reversible = not problem.untrusted
+    if problem.valued_only:
+        problem.reversible = False
         require_finite_value(check)
         return False
     used = flow_of(problem.trace, len(check.findings)).used
@@ -128,7 +127,7 @@ def double_precision(check, own, draws):
 
 def black_box(check, error) -> bool:
     """The loss cannot be traced: only its values are left."""
-    check.problem.trace = None
+    check.problem.trace, check.problem.reversible = None, False
     check.notes.append(
         f"the loss cannot be traced ({first_line(error)}): finite differences along directions only; "
         "reference=, the same loss in jax.numpy, would let every coordinate be compared"

@@ -131,6 +131,11 @@ class Problem:
         return isinstance(self.argnums, int) or any(not is_array(self.everything[i]) for i in self.argnums)
 
     @property
+    def valued_only(self) -> bool:
+        """Whether only values of the loss are to be had: it is no JAX function, or no autodiff is to be believed."""
+        return self.trace is None or bool(self.opaque or self.untrusted)
+
+    @property
     def program(self) -> Program:
         """The loss's program, shared with every check of an equal loss."""
         if self._program is None:
@@ -207,6 +212,15 @@ class Problem:
         build, arguments = self._valued(values, given)
         with in_float64():
             return float(self.call(build, *arguments))
+
+    def blur(self, level: float, seed: int = 0, draws: int = 3) -> float:
+        """How far one rounding of what hides its inside moves the loss from its `level` at the leaves."""
+        if not self.opaque:
+            return 0.0
+        with in_float64():
+            seeds = (np.uint32((seed + k) % 2**32) for k in range(draws))
+            seen = [float(self.call(derivatives.blurred, *self._here_doubled(), s)) for s in seeds]
+        return max(abs(j - level) for j in seen)
 
     def _valued(self, values, given):
         """What values the loss, and its arguments."""

@@ -102,3 +102,69 @@ def test_one_factor_is_not_told_row_by_row():
 
     text = cause(weighted, lambda *a: 12 * jax.grad(weighted)(*a))
     assert "a factor 12 on every entry" in text and "row" not in text
+
+
+# ---- a black box: only values of the loss are known ----------------------------------------------------------------
+def in_numpy(W, X, Y):
+    return float(np.sum((np.asarray(W, np.float64) @ X - Y) ** 2) / 2 / X.shape[1])
+
+
+def in_a_callback(W, X, Y):
+    return jax.pure_callback(lambda *a: np.float32(in_numpy(*a)), jax.ShapeDtypeStruct((), np.float32), W, X, Y)
+
+
+@pytest.mark.parametrize("hidden", [in_numpy, in_a_callback])
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (lambda m: 2, "a factor 2 on every entry"),
+        (lambda m: -1, "the sign is wrong"),
+        (lambda m: m, "1/m is missing (factor m = 12)"),
+        (lambda m: 1 / m, "1/m applied twice"),
+        (lambda m: 12, "a factor 12 on every entry"),
+    ],
+)
+def test_the_factor_of_a_black_box_is_told_by_slopes(hidden, of, said):
+    assert said in cause(hidden, lambda W, X, Y: np.float32(of(X.shape[1])) * gradient(W, X, Y))
+
+
+def test_a_black_box_s_regulariser_and_its_single_entry_are_told_too():
+    decay = lambda W, X, Y: in_numpy(W, X, Y) + 0.05 * float(np.sum(np.square(W, dtype=np.float64)))  # noqa: E731
+    assert "0.1 times the parameter is missing" in cause(decay, gradient)
+    assert "one coordinate is wrong, params[1,2]" in cause(in_numpy, lambda *a: gradient(*a) * (1 + ENTRY))
+
+
+ENTRY = np.zeros_like(W)
+ENTRY[1, 2] = 0.5
+
+
+def test_the_factor_of_leaves_too_large_to_difference_is_told():
+    params = {"A": RNG.normal(size=(40, 20)).astype(np.float32), "b": RNG.normal(size=20).astype(np.float32)}
+
+    def hidden(p):
+        return float(np.sum(np.tanh(np.asarray(p["A"], np.float64) @ p["b"])))
+
+    right = jax.grad(lambda p: jnp.sum(jnp.tanh(p["A"] @ p["b"])))
+    assert cause(hidden, lambda p: jax.tree.map(lambda g: 2 * g, right(p)), params) == (
+        "Every leaf: a factor 2 on every entry."
+    )
+    one = cause(hidden, lambda p: right(p) | {"A": 3 * right(p)["A"]}, params)
+    assert one == "['A']: a factor 3 on every entry."
+    assert not cause(hidden, lambda p: right(p) | {"A": right(p)["A"] ** 3}, params)
+
+
+def test_layers_around_a_callback_that_are_wrong_are_refused_with_a_report():
+    """No autodiff passes the callback: nothing that a diagnosis asks may want it."""
+    params = [(RNG.normal(size=(3, 4)).astype(np.float32), RNG.normal(size=(3, 1)).astype(np.float32))]
+
+    def net(activation):
+        return lambda p, X: jnp.mean(activation(p[0][0] @ X + p[0][1]) ** 2)
+
+    def on_host(Z):
+        return jax.pure_callback(lambda z: np.tanh(z), jax.ShapeDtypeStruct(Z.shape, Z.dtype), Z)
+
+    right = jax.grad(net(jnp.tanh))
+    wrong = lambda p, X: [(2 * right(p, X)[0][0], right(p, X)[0][1] + 0.1)]  # noqa: E731
+    report = check_gradients(net(on_host), wrong, params, X, raise_=False)
+    assert report.verdict == "FAIL" and not any("crashed" in note for note in report.notes), str(report)
+    assert report.starts_at == "dZ[1]" and "or each leaf has an error of its own" in report.cause, str(report)

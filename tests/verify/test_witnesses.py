@@ -161,6 +161,55 @@ def test_a_callback_in_float32_inside_a_larger_program_is_known_by_its_roundings
     assert check_gradients(loss, lambda p: 1.02 * gradient(p), p, raise_=False).verdict == "FAIL"
 
 
+@pytest.mark.parametrize("in_jax", [True, False])
+def test_a_part_in_float32_that_saturates_is_no_flat_function(in_jax):
+    """Its answers are ±1 all along: quotients of exactly 0 agree with each other, and with nothing else."""
+
+    def host(Z):
+        return np.tanh(np.asarray(Z).astype(np.float32))
+
+    def loss(W, X):
+        Z = W @ X
+        if in_jax:
+            return 1e4 * jnp.sum((jax.pure_callback(host, jax.ShapeDtypeStruct(Z.shape, np.float32), Z) - 0.3) ** 2)
+        return 1e4 * np.sum((np.float64(host(np.asarray(Z))) - 0.3) ** 2)
+
+    gradient = jax.jit(jax.grad(lambda W, X: 1e4 * jnp.sum((jnp.tanh(W @ X) - 0.3) ** 2)))
+    for seed in range(10, 24):
+        rng = np.random.default_rng(seed)
+        W, X = rng.normal(size=(1, 3)).astype(np.float32), 6 * rng.normal(size=(3, 1)).astype(np.float32)
+        right = check_gradients(loss, gradient, W, X, raise_=False, key=seed)
+        assert right.verdict != "FAIL", (seed, str(right))
+
+
+def test_a_black_box_s_gradient_that_cancels_as_written_is_excused():
+    """1 - tanh² is 0 in float32 where the slope is 1e-9: the formula is right, its digits are lost."""
+
+    def host_loss(w):
+        return 1e4 * float(np.sum(np.tanh(np.asarray(w, np.float64))))
+
+    w = np.array([10.0, 9.5, 11.0], np.float32)
+    report = check_gradients(host_loss, lambda w: 1e4 * (1 - jnp.tanh(w) ** 2), w, raise_=False)
+    assert report.verdict == "INCONCLUSIVE", str(report)
+    assert not check_gradients(host_loss, lambda w: 1e4 * (2 - jnp.tanh(w) ** 2), w, raise_=False)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.03])
+def test_one_entry_is_blamed_only_if_it_accounts_for_the_whole_error(factor):
+    """Every entry of this gradient is off; few of them are above the noise of a host in float32."""
+    Y = np.random.default_rng(3).normal(size=(4, 6))
+
+    def host_loss(w):
+        return float(np.float32(np.sum((np.asarray(w, np.float64) @ X - Y) ** 2) / 12))
+
+    for seed in range(6):
+        report = check_gradients(
+            host_loss, lambda w: np.float32(factor) * ((w @ X - Y) @ X.T / 6), W, key=seed, raise_=False
+        )
+        assert report.verdict == ("PASS" if factor == 1 else "FAIL"), str(report)
+        assert "one coordinate" not in str(report), str(report)
+
+
 def test_the_precision_of_values_is_measured():
     values = np.random.default_rng(0).normal(size=7)
     for dtype, unit in (
