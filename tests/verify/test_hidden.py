@@ -1,0 +1,133 @@
+"""Losses that hide their inside in a kernel or in foreign code: values alone judge, and reference= sees every entry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import io_callback
+from jax.experimental import pallas as pl
+
+from jaxnet.verify import check_gradients, check_vjp
+
+RNG = np.random.default_rng(0)
+W, X = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 8)))
+PLAIN = {"tanh": jnp.tanh, "unit columns": lambda Z: Z / jnp.sqrt(jnp.mean(Z * Z, axis=0) + 1e-3)}
+
+
+def kernel_of(name):
+    def kernel(z, out):
+        out[...] = PLAIN[name](z[...])
+
+    return kernel
+
+
+def whole(name):
+    """One block."""
+    return lambda Z: pl.pallas_call(kernel_of(name), out_shape=jax.ShapeDtypeStruct(Z.shape, Z.dtype), interpret=True)(
+        Z
+    )
+
+
+def in_blocks(name):
+    """Two blocks of columns."""
+    half = pl.BlockSpec((3, 4), lambda i: (0, i))
+    return lambda Z: pl.pallas_call(
+        kernel_of(name),
+        out_shape=jax.ShapeDtypeStruct(Z.shape, Z.dtype),
+        grid=(2,),
+        in_specs=[half],
+        out_specs=half,
+        interpret=True,
+    )(Z)
+
+
+def by_io(name):
+    def host(Z):
+        return np.asarray(PLAIN[name](Z))
+
+    return lambda Z: io_callback(host, jax.ShapeDtypeStruct(Z.shape, Z.dtype), Z)
+
+
+def ruled(hidden, plain, factor):
+    """A hidden forward pass with a rule of its own, off by a factor."""
+    f = jax.custom_vjp(hidden)
+    f.defvjp(lambda Z: (hidden(Z), Z), lambda Z, c: (factor * jax.vjp(plain, Z)[1](c)[0],))
+    return f
+
+
+def loss(activation):
+    return lambda W, X: jnp.mean(jnp.sin(1 + activation(W @ X)))
+
+
+HIDDEN = {"one block": (whole, "pallas_call"), "blocks": (in_blocks, "pallas_call"), "io": (by_io, "io_callback")}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_hidden_part_is_judged_by_values_and_asks_for_a_reference(how, name):
+    (make, operation), plain = HIDDEN[how], PLAIN[name]
+    hidden, right = make(name), jax.jit(jax.grad(loss(plain)))
+    for key in range(3):
+        report = check_gradients(loss(hidden), right, W, X, key=key, raise_=False)
+        assert report.verdict == "PASS", str(report)
+        assert any(operation in note and "reference=" in note for note in report.notes), report.notes
+    report = check_gradients(loss(hidden), lambda *a: 1.1 * right(*a), W, X, raise_=False)
+    assert report.verdict == "FAIL" and report.cause == "params: a factor 1.1 on every entry.", str(report)
+
+
+@pytest.mark.parametrize("how", ["one block", "blocks"])
+def test_a_kernel_with_a_rule_of_its_own(how):
+    plain = PLAIN["tanh"]
+    for factor, verdict in ((1.0, "PASS"), (1.1, "FAIL")):
+        f = ruled(HIDDEN[how][0]("tanh"), plain, factor)
+        report = check_gradients(loss(f), jax.grad(loss(f)), W, X, raise_=False)
+        assert report.verdict == verdict, str(report)
+        assert check_vjp(f, W @ X, raise_=False).verdict == verdict
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0001])
+def test_with_a_reference_every_entry_of_a_kernel_s_rule_is_seen(factor):
+    plain = PLAIN["tanh"]
+    f = ruled(whole("tanh"), plain, factor)
+    report = check_gradients(loss(f), jax.grad(loss(f)), W, X, reference=loss(plain), raise_=False)
+    assert report.verdict == ("PASS" if factor == 1 else "FAIL") and report.leaves[""].resolution < 1e-5, str(report)
+    assert factor == 1 or "a factor 1.0001 on every entry" in report.cause
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_kernel_that_multiplies_in_half_precision_is_not_refused(dtype):
+    def kernel(w, x, out):
+        out[...] = jnp.dot(w[...].astype(dtype), x[...].astype(dtype), preferred_element_type=jnp.float32)
+
+    def product(W, X):
+        shape = jax.ShapeDtypeStruct((3, 8), jnp.float32)
+        return pl.pallas_call(kernel, out_shape=shape, interpret=True)(W, X)
+
+    def hidden(W, X):
+        return jnp.mean(jnp.sin(1 + jnp.tanh(product(W, X))))
+
+    right = jax.jit(jax.grad(loss(jnp.tanh)))
+    for key in range(12):
+        W = np.random.default_rng(key).normal(size=(3, 4)).astype(np.float32)
+        report = check_gradients(hidden, right, W, X, key=key, raise_=False)
+        assert report.verdict != "FAIL", (key, str(report))
+
+
+def test_a_foreign_function_is_judged_by_values():
+    """LAPACK's own Cholesky factor, called without JAX's derivative of it."""
+
+    def log_determinant(W, cholesky):
+        return jnp.sum(jnp.log(jnp.diag(cholesky(W @ W.T + jnp.eye(3)))))
+
+    def foreign(A):
+        shapes = jax.ShapeDtypeStruct(A.shape, A.dtype), jax.ShapeDtypeStruct((), np.int32)
+        return jax.ffi.ffi_call("lapack_spotrf_ffi", shapes)(A, uplo=np.uint8(ord("L")))[0]
+
+    right = jax.grad(lambda W: log_determinant(W, jnp.linalg.cholesky))
+    hidden = lambda W: log_determinant(W, foreign)  # noqa: E731
+    report = check_gradients(hidden, right, W)
+    assert report.passed and any("ffi_call" in note for note in report.notes), str(report)
+    report = check_gradients(hidden, lambda W: -right(W), W, raise_=False)
+    assert report.cause == "params: the sign is wrong (factor -1).", str(report)
+    referred = check_gradients(hidden, right, W, reference=lambda W: log_determinant(W, jnp.linalg.cholesky))
+    assert referred.passed and referred.leaves[""].resolution < 1e-4
