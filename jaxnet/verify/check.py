@@ -14,6 +14,7 @@ from jaxnet.verify.diagnosis import diagnose
 from jaxnet.verify.equalities import doubt_autodiff_at_equalities
 from jaxnet.verify.judgement import Cause, Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
+from jaxnet.verify.purity import differing, impurity
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
 from jaxnet.verify.second_thoughts import reconsider
 from jaxnet.verify.tree import frozen
@@ -127,7 +128,7 @@ class Check:
         self.begin_to_compile()
         self.manual_gradient()
         known = true_gradient(self)
-        if empty_batch(self):
+        if empty_batch(self) or self.loss_is_impure():
             return self.report()
         for finding in self.findings:
             judge(finding)
@@ -160,6 +161,13 @@ class Check:
                 f.variants["second call"] = two
         self.mutated = first.mutated
         self.statements.append(Statement("0 manual gradient", "eager, twice", time.perf_counter() - begun))
+
+    def loss_is_impure(self) -> bool:
+        """A loss that gives two values for one input has no gradient that could be judged."""
+        self.cause = impurity(self.problem)
+        for f in self.findings if self.cause else ():
+            f.verdict, f.note = "FROZEN" if f.frozen else "INCONCLUSIVE", "the loss is no function of its input"
+        return self.cause is not None
 
     def begin_to_compile(self):
         """Lets the witnesses be compiled while the gradient under test runs."""
@@ -277,8 +285,11 @@ def _reference_agrees(loss, reference, params, args, has_aux):
     """Says so when reference= has another value than the loss."""
     if reference is None:
         return None
-    ours, theirs = (f(params, *args) for f in (loss, reference))
-    ours, theirs = (float(v[0] if has_aux else v) for v in (ours, theirs))
+    values = (f(params, *args) for f in (loss, loss, reference))
+    ours, again, theirs = (float(v[0] if has_aux else v) for v in values)
+    impure = differing(ours, again, 0.0)
+    if impure:
+        return f"{impure}; autodiff was taken of reference= (value {theirs:.6g})"
     if abs(ours - theirs) > 1e-2 * max(abs(ours), abs(theirs)):
         raise ValueError(f"reference= is another function: it has value {theirs:.6g} where the loss has {ours:.6g}.")
     return f"autodiff was taken of reference= (value {theirs:.6g}, the loss has {ours:.6g})"

@@ -18,6 +18,7 @@ from jaxnet.verify.strip import (
     equations,
     is_custom_rule,
     is_declared_stop,
+    is_opaque,
     is_own_rule,
     opaque_operations,
     place_of,
@@ -96,6 +97,20 @@ def program_of(closed: ClosedJaxpr) -> Program:
     return program
 
 
+def same_program(one: ClosedJaxpr, other: ClosedJaxpr) -> bool:
+    """Whether two traces are of one program, as far as it can be seen into, with the same constants."""
+    try:
+        alike = _key(one.jaxpr) == _key(other.jaxpr)
+    except TypeError:  # a parameter that cannot be compared is printed
+        alike = str(one.jaxpr) == str(other.jaxpr)
+    return alike and all(a is b or _bits(a) == _bits(b) for a, b in zip(one.consts, other.consts, strict=True))
+
+
+def _bits(x) -> bytes:
+    keys = jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(x) if keys else x).tobytes()
+
+
 def _key(jaxpr: Jaxpr) -> tuple:
     """A jaxpr as a hashable value: variables by number, jaxprs within taken apart, custom rules by name and primal."""
     numbers: dict = {}
@@ -108,6 +123,8 @@ def _key(jaxpr: Jaxpr) -> tuple:
     def equation(e):
         if is_custom_rule(e):
             parts = (is_own_rule(e), rule_name(e), e.params.get("num_consts"), _value(primal_of(e)))
+        elif is_opaque(e):  # a host function is made anew by each trace
+            parts = ()
         else:
             parts = tuple((name, _value(e.params[name])) for name in sorted(e.params))
         ends = tuple(map(atom, e.invars)), tuple(map(atom, e.outvars))
