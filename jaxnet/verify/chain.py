@@ -18,6 +18,7 @@ from jaxnet.verify.tree import wide
 EXAMPLES = 2  # so many have to agree on a name
 TRIED = 8
 FINE = 2e-4  # relative, between vectors that are equal
+COLUMNS = 64  # of a matrix, enough to tell what is orthogonal to one vector
 
 
 class Projected:
@@ -98,8 +99,6 @@ def look(evidence, k: int) -> Seen | None:
 
 def _take_apart(evidence, k: int) -> Seen | None:
     layers = evidence.layers
-    if any(layer.b is None for layer in layers):
-        return None
     units = [evidence.findings[i].unit for layer in layers for i in layer.leaves]
     tolerance, values = max(FINE, 64 * max(units)), [np.asarray(v) for v in evidence.problem.params.values]
     if tolerance > 1e-2:  # too coarse to tell anything: the formula says more than its values
@@ -109,23 +108,22 @@ def _take_apart(evidence, k: int) -> Seen | None:
         g, r = evidence.example(k)
     if g is None:
         return None
-    Z, A, dZ, W = [None], [], [None], [None]
+    Z, A, dZ, W, decay = [None], [], [None], [None], _decay(layers, r, values)
     manual_dZ, manual_dW = [None], [None]
     for layer in layers:
-        turn = (lambda x: x) if layer.columns else (lambda x: x.T)
-        delta, true = r[layer.b].ravel(), turn(r[layer.W])
-        if norm(delta) == 0.0:
+        W.append(layer.matrix(values[layer.W]))
+        found = _factored(layer, r, W[-1], decay, lambda: _may_enter(evidence, k, Z))
+        if found is None:
             return None
-        A_prev = times(true.T, delta) / norm(delta) ** 2
-        if norm(true - np.outer(delta, A_prev)) > 1e-6 * norm(true):
-            return None
-        W.append(turn(values[layer.W]))
+        delta, A_prev = found
         A.append(A_prev)
         dZ.append(delta)
-        Z.append(times(W[-1], A_prev) + values[layer.b].ravel())
+        Z.append(times(W[-1], A_prev) + (0.0 if layer.b is None else values[layer.b].ravel()))
         known = _alike(g[layer.W], r[layer.W]) and norm(A_prev) > 0.0
-        manual_dW.append(Projected(turn(wide(g[layer.W])), A_prev, delta) if known else None)
-        if evidence.findings[layer.b].frozen:  # whatever stands there: dW = dZ Aᵀ tells as well
+        manual_dW.append(
+            Projected(_without(decay, W[-1], layer.matrix(wide(g[layer.W]))), A_prev, delta) if known else None
+        )
+        if layer.b is None or evidence.findings[layer.b].frozen:  # whatever stands there: dW = dZ Aᵀ tells as well
             manual_dZ.append(manual_dW[-1] and manual_dW[-1].dZ(tolerance))
         else:
             manual_dZ.append(wide(g[layer.b]).ravel() if _alike(g[layer.b], r[layer.b]) else None)
@@ -136,6 +134,46 @@ def _take_apart(evidence, k: int) -> Seen | None:
 def times(W, x):
     """W x; not by BLAS: see noise.norm."""
     return np.einsum("ij,j->i", W, x)
+
+
+def _decay(layers, r, values) -> float:
+    """λ of a regulariser λ/2 ‖W‖²: what of dW[l] = dZ[l] A[l-1]ᵀ + λ W[l] is orthogonal to dZ[l] = db[l] is W's."""
+    found = []
+    for layer in layers:
+        if layer.b is None or np.size(r[layer.b]) == 1 or norm(r[layer.b]) == 0.0:
+            continue
+        unit = wide(r[layer.b]).ravel() / norm(r[layer.b])
+        step = layer.matrix(r[layer.W]).shape[1] // COLUMNS + 1
+        true, W = (wide(layer.matrix(x[layer.W])[:, ::step]) for x in (r, values))
+        beside, W = (x - np.outer(unit, times(x.T, unit)) for x in (true, W))
+        if norm(W) > 0.0:
+            found.append(float(np.vdot(W, beside)) / norm(W) ** 2 if norm(beside) > 1e-9 * norm(true) else 0.0)
+    return found[0] if found and np.ptp(found) <= 1e-6 * abs(found[0]) else 0.0
+
+
+def _without(decay: float, W, dW):
+    """dW without the share of a regulariser."""
+    return dW - decay * W if decay else dW  # no temporary of the leaf's size
+
+
+def _factored(layer, r, W, decay: float, may_enter):
+    """dZ and A[l-1] of a layer for one example; A[l-1] has to be guessed where there is no db[l] = dZ[l]."""
+    true = _without(decay, W, layer.matrix(r[layer.W]))
+    if layer.b is not None:
+        delta = r[layer.b].ravel()
+        pairs = [(delta, times(true.T, delta) / norm(delta) ** 2)] if norm(delta) > 0.0 else []
+    else:
+        pairs = [(times(true, A) / norm(A) ** 2, A) for A in may_enter() if A.size == true.shape[1] and norm(A) > 0.0]
+    fits = (pair for pair in pairs if norm(pair[0]) > 0.0 and norm(true - np.outer(*pair)) <= 1e-6 * norm(true))
+    return next(fits, None)
+
+
+def _may_enter(evidence, k: int, Z: list):
+    """What may enter the layer above Z: an argument of the loss, or what an activation makes of Z."""
+    if len(Z) > 1:
+        return [Z[-1], *(g(Z[-1]) for g, _ in ACTIVATIONS.values())]
+    given = (np.asarray(x) for x in evidence.batch.take([k]) if np.ndim(x))
+    return [wide(x).ravel() for x in given if x.dtype.kind in "fiubV"]
 
 
 def _alike(g, r) -> bool:

@@ -24,7 +24,8 @@ CAST = frozenset({"convert_element_type", "copy", "copy_p", "reduce_precision", 
 class Product:
     """A matrix W times something that depends on the parameters `fed`; the parameter b is added to it (or None).
 
-    columns   W is (n, n_prev) and W A is formed, examples as columns; otherwise W is (n_prev, n)
+    columns   W is (n, n_prev) and W A is formed, examples as columns; otherwise W is (n_prev, n). A W of one axis is
+              that of a single unit, (n_prev,)
     """
 
     W: int
@@ -36,6 +37,10 @@ class Product:
     def leaves(self) -> tuple[int, ...]:
         """W and b, as far as present."""
         return (self.W,) if self.b is None else (self.W, self.b)
+
+    def matrix(self, W):
+        """W, or an array of its shape, as (n, n_prev)."""
+        return W[None, :] if W.ndim == 1 else W if self.columns else W.T
 
 
 @dataclass(frozen=True)
@@ -107,21 +112,22 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
         for side, (W, other) in enumerate((into, into[::-1])):
             if W.leaf is None:
                 continue
-            whole = len(shapes[W.leaf]) == 2 and sorted(W.axes, key=str) == [0, 1]
+            whole = len(shapes[W.leaf]) in (1, 2) and sorted(W.axes, key=str) == [*range(len(shapes[W.leaf]))]
             if batched[side] or len(contracted[side]) != 1 or not whole:
                 unclear.add(W.leaf)
                 continue
             columns = W.axes[contracted[side][0]] == 1
             products.append(Product(W.leaf, None, columns, other.depends))
             rank = len(equation.outvars[0].aval.shape)
-            axes = tuple(0 if k == (rank - 1 if side else 0) else None for k in range(rank))
+            units = None if len(W.axes) == 1 else rank - 1 if side else 0
+            axes = tuple(0 if k == units else None for k in range(rank))
             out = _Value(W.depends | other.depends, product=len(products) - 1, axes=axes)
         return out if into[0].leaf is None or into[1].leaf is None else None
 
     def biased(Z: _Value, b: _Value):
         if Z.product is not None:
             found, shape = products[Z.product], shapes[b.leaf]
-            n = shapes[found.W][0 if found.columns else 1]
+            n = found.matrix(np.empty(shapes[found.W], bool)).shape[0]
             along = [Z.axes[place] for place, axis in enumerate(b.axes) if axis is not None and shape[axis] > 1]
             if found.b is None and prod(shape) == n and along == [0] * (n > 1):
                 products[Z.product] = replace(found, b=b.leaf)

@@ -221,8 +221,7 @@ class Evidence:
         """Name and number of the units of the layer that leaf i belongs to."""
         for number, layer in enumerate(self.layers or (), start=1):
             if i in layer.leaves:
-                shape = np.shape(self.problem.params.values[layer.W])
-                return f"n[{number}]", shape[0 if layer.columns else 1]
+                return f"n[{number}]", layer.matrix(np.asarray(self.problem.params.values[layer.W])).shape[0]
         return None
 
     def name(self, i: int) -> str:

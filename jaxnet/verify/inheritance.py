@@ -33,16 +33,17 @@ def followers(evidence, number: int, wrong: set[int], named: bool) -> dict[int, 
 
 def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) -> dict[int, bool]:
     """Both leaves of the layer hold a dZ: the one that others follow from is the one that was handed down."""
-    W, b = layers[number - 1].leaves
+    W, b = layers[number - 1].W, layers[number - 1].b
     product = seen.manual_dW[number]
-    sources = {b: seen.manual_dZ[number], W: product and product.dZ(seen.tolerance)}
+    sources = {W: product and product.dZ(seen.tolerance)} | ({} if b is None else {b: seen.manual_dZ[number]})
     told = {
         source: _brought_about(seen, layers, number, delta, wrong)
         for source, delta in sources.items()
         if delta is not None and source in wrong and not seen.equal(delta, seen.dZ[number])  # right on this example
     }
-    if named and b in told:
-        return told[b]
+    holder = W if b is None else b
+    if named and holder in told:
+        return told[holder]
     best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
     if sum(best.values()) > 1:  # itself and another at least
         return best
@@ -63,7 +64,7 @@ def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> d
             slope = seen.dZ[l] / np.where(seen.dA[l] == 0, np.inf, seen.dA[l])
             delta = times(seen.W[l + 1].T, delta) * slope
             sure = sure and activation(seen, l) is not None  # else dA may reach dZ by more than a slope
-        W, b = layers[l - 1].leaves
+        W, b = layers[l - 1].W, layers[l - 1].b
         sizes = {W: norm(delta) * norm(seen.A[l - 1]), b: norm(delta)}
         gaps = {
             W: seen.manual_dW[l] and seen.manual_dW[l].off(delta),

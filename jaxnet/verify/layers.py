@@ -10,6 +10,8 @@ below it shows that dZ[l] is right, and what is wrong in layer l is wrong by its
 db[l] in the sum. Where no leaf speaks for dZ[l] the error may start there; the values tell (starts.py).
 """
 
+import numpy as np
+
 from jaxnet.verify.dataflow import Flow, Product
 
 
@@ -46,5 +48,4 @@ def start_of_error(layers: list[Product], wrong: set[int], right: set[int]) -> l
 
 def _ends(layer: Product, shapes) -> tuple[int, int]:
     """n_prev and n."""
-    shape = shapes[layer.W]
-    return shape[::-1] if layer.columns else shape
+    return layer.matrix(np.empty(shapes[layer.W], bool)).shape[::-1]

@@ -10,6 +10,7 @@ from jaxnet.verify.batch import restricted
 from jaxnet.verify.programs import same_program
 from jaxnet.verify.report import first_line
 from jaxnet.verify.tree import unit_roundoff, wide
+from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
 ROUNDINGS = 64  # by which two values of one loss may differ: a host may add in another order
@@ -19,14 +20,15 @@ def impurity(problem: Problem) -> str | None:
     """In words, that the loss gives two values for the same input; None of a function."""
     try:
         again = restricted(problem, problem.given.values)
+        alike = problem.trace is not None and same_program(problem.trace, again.trace)
     except Exception as error:  # what an earlier call has left behind may be unusable in a later one
+        note(problem, error, "the second trace")
         return f"the loss cannot be called twice, it keeps state: {first_line(error)}"
+    if alike and not problem.opaque:
+        return None
     x = [wide(v) for v in problem.params.values]
-    if problem.trace is not None and same_program(problem.trace, again.trace):
-        if not problem.opaque:
-            return None
-        again = problem  # compiled already
-    return differing(problem.value(x), again.value(x), max(problem.units))
+    there = problem if alike else again  # what is alike is compiled already
+    return differing(problem.value(x), there.value(x), max(problem.units))
 
 
 def differing(one: float, other: float, unit: float) -> str | None:

@@ -285,3 +285,83 @@ def test_a_dZ_whose_examples_are_in_another_order_is_not_cleared_by_its_sum():
         report = failing(gradient, layers)
         assert report.starts_at == place and "another order" in report.cause, str(report)
         assert "is right" not in report.cause.replace("every leaf is right", "")
+
+
+# ---- heads of one unit, layers without a bias, a regulariser ---------------------------------------------------------
+HEADS = {  # the shape of w, and Z of the last layer as a vector, one entry for each example
+    "w @ A": ((6,), lambda w, A: w @ A),
+    "A.T @ w": ((6,), lambda w, A: A.T @ w),
+    "w.T @ A": ((6, 1), lambda w, A: (w.T @ A)[0]),
+    "W @ A": ((1, 6), lambda w, A: (w @ A)[0]),
+}
+TARGET = RNG.normal(size=9).astype(np.float32)
+
+
+def regression(head, decay=0.0):
+    """Half the mean squared error of a net of columns with two tanh layers; names without b have no bias."""
+    product = HEADS[head][1]
+
+    def loss(p, X, y):
+        A1 = jnp.tanh(p["W1"] @ X + p.get("b1", jnp.zeros((4, 1))))
+        A2 = jnp.tanh(p["W2"] @ A1 + p.get("b2", jnp.zeros((6, 1))))
+        Z = product(p["w"], A2) + jnp.reshape(p.get("b", jnp.zeros(())), ())
+        return jnp.mean((Z - y) ** 2) / 2 + decay / 2 * sum(jnp.sum(p[k] ** 2) for k in ("W1", "W2", "w"))
+
+    return loss
+
+
+def without_a_slope(head, decay=0.0):
+    """Its gradient by hand, g[2]' omitted."""
+    product = HEADS[head][1]
+
+    def gradient(p, X, y):
+        A1 = jnp.tanh(p["W1"] @ X + p.get("b1", jnp.zeros((4, 1))))
+        A2 = jnp.tanh(p["W2"] @ A1 + p.get("b2", jnp.zeros((6, 1))))
+        dZ3 = (product(p["w"], A2) + jnp.reshape(p.get("b", jnp.zeros(())), ()) - y)[None] / 9
+        dZ2 = jnp.reshape(p["w"], (6, 1)) @ dZ3
+        dZ1 = p["W2"].T @ dZ2 * (1 - A1**2)
+        found = {"w": jnp.reshape(dZ3 @ A2.T, p["w"].shape), "W2": dZ2 @ A1.T, "W1": dZ1 @ X.T}
+        sums = {"b": dZ3, "b2": dZ2, "b1": dZ1}
+        found = {k: g + decay * p[k] for k, g in found.items()}
+        return found | {k: jnp.reshape(jnp.sum(sums[k], 1), p[k].shape) for k in sums if k in p}
+
+    return gradient
+
+
+def regressor(head, *biases):
+    shapes = {"W1": (4, 5), "W2": (6, 4), "w": HEADS[head][0], **dict(biases)}
+    return {k: RNG.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+
+
+HIDDEN = ("b1", (4, 1)), ("b2", (6, 1))
+
+
+@pytest.mark.parametrize("bias", [(), (1,), None])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_of_one_unit_is_a_layer(head, bias):
+    params = regressor(head, *HIDDEN, *([] if bias is None else [("b", bias)]))
+    assert check_gradients(regression(head), jax.grad(regression(head)), params, X.T, TARGET)
+    report = check_gradients(regression(head), without_a_slope(head), params, X.T, TARGET, raise_=False)
+    assert report.starts_at == "dZ[2]" and "g[2]'(Z[2]) is omitted" in report.cause, str(report)
+    assert report.leaves["['W1']"].note == "inherits the error of dZ[2]"
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("biases", [HIDDEN, HIDDEN[:1], HIDDEN[1:], ()])
+def test_the_step_is_named_without_biases_and_beside_a_regulariser(biases, decay):
+    params = regressor("W @ A", *biases, ("b", (1,)))
+    loss, wrong = regression("W @ A", decay), without_a_slope("W @ A", decay)
+    report = check_gradients(loss, wrong, params, X.T, TARGET, raise_=False)
+    if decay and not biases:  # nothing tells the regulariser from what the examples add
+        assert report.starts_at == "dZ[2] or dW[2]", str(report)
+        return
+    assert report.starts_at == "dZ[2]" and "g[2]'(Z[2]) is omitted" in report.cause, str(report)
+    assert report.leaves["['W1']"].note == "inherits the error of dZ[2]"
+
+
+def test_one_wrong_leaf_of_a_layer_without_a_bias_is_its_own():
+    params, loss = regressor("w @ A"), regression("w @ A")
+    for name, place in (("w", "dW[3]"), ("W2", "dW[2]")):
+        wrong = lambda p, *a, k=name: (g := jax.grad(loss)(p, *a)) | {k: squashed(g[k])}  # noqa: E731
+        report = check_gradients(loss, wrong, params, X.T, TARGET, raise_=False)
+        assert report.starts_at == place and "starts at dZ" not in report.cause, str(report)
