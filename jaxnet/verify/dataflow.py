@@ -87,7 +87,7 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
             else:
                 outs = [step(equation, into)] * len(equation.outvars)
             values.update(zip(equation.outvars, outs, strict=True))
-        return [of(atom) for atom in jaxpr.outvars]
+        return [of(atom) if need else _Value() for atom, need in zip(jaxpr.outvars, wanted, strict=True)]
 
     def step(equation, into) -> _Value:
         name, mixture = equation.primitive.name, _Value(frozenset().union(*(v.depends for v in into)))

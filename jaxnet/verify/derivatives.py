@@ -141,13 +141,8 @@ def _read(program: Program, reader: Float64, consts, values, given):
 
 
 def evaluate(program: Program, reader: Reader, consts, values, given):
-    """The loss, read by `reader`; fixed integers have the widths of the trace (NumPy's int64 is int32 unless x64)."""
-    expected = [v.aval.dtype for v in program.jaxpr.invars[len(values) :]]
-    given = [
-        x.astype(d) if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != d else x
-        for x, d in zip(given, expected, strict=True)
-    ]
-    out = reader.read(program.jaxpr, consts, [reader.cast(x) for x in [*values, *given]])[0]
+    """The loss, read by `reader`."""
+    out = reader.read_at(program.jaxpr, consts, [*values, *given])[0]
     program.stripped.update(dict.fromkeys(reader.stripped))
     return out
 

@@ -44,6 +44,15 @@ class Reader:
         """The function that a closed jaxpr denotes, in this reading."""
         return lambda *args: self.read(closed.jaxpr, closed.consts, args)
 
+    def read_at(self, jaxpr: Jaxpr, consts, inputs) -> list:
+        """The outputs at inputs as they come; integers get the widths of the trace (NumPy's int64 is int32 there)."""
+        dtypes = [v.aval.dtype for v in jaxpr.invars]
+        narrow = [
+            x.astype(d) if jnp.issubdtype(d, jnp.integer) and x.dtype != d else x
+            for x, d in zip(inputs, dtypes, strict=True)
+        ]
+        return self.read(jaxpr, consts, [self.cast(x) for x in narrow])
+
     def read(self, jaxpr: Jaxpr, consts, args) -> list:
         """The outputs of `jaxpr` at `args`."""
         values = dict(zip(jaxpr.constvars, map(self.cast, consts), strict=True))

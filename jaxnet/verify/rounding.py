@@ -97,7 +97,7 @@ class OwnRounding:
 def _exact(program):
     def exact(consts, inputs):
         reader = Float64()
-        return reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
+        return reader.read_at(program.jaxpr, consts, inputs)
 
     return exact
 
@@ -105,7 +105,7 @@ def _exact(program):
 def _rounded(program):
     def rounded(consts, inputs, seed, unit):
         reader = _Watching(seed, unit)
-        outs = reader.read(program.jaxpr, consts, [reader.cast(x) for x in inputs])
+        outs = reader.read_at(program.jaxpr, consts, inputs)
         program.notes["places"] = reader.places
         return outs, reader.loss
 

@@ -161,3 +161,35 @@ def test_the_code_that_repeats_a_check_of_a_rule_runs(capsys):
     exec(compile(report.reproduce(), "again", "exec"), {})
     said = capsys.readouterr().out
     assert said.startswith("FAIL") and "[0]" in said
+
+
+LABELS = np.arange(6) % 3  # NumPy's int64: in JAX's programs int32
+
+
+def classified(W, X, labels):
+    """Loss and accuracy."""
+    Z = W @ X
+    kept = jax.nn.one_hot(labels, 3, axis=0)
+    return -jnp.mean(jnp.sum(kept * jax.nn.log_softmax(Z, 0), 0)), jnp.mean(
+        (jnp.argmax(Z, 0) == labels).astype(Z.dtype)
+    )
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+@pytest.mark.parametrize("witnesses", ["auto", "full"])
+def test_an_accuracy_beside_the_loss_and_labels_of_numpy_are_no_trouble(wrap, witnesses):
+    W = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    right = jax.grad(classified, has_aux=True)
+    for factor in (np.float32(1), np.float32(2)):
+        report = check_gradients(
+            wrap(classified),
+            lambda *a, k=factor: k * right(*a)[0],
+            W,
+            ROWS.T,
+            LABELS,
+            has_aux=True,
+            witnesses=witnesses,
+            raise_=False,
+        )
+        assert report.verdict == ("PASS" if factor == 1 else "FAIL"), str(report)
+        assert not any("crashed" in note for note in report.notes), report.notes
