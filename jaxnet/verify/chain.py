@@ -172,8 +172,7 @@ def _may_enter(evidence, k: int, Z: list):
     """What may enter the layer above Z: an argument of the loss, or what an activation makes of Z."""
     if len(Z) > 1:
         return [Z[-1], *(g(Z[-1]) for g, _ in ACTIVATIONS.values())]
-    given = (np.asarray(x) for x in evidence.batch.take([k]) if np.ndim(x))
-    return [wide(x).ravel() for x in given if x.dtype.kind in "fiubV"]
+    return [wide(x).ravel() for x in evidence.batch.take([k]) if np.ndim(x) and x.dtype.kind in "fiubV"]
 
 
 def _alike(g, r) -> bool:
