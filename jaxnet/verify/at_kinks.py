@@ -14,7 +14,8 @@ HIDDEN = 0.1  # of a jump: what its leaf's noise may hide at most before it coun
 
 def accept_subgradients(check):
     """Accepts a subgradient, and says so."""
-    if any(f.r is None for f in check.findings) or not check.problem.has_kinks():
+    blind = check.problem.valued_only or any(f.r is None for f in check.findings)
+    if blind or not check.problem.has_kinks():
         return
     leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
     wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
