@@ -60,6 +60,8 @@ def run(config: Config) -> Result:
     errors = {name: {model: [runs[model]["error"] for runs in outcome] for model in COLOURS}
               for name, outcome in outcomes.items()}  # fmt: skip
     mean = {name: {model: float(np.mean(values)) for model, values in by.items()} for name, by in errors.items()}
+    lowest = {name: {model: min(float(runs[model]["predicted"].min()) for runs in outcome) for model in COLOURS}
+              for name, outcome in outcomes.items()}  # fmt: skip
     below_zero = {model: where_negative(model, relu, outcomes["houses"]) for model, relu in RIVALS.items()}
     effects = {model: np.mean([runs[model]["effect"] for runs in outcomes["houses"]], axis=0) for model in
                ("linear", "relu")}  # fmt: skip
@@ -71,6 +73,9 @@ def run(config: Config) -> Result:
 
     houses, patients = mean["houses"], mean["diabetes"]
     clauses = {
+        "relu_outputs_predict_nothing_below_zero": all(
+            by_model[relu] >= 0 for by_model in lowest.values() for relu in set(RIVALS.values())
+        ),
         "ridge_and_linear_outputs_price_houses_below_zero": all(there["houses"] > 0 for there in below_zero.values()),
         "relu_is_nearer_on_those_houses": all(
             there["houses"] > 0 and there["relu_error"] < there["error"] for there in below_zero.values()
@@ -82,16 +87,19 @@ def run(config: Config) -> Result:
         "one_layer_is_near_ridge_on_patients": max(patients["linear"], patients["relu"]) < NEAR * patients["ridge"],
     }
     return Result(
-        claim=f"Test houses priced below zero: {told}. On all houses relu is off by {houses['relu']:.1f}, linear by"
-        f" {houses['linear']:.1f}, ridge by {houses['ridge']:.1f} thousand euros, with a hidden layer relu by"
-        f" {houses['relu, hidden layer']:.1f}, linear by {houses['linear, hidden layer']:.1f}; on patients relu by"
-        f" {patients['relu']:.1f}, linear by {patients['linear']:.1f}, ridge by {patients['ridge']:.1f} points.",
+        claim=f"Test houses priced below zero: {told}; the lowest price of relu is"
+        f" {min(lowest['houses'][relu] for relu in RIVALS.values()):.1f}. On all houses relu is off by"
+        f" {houses['relu']:.1f}, linear by {houses['linear']:.1f}, ridge by {houses['ridge']:.1f} thousand euros, with"
+        f" a hidden layer relu by {houses['relu, hidden layer']:.1f}, linear by"
+        f" {houses['linear, hidden layer']:.1f}; on patients relu by {patients['relu']:.1f}, linear by"
+        f" {patients['linear']:.1f}, ridge by {patients['ridge']:.1f} points.",
         held=all(clauses.values()),
         metrics={
             "clauses": clauses,
             "units": UNITS,
             "root_mean_squared_test_error": mean,
             "by_split": errors,
+            "lowest_prediction": lowest,
             "test_houses_priced_below_zero": below_zero,
             "effect_of_one_deviation": {
                 feature: {"known": known[i], **{f"{model} output": effect[i] for model, effect in effects.items()}}

@@ -44,6 +44,15 @@ def test_representation_one_example_twice(metrics):
         np.testing.assert_allclose(a, 1 / (1 + np.exp(-np.array(z))), rtol=1e-14)
 
 
+def test_representation_of_large_numbers():
+    """Where e^-z overflows σ is still 0 or 1; where even z does, nothing is said to be equal."""
+    large = representation.run(representation.Config(seed=3, scale=50.0))
+    assert large.held and max(large.metrics["z"][0]) > 1000 and large.metrics["a"][0] == [1, 0, 0, 1]
+    with np.errstate(invalid="ignore", over="ignore"):
+        infinite = representation.run(representation.Config(scale=1e200))
+    assert not infinite.held and np.isnan(infinite.metrics["largest_difference"])
+
+
 def test_vectorization_four_ways(metrics):
     found = metrics(vectorization)
     differences = found["relative_difference_from_matrix_form"]
@@ -118,6 +127,9 @@ def test_house_prices_below_zero(metrics):
     assert list(below_zero) == ["ridge", "linear", "linear, hidden layer"]
     for there in below_zero.values():
         assert 0 < there["houses"] < 50 and there["relu_error"] < 0.5 * there["error"]
+    for lowest in found["lowest_prediction"].values():
+        assert min(lowest["relu"], lowest["relu, hidden layer"]) >= 0
+    assert found["lowest_prediction"]["houses"]["linear"] < -50
     assert errors["houses"]["relu"] < 0.8 * errors["houses"]["ridge"]  # near the noise, 20 thousand euros
     assert errors["diabetes"]["relu"] == pytest.approx(errors["diabetes"]["ridge"], rel=0.1)
     for effect in found["effect_of_one_deviation"].values():
@@ -147,6 +159,7 @@ def test_errors_are_compared_on_the_houses_below_zero():
     [
         ({"relu": 1e3}, "relu_is_nearer_on_those_houses"),
         ({"linear": 1e3}, "ridge_and_linear_outputs_price_houses_below_zero"),
+        ({"relu": -1.0}, "relu_outputs_predict_nothing_below_zero"),
         ({"relu, hidden layer": 1e3}, "with_one_it_is_at_most_5%_worse"),
     ],
 )
