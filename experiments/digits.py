@@ -51,7 +51,7 @@ def run(config: Config) -> Result:
     net = jaxnet.MLP((64, config.hidden, CLASSES), ("relu", "softmax"))
     device = parallel.device(config.device)
     first = data.digits(config.seed)
-    optimizer = adamw(config, first.X.shape[1])
+    optimizer = adamw(config, first.X.shape[1], validation.positive("learning_rate", config.learning_rate))
     seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
 
     with jax.default_device(device):
@@ -102,12 +102,11 @@ def by_hand(net: jaxnet.MLP):
     return lambda params, X, Y: jaxnet.value_and_grad(net, params, X, Y)[1]
 
 
-def adamw(config: Config, m: int) -> optax.GradientTransformation:
-    """Return AdamW whose rate falls to 0 along a cosine over the whole training."""
+def adamw(config, m: int, rate) -> optax.GradientTransformation:
+    """AdamW on m examples, whose rate falls to 0 along a cosine over the whole training."""
     steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
-    rate = optax.cosine_decay_schedule(validation.positive("learning_rate", config.learning_rate), steps)
     decay = config.weight_decay and validation.positive("weight_decay", config.weight_decay)
-    return optax.adamw(rate, weight_decay=decay)
+    return optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=decay)
 
 
 def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformation, seed: int) -> dict:

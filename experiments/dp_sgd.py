@@ -66,16 +66,24 @@ def by_example(params, X, Y, C: float):
     return jax.tree.map(lambda g: jnp.tensordot(jnp.minimum(1, C / norms), g, axes=1), grads)
 
 
+def error_of_the_clipped_sum(gradients: dict, params, X, Y, key) -> float:
+    """How far the clipped sum is from that of gradients formed one by one, relative to it."""
+    total, plain = (gradients[name](params, X, Y, key) for name in ("clipped sum", "each gradient formed"))
+    return distance(total, plain) / distance(plain, jax.tree.map(np.zeros_like, plain))
+
+
 def measure(gradients: dict, C: float, params, X, Y, key) -> dict[str, float]:
     """What the promise rests on: the sum, how far one example moves it, and the noise."""
     clipped = gradients["clipped sum"]
-    total, plain = clipped(params, X, Y, key), gradients["each gradient formed"](params, X, Y, key)
+    total = clipped(params, X, Y, key)
+    median = float(jnp.median(jaxnet.per_example_norms(NET, params, X, Y)))  # at the start C clips nearly all
     without = ([np.delete(part, i, axis=1) for part in (X, Y)] for i in range(WITNESSES))
     moves = [distance(total, clipped(params, *others, key)) for others in without]
     noise = distance(gradients["clipped, noisy sum"](params, X, Y, key), total)
     n = sum(leaf.size for leaf in jax.tree.leaves(params))
     return {
-        "error_of_the_clipped_sum": distance(total, plain) / distance(plain, jax.tree.map(np.zeros_like, plain)),
+        "error_of_the_clipped_sum": error_of_the_clipped_sum(gradients, params, X, Y, key),
+        "error_where_half_are_clipped": error_of_the_clipped_sum(ways(median), params, X, Y, key),
         "largest_move_by_one_digit": max(moves),
         "measured_noise_multiplier": noise / C / math.sqrt(n),
     }
@@ -83,6 +91,5 @@ def measure(gradients: dict, C: float, params, X, Y, key) -> dict[str, float]:
 
 def distance(one, other) -> float:
     """The norm of the difference of two trees."""
-    return math.sqrt(
-        sum(np.sum(np.subtract(*pair) ** 2) for pair in zip(*map(jax.tree.leaves, (one, other)), strict=True))
-    )
+    pairs = zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    return math.sqrt(sum(np.sum(np.subtract(*pair, dtype=np.float64) ** 2) for pair in pairs))

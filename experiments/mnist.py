@@ -17,10 +17,10 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-import optax
 
 import jaxnet
 from experiments import experiment
+from experiments.digits import adamw
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import data, validation
 
@@ -107,12 +107,6 @@ def run(config: Config) -> Result:
     )
 
 
-def adamw(config: Config, m: int, rate) -> optax.GradientTransformation:
-    """AdamW on m examples, whose rate falls to 0 along a cosine over the whole training."""
-    steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
-    return optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=config.weight_decay)
-
-
 def tried_on_validation(config: Config, splits: list[data.Split], seeds: range) -> list[np.ndarray]:
     """The validation accuracies of every rate, for each split."""
     m = splits[0].labels.size
@@ -183,8 +177,9 @@ def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
 
 def draw_choice(axes, config: Config, tried: list[np.ndarray]) -> None:
     """The validation accuracies of every rate and seed, the best marked."""
-    for seed, shares in enumerate(tried, config.seed):
-        axes.plot(config.learning_rates, 100 * shares, "o-", color=GREY, alpha=0.7, label=f"seed {seed}")
+    for number, shares in enumerate(tried):
+        label = None if number else "one seed each"
+        axes.plot(config.learning_rates, 100 * shares, "o-", color=GREY, alpha=0.7, label=label)
         best = np.argmax(shares)
         axes.plot(config.learning_rates[best], 100 * shares[best], "*", color=GREEN, markersize=13, zorder=3)
     axes.plot([], [], "*", color=GREEN, markersize=10, linestyle="none", label="chosen")
