@@ -191,7 +191,7 @@ def draw_activation(axes, name: str, curve: Curve) -> None:
         run = np.array([-2.5, 2.5])
         axes.plot(point + run, height + slope * run, color=GREEN, linewidth=3, alpha=0.7)
         axes.plot(point, height, "o", color=GREEN, label="tangent: its slope" if point < 0 else None)
-        text = f"{slope:.3g}" if abs(slope) >= 1e-2 or slope == 0 else f"{slope:.0e}"
+        text = f"{slope:.3g}" if abs(slope) >= 1e-2 or slope == 0 else f"{slope:.1e}"
         place = {"x": 1.6, "ha": "left"} if point == 0 else {"x": point, "ha": "center"}  # beside the curve, or below
         axes.text(y=height - 0.07 * (high - low), s=text, color=GREEN, va="top", fontsize=9, **place)
     axes.set(title=name, xlabel="z", ylabel="g(z), g'(z)", ylim=(low - 0.18 * (high - low), high + 0.1 * (high - low)))

@@ -80,9 +80,12 @@ class Config:
             raise ValueError(f"--seed is {self.seed}; expected an integer from 0 to {2**31 - 1}, such as --seed 0")
         for field in dataclasses.fields(self):
             value, example = getattr(self, field.name), field.default
-            if value == () != example:
+            if isinstance(value, tuple):
                 given, such_as = (shlex.join(option(field.name, values)) for values in (value, example))
-                raise ValueError(f"{given} has no value; expected one or more, such as {such_as}")
+                if value == () != example:
+                    raise ValueError(f"{given} has no value; expected one or more, such as {such_as}")
+                if len(set(value)) < len(value):
+                    raise ValueError(f"{given} names a value twice; expected each once")
             if self.quick and field.name in self.QUICK and value == example:
                 object.__setattr__(self, field.name, self.QUICK[field.name])
 

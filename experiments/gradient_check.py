@@ -16,7 +16,7 @@ import numpy as np
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, Figure, Result
-from jaxnet import data
+from jaxnet import data, validation
 from jaxnet.activations import ACTIVATIONS
 
 NOTES = "section 8"
@@ -106,7 +106,9 @@ def sigmoid_derivative(Z, A):
 def point(config: Config, net: jaxnet.MLP, dtype: str):
     """Params, X and Y at which the gradients are compared."""
     with jax.enable_x64(dtype == "float64"):
-        params = jaxnet.init(net, jax.random.key(config.seed), config.init_scale, dtype)
+        params = jaxnet.init(
+            net, jax.random.key(config.seed), validation.positive("init_scale", config.init_scale), dtype
+        )
         return params, *(jnp.asarray(part, dtype) for part in data.flower())
 
 

@@ -46,6 +46,8 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Measure every scale and scheme, and see where the valley is."""
+    for scale in config.scales:
+        validation.positive("scales", scale)
     if list(config.scales) != sorted(config.scales):
         raise ValueError(f"scales are {config.scales}; expected them to rise")
     validation.count("starts", config.starts)

@@ -87,9 +87,10 @@ def name_of(net: jaxnet.MLP) -> str:
 def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
     """Full-batch gradient descent; return the net, its params, its accuracy and its costs every 1,000 steps."""
     key = jax.random.key(config.seed)
+    params = jaxnet.init(net, key, validation.positive("init_scale", config.init_scale))
     result = jaxnet.fit(
         net, X, Y, key=key, optimizer=optimizer, steps=config.steps, batch_size=None,
-        params=jaxnet.init(net, key, config.init_scale), progress=False, device=config.device,
+        params=params, progress=False, device=config.device,
     )  # fmt: skip
     last, accuracy = map(float, experiment.cost_and_accuracy(net, result.params, X, Y))  # the history ends before it
     return {

@@ -22,6 +22,7 @@ from jaxnet import data, validation
 NOTES = "section 8"
 DATA = (data.digits,)
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
+TINY = 1e-30  # rates are float32
 ROUNDING = 1e-4  # a member of the sweep and the same net by `fit`: largest difference of a parameter
 
 
@@ -49,8 +50,13 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Sweep, compare some members with `fit`, and draw the map."""
-    for name in ("rates", "seeds", "one_by_one"):
-        validation.count(name, getattr(config, name))
+    for name, least in (("rates", 3), ("seeds", 1), ("one_by_one", 1)):  # the best of three rates may be inside
+        validation.count(name, getattr(config, name), least)
+    if not TINY <= config.slowest < config.fastest <= 1 / TINY:
+        raise ValueError(
+            f"slowest is {config.slowest} and fastest {config.fastest}; expected rates that rise, from {TINY:g} to"
+            f" {1 / TINY:g}"
+        )
     split = data.digits(config.seed)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     rates = np.geomspace(config.slowest, config.fastest, config.rates).astype(np.float32)

@@ -25,7 +25,7 @@ NOTES = "section 10"
 DATA = (data.flower,)
 UNITS = 4
 HIDDEN = ("tanh", "sigmoid")
-STARTS = {"zeros": "W = 0", "randn": "W = randn * 0.01"}
+STARTS = ("zeros", "randn")
 BROKEN = 0.8  # the accuracy that a net with unequal units passes, and one unit does not reach
 
 
@@ -66,7 +66,7 @@ def run(config: Config) -> Result:
         f" {max(run['accuracy'] for run in randn):.1%}.",
         held=all(clauses.values()),
         metrics={"clauses": clauses, **metrics},
-        figure=draw(runs),
+        figure=draw(config, runs),
     )
 
 
@@ -81,6 +81,7 @@ def train(config: Config, activation: str, X, Y) -> dict[str, dict[str, np.ndarr
     """Descend from each start; return after every step W[1], whether its rows are bit-equal, before it the accuracy."""
     net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
     optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
+    scale = validation.positive("init_scale", config.init_scale)
     step = jaxnet.train_step(net, optimizer)
 
     def watched(state, _):
@@ -90,7 +91,7 @@ def train(config: Config, activation: str, X, Y) -> dict[str, dict[str, np.ndarr
 
     descent = jax.jit(functools.partial(jax.lax.scan, watched, length=config.steps))
     key, traces = jax.random.key(config.seed), {}
-    for start, scheme in (("zeros", "zeros"), ("randn", config.init_scale)):
+    for start, scheme in (("zeros", "zeros"), ("randn", scale)):
         params = jaxnet.init(net, key, scheme)
         _, trace = descent(jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), key), None)
         traces[start] = jax.device_get(trace)
@@ -114,7 +115,7 @@ def measured(trace: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def draw(runs: dict[str, dict[str, np.ndarray]]) -> Figure:
+def draw(config: Config, runs: dict[str, dict[str, np.ndarray]]) -> Figure:
     """The accuracies, and the first weight of each hidden unit from both starts."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     accuracies, *weights = figure.subplots(1, 3)
@@ -123,11 +124,12 @@ def draw(runs: dict[str, dict[str, np.ndarray]]) -> Figure:
         accuracies.plot(*thinned(100 * trace["accuracy"]), line, color=colour, label=name)
     accuracies.set(title="Accuracy", xlabel="step", ylabel="points right (%)", ylim=(40, 100))
     accuracies.legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.65))
-    for axes, start, widths in zip(weights, STARTS, ((8, 6, 4, 2), (2, 2, 2, 2)), strict=True):
+    titles = ("W = 0", f"W = randn * {config.init_scale:g}")
+    for axes, start, title, widths in zip(weights, STARTS, titles, ((8, 6, 4, 2), (2, 2, 2, 2)), strict=True):
         trace = runs[f"sigmoid, {start}"]["W"][:, :, 0]
         for unit, (colour, width) in enumerate(zip((BLUE, ORANGE, GREEN, RED), widths, strict=True)):
             axes.plot(*thinned(trace[:, unit]), color=colour, linewidth=width, label=f"unit {unit + 1}")
-        axes.set(title=f"{STARTS[start]}: first weight of each", xlabel="step", ylabel="W[1][unit, 1], sigmoid units")
+        axes.set(title=f"{title}: first weight of each", xlabel="step", ylabel="W[1][unit, 1], sigmoid units")
         axes.legend(fontsize="small", loc="upper right" if start == "zeros" else "upper left")
     return figure
 

@@ -10,25 +10,27 @@ FAILURE_COST = 1.25  # a failure may take this much of a pass: the clock of a sh
 
 
 def judge(rows, timing) -> dict:
-    """Every target: held or not, with what was found, and what was off."""
+    """Every target of which something was asked: held or not, with what was found, and what was off."""
     ours = [row for row in rows if row.checker.startswith("jaxnet")]
     bugs = [row for row in ours if row.kind == "mutant" and MUTANTS[row.case].visible]
     nameable = [row for row in bugs if MUTANTS[row.case].cause is not None]
     correct = [row for row in ours if row.kind != "mutant"]
     unexpected = [row for row in correct if row.verdict not in expected(row)]
     exact = sum(row.cause == "exact" for row in nameable)
-    targets = {
-        "every visible bug refused": target(bugs, lambda row: row.verdict == "FAIL"),
-        "its leaves named": target(bugs, lambda row: row.located),
-        f"cause exact in {NAMED:.0%} of the nameable": {
+    targets = {}  # of what was asked: a target of no rows would be held by nothing
+    if bugs:
+        targets["every visible bug refused"] = target(bugs, lambda row: row.verdict == "FAIL")
+        targets["its leaves named"] = target(bugs, lambda row: row.located)
+        targets["no wrong cause named"] = target(bugs, lambda row: row.cause != "wrong")
+    if nameable:
+        targets[f"cause exact in {NAMED:.0%} of the nameable"] = {
             "held": exact >= NAMED * len(nameable),
             "found": f"{exact} of {len(nameable)}",
             "off": listed(row for row in nameable if row.cause != "exact"),
-        },
-        "no wrong cause named": target(bugs, lambda row: row.cause != "wrong"),
-        "no correct gradient fails": target(correct, lambda row: row.verdict not in ("FAIL", "ERROR")),
-        "verdicts as expected": target(correct, lambda row: row not in unexpected),
-    }
+        }
+    if correct:
+        targets["no correct gradient fails"] = target(correct, lambda row: row.verdict not in ("FAIL", "ERROR"))
+        targets["verdicts as expected"] = target(correct, lambda row: row not in unexpected)
     if timing:
         slowest = max(timing["fail"].values())
         targets[f"{timing['parameters']:,} parameters under {BUDGET:.0f} s, cold"] = {

@@ -19,6 +19,7 @@ from experiments.questions import Config, questions, seconds_at_two_million
 from experiments.scores import draw, markdown, scoreboard
 from experiments.targets import judge, target_lines
 from experiments.tricky import TRICKY
+from jaxnet import validation
 
 NOTES = "section 8"
 DATA = ()  # random numbers
@@ -32,6 +33,10 @@ def for_page(quick: bool = False, **common) -> Config:
 
 def run(config: Config) -> Result:
     """Ask every checker every question, then judge ours by the targets."""
+    validation.count("seeds", config.seeds)
+    validation.positive("patience", config.patience)
+    for case in config.cases:
+        validation.choice("cases", case, [*MUTANTS, *TRICKY])
     asked = [c for c in CHECKERS if c.installed and c.dtype in config.dtypes and (config.peers or c.check is by_jaxnet)]
     absent = sorted({c.package for c in CHECKERS if not c.installed})
     if absent:
@@ -46,7 +51,7 @@ def run(config: Config) -> Result:
             if count % 100 == 99:
                 jax.clear_caches()  # thousands of compiled programs would fill the memory
     if not rows:
-        raise ValueError(f"cases are {', '.join(config.cases)}; there are {', '.join([*MUTANTS, *TRICKY])}")
+        raise ValueError(f"cases are {', '.join(config.cases)}; expected one that is asked in {config.dtypes}")
     targets = judge(rows, timing)
     table = scoreboard(asked, rows)
     print("\n".join(["", *markdown(table), "", *target_lines(targets)]))
@@ -54,7 +59,7 @@ def run(config: Config) -> Result:
         claim=f"jaxnet.verify meets {sum(t['held'] for t in targets.values())} of {len(targets)} targets: "
         + "; ".join(f"{name}, {t['found']}" for name, t in targets.items())
         + ".",
-        held=all(t["held"] for t in targets.values()),
+        held=bool(targets) and all(t["held"] for t in targets.values()),
         metrics={
             "clauses": {name: t["held"] for name, t in targets.items()},
             "found": {name: t["found"] for name, t in targets.items()},

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, planar, symmetry
+import jaxnet
+from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, planar, privacy, symmetry
 from jaxnet import data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]
@@ -59,13 +60,32 @@ def test_zero_weights_stay_equal_and_random_ones_do_not(tmp_path):
         ("mnist", {"learning_rates": (0.0,)}, "learning_rates is 0.0"),
         ("mnist", {"path": "/nowhere"}, "expected an .npz file, or a directory"),
         ("privacy", {"noise": (1.0, 2.0)}, "expected multipliers that rise from 0"),
-        ("sweep", {"rates": 0}, "rates is 0"),
+        ("sweep", {"rates": 2}, "rates is 2; expected an integer of at least 3"),
+        ("sweep", {"slowest": -1.0}, r"slowest is -1.0 and fastest 100.0; expected rates that rise"),
+        ("sweep", {"slowest": 1.0, "fastest": 0.1}, "expected rates that rise"),
+        ("sweep", {"fastest": float("nan")}, "expected rates that rise"),
+        ("planar", {"init_scale": 0.0}, "init_scale is 0.0"),
+        ("symmetry", {"init_scale": -1.0}, "init_scale is -1.0"),
+        ("gradient_check", {"init_scale": 0.0}, "init_scale is 0.0"),
+        ("init_scale", {"scales": (-1.0, 1.0)}, "scales is -1.0"),
+        ("mnist", {"weight_decay": float("nan")}, "weight_decay is nan"),
+        ("privacy", {"noise": (0.0, float("inf"))}, "noise is inf; expected a finite number above 0"),
+        ("verifier", {"cases": ("x_1.001", "nonsense")}, "cases is 'nonsense'; expected one of"),
+        ("verifier", {"seeds": 0}, "seeds is 0"),
+        ("verifier", {"patience": -1.0}, "patience is -1.0"),
     ],
 )
 def test_bad_settings_are_refused(name, settings, message):
     module = importlib.import_module(f"experiments.{name}")
     with pytest.raises(ValueError, match=message):
         module.run(module.Config(**settings))
+
+
+def test_the_figure_of_symmetry_names_the_scale_that_was_run():
+    figure = symmetry.run(symmetry.Config(steps=2, init_scale=0.5)).figure
+    assert [axes.get_title() for axes in figure.axes][1:] == [
+        "W = 0: first weight of each", "W = randn * 0.5: first weight of each",
+    ]  # fmt: skip
 
 
 def test_rows_of_opposite_zeros_are_not_bit_equal():
@@ -163,6 +183,25 @@ def test_privacy_is_bounded_and_costs_accuracy(tmp_path):
     assert found["noise_multipliers"] == [0, 40] and found["epsilon_at_most"][0] == "Infinity"
     assert 0.999 < found["largest_move_by_one_digit"] <= 1 + 1e-4  # a clipped gradient has moved it, and none more
     assert found["sampling_rate"] == 1 and len(found["milliseconds_a_step"]) == 4
+
+
+def test_a_sum_that_lengthens_short_gradients_is_seen(monkeypatch):
+    """C / ‖g‖ in place of min(1, C / ‖g‖): the same where every gradient is clipped, as it is at the start."""
+
+    def lengthened(net, params, X, Y, C, *noise):
+        norms = jaxnet.per_example_norms(net, params, X, Y).ravel()
+        grads = jaxnet.per_example_grads(net, params, X, Y)
+        return jax.tree.map(lambda g: jax.numpy.tensordot(C / norms, g, axes=1), grads)
+
+    split = data.digits()
+    key = jax.random.key(0)
+    X, Y = jax.numpy.asarray(split.X[:, :200]), jaxnet.one_hot(split.labels[:200], 10)
+    batch = jaxnet.init(dp_sgd.NET, key), X, Y, key
+    norms = jaxnet.per_example_norms(dp_sgd.NET, *batch[:3])
+    assert dp_sgd.error_of_the_clipped_sum(dp_sgd.ways(float(np.median(norms))), *batch) < 1e-5
+    monkeypatch.setattr(dp_sgd.jaxnet, "clipped_grads", lengthened)
+    assert dp_sgd.error_of_the_clipped_sum(dp_sgd.ways(0.9 * float(norms.min())), *batch) < 1e-5
+    assert dp_sgd.error_of_the_clipped_sum(dp_sgd.ways(float(np.median(norms))), *batch) > 100 * privacy.ROUNDING
 
 
 def test_the_bound_on_epsilon_is_bun_and_steinkes():

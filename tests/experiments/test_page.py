@@ -284,6 +284,8 @@ def test_a_number_that_is_none_fails_the_claim_and_leaves_valid_json(ran, tmp_pa
     [
         ("linearity", {"depths": ()}, r"--depths has no value; expected one or more, such as --depths 1 2 4 8"),
         ("mnist", {"learning_rates": ()}, r"--learning-rates has no value; .* such as --learning-rates 0.001 0.003"),
+        ("planar", {"hidden": (4, 5, 4)}, r"--hidden 4 5 4 names a value twice; expected each once"),
+        ("privacy", {"noise": (0.0, 1.0, 1.0)}, r"--noise 0.0 1.0 1.0 names a value twice"),
         ("planar", {"seed": -1}, "--seed is -1; expected an integer from 0 to 2147483647, such as --seed 0"),
         ("planar", {"seed": 2**31}, "--seed is 2147483648; expected an integer from 0"),
     ],

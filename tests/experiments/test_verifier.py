@@ -67,6 +67,15 @@ def test_a_missed_target_is_seen(row, missed_target):
     assert not judge([*fine, row], {})[missed_target]["held"]
 
 
+def test_a_target_of_which_nothing_was_asked_is_not_held():
+    assert judge([], {}) == {}
+    assert list(judge([Row("jaxnet.verify f32", "has_aux", "tricky", verdict="PASS")], {})) == [
+        "no correct gradient fails", "verdicts as expected",
+    ]  # fmt: skip
+    nothing = run(Config(quick=True, peers=False, dtypes=("float32",), cases=("rare_branch",)))
+    assert not nothing.held and "0 of 0 targets" in nothing.claim
+
+
 def test_a_slow_check_and_a_dear_failure_are_seen():
     held = [t["held"] for t in judge([], {"parameters": 2_000_000, "pass": 6.0, "fail": {"x": 9.0}}).values()]
     assert held[-2:] == [False, False]
