@@ -160,7 +160,7 @@ def draw(curves, costs, norms, config: Config) -> Figure:
     """Every g with its slopes; under them the costs of both depths and the gradient by layer."""
     figure = Figure(figsize=(12, 10), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.45, 1))
-    for number, (axes, name) in enumerate(zip(top.subplots(2, 4, sharex=True).flat, NAMES, strict=True)):
+    for number, (axes, name) in enumerate(zip(top.subplots(2, 4).flat, NAMES, strict=True)):
         draw_activation(axes, name, curves[name])
         if number == 0:
             axes.legend(loc="upper left", fontsize="small")

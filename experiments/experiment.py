@@ -10,6 +10,7 @@ import datetime
 import functools
 import importlib
 import inspect
+import io
 import os
 import platform
 import shlex
@@ -130,7 +131,9 @@ def perform(name: str, config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    result.figure.savefig(picture, dpi=120)
+    drawn = io.BytesIO()  # so that an interrupt of the drawing leaves the earlier picture to the earlier numbers
+    result.figure.savefig(drawn, dpi=120)
+    picture.write_bytes(drawn.getvalue())
     write(record, config.results)
     return record
 

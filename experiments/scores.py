@@ -95,7 +95,7 @@ def draw(asked, rows) -> Figure:
         second = checker.name in ("jaxnet.verify f64", "check_grads f64", "gradcheck fast f64", "chex f64")
         lines.plot(
             *np.reshape(known, (-1, 2)).T, "s--" if second else "o-", color=colours[checker.name],
-            label=checker.name, alpha=0.8,
+            label=checker.name, alpha=0.8, zorder=3 if checker.check is by_jaxnet else 2,  # many lines coincide
         )  # fmt: skip
     lines.set(
         xscale="log", ylim=(-3, 103), xlabel="the loss is multiplied by", ylabel="planted bugs accepted (%)",

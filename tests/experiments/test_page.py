@@ -139,6 +139,25 @@ def test_an_interrupt_leaves_a_page_of_what_was_done(ran):
     assert "Interrupted" not in text and "No results" not in text and "earlier" not in text
 
 
+def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(ran, tmp_path):
+    def drawn_in_part(config):
+        found = result(number=2)
+        savefig = found.figure.savefig
+
+        def stopped(*arguments, **options):
+            savefig(*arguments, **{**options, "dpi": 30})
+            raise KeyboardInterrupt
+
+        found.figure.savefig = stopped
+        return found
+
+    ran(lambda config: result(number=1))
+    picture = (tmp_path / "alpha" / "alpha.png").read_bytes()
+    code, text, _ = ran(drawn_in_part)
+    assert code == 130 and '<th scope="row">number</th><td>1</td>' in text
+    assert (tmp_path / "alpha" / "alpha.png").read_bytes() == picture
+
+
 def test_some_keep_the_cards_of_the_others(ran):
     works = [lambda config: result(number=1)] * 3
     _, text, _ = ran(*works, arguments=["--only", "beta"])
