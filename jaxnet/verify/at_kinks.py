@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from jaxnet.verify.kinks import Subgradients, flat, within
+from jaxnet.verify.kinks import Subgradients, within
+from jaxnet.verify.nearby import flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.trouble import note

@@ -19,102 +19,16 @@ stands what the chain rule makes of a share for each tie (shares.py), which no s
 Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), theorem 2.5.1.
 """
 
-from functools import cached_property
-
 import numpy as np
 
 from jaxnet.verify.hull import nearest_to_origin
+from jaxnet.verify.nearby import GAIN, Nearby, flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
-from jaxnet.verify.shares import PROBES, RADIUS, Shares, nearest
-from jaxnet.verify.tree import wide
-
-NEAR = 2.0**-36  # of each parameter: an exact tie is broken so far away, with room for many orders among equals
-FAR = 8.0  # roundings of the parameters' own precision, in which a tie may not be exact in float64
-FRESH = 12  # draws after a combination is chosen: one that several ties move shows more than two values in them
-DRAWS, ENTRIES = 256, 2**23  # gradients that are taken at most, and entries that are kept of them
-ORDERS = 8  # directions that are tried before a weak one is taken
-GAIN = 1e-3  # of what is missing: a new gradient has to lead so much further
+from jaxnet.verify.shares import nearest
 
 
-class Subgradients:
-    """Gradients next to the point, less the one at the point."""
-
-    def __init__(self, problem, r: list[np.ndarray], g: dict[int, np.ndarray], rng: np.random.Generator):
-        """Costs two float64 gradients, along the errors g - r of some leaves and against them."""
-        self.problem, self.rng, self.r = problem, rng, [flat(x) for x in r]
-        self.point = [wide(v) for v in problem.params.values]
-        self.near, self.far = NEAR, max(FAR * max(problem.units), NEAR)
-        self.curved = min(problem.units) < NEAR  # a smooth gradient changes by more than its rounding so far away
-        scales = [norm(x) / np.sqrt(max(x.size, 1)) for x in self.point]
-        any_scale = max(scales, default=0.0) or 1.0
-        self.scales = [s or any_scale for s in scales]
-        self.moves: list[list[np.ndarray]] = []
-        draws = DRAWS if problem.reversible else 0  # by forward mode each takes as long as there are entries
-        self.limit = max(16, min(draws, ENTRIES // max(1, sum(x.size for x in self.r))))
-        self.orders = min(ORDERS, self.limit // 4)
-        v = self._random()
-        for i, x in g.items():
-            error = flat(x) - self.r[i]
-            v[i] = v[i] / 2 + error / (largest(error) or 1.0)
-        steps = self._steps(v, self.far)
-        self.jumps = list(map(max, *(self._sizes(self._at(steps, times)) for times in (1, -1))))
-
-    def _random(self) -> list[np.ndarray]:
-        return [self.rng.uniform(-1.0, 1.0, x.size) for x in self.r]
-
-    def _steps(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
-        """A hair along v, whose entries are about 1 at most: in proportion to each parameter, and less at a zero."""
-        steps = []
-        for x, scale, along in zip(self.point, self.scales, v, strict=True):
-            size = np.abs(x)
-            size *= radius
-            size += self.near * scale
-            steps.append(size * np.conj(along.view(x.dtype).reshape(x.shape)))  # J rises along conj(g)
-        return steps
-
-    def _at(self, steps, times) -> list[np.ndarray]:
-        there = [x + times * step for x, step in zip(self.point, steps, strict=True)]
-        return (self.problem.double if self.problem.reversible else self.problem.double_forward)(there)[1]
-
-    def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
-        """What the gradient changes by, a hair along v."""
-        steps = self._steps(v, radius)
-        there = self._at(steps, 1)
-        if self.curved and radius == self.near:
-            there = [_straight(one, two) for one, two in zip(there, self._at(steps, 2), strict=True)]
-        return self._moves(there)
-
-    def _moves(self, gradient) -> list[np.ndarray]:
-        return [flat(x) - r for x, r in zip(gradient, self.r, strict=True)]
-
-    def _sizes(self, gradient) -> list[float]:
-        return [norm(flat(x) - r) for x, r in zip(gradient, self.r, strict=True)]
-
-    def moved(self, i: int, g: np.ndarray, noise: Noise) -> bool:
-        """Whether leaf i jumps, as far as was looked, by more than the noise and by some of g's error."""
-        enough = max(FAIL * noise.norm, GAIN * norm(flat(g) - self.r[i]))
-        return self.jumps[i] > enough or any(norm(move[i]) > enough for move in self.moves)
-
-    def jump(self, i: int) -> tuple[float, float]:
-        """The largest jump of leaf i that was seen: its norm, and its largest entry."""
-        return max([self.jumps[i], *(norm(m[i]) for m in self.moves)]), max(largest(m[i]) for m in self.moves)
-
-    def take_the_conventions(self):
-        """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""
-        if not self.problem.reversible:  # they are read in reverse: only the parameters can break it
-            self.moves += self._sides
-            return
-        for share in (0.0, 0.5, 1.0):
-            self.moves.append(self._moves(self.problem.tilted(share, self.far)))
-
-    def jumping(self, leaves: list[int], noise: dict[int, Noise]) -> list[int]:
-        """The leaves that a kink moves, of which twice the step shows no more; and not a steep curve."""
-        if not leaves:
-            return []
-        v = [self._random() for _ in range(4)]
-        once, twice = ([self._look(x, times * self.far) for x in v] for times in (1, 2))
-        size = lambda moves, i: max(norm(m[i]) for m in moves)  # noqa: E731
-        return [i for i in leaves if FAIL * noise[i].norm < size(once, i) > size(twice, i) / 1.5]
+class Subgradients(Nearby):
+    """Whether a gradient is one of those at a kink: what is left of its error by them, or why it is none."""
 
     def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
         """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them."""
@@ -162,30 +76,6 @@ class Subgradients:
                 if best >= 1.0:
                     return True
         return bool(best > GAIN)
-
-    # ---- each tie in its own way -----------------------------------------------------------------------------------
-    @cached_property
-    def shares(self) -> Shares:
-        """The gradient as a function of each tie's share."""
-        probes = []
-        for _ in range(PROBES):
-            steps = self._steps(self._random(), RADIUS)
-            probes.append([x + step for x, step in zip(self.point, steps, strict=True)])
-        return Shares(self.problem, self.far, self.point, probes, self.rng)
-
-    @cached_property
-    def _sides(self) -> list[list[np.ndarray]]:
-        """A hair along one direction, and against it."""
-        v = self._random()
-        return [self._look([sign * x for x in v], self.far) for sign in (1, -1)]
-
-    def _fresh(self, leaves) -> list[dict[int, np.ndarray]]:
-        """Gradients that nothing has pulled at, of some leaves: of all they would fill the memory."""
-        found = []
-        for _ in range(FRESH):
-            move = self._look(self._random(), self.far)
-            found.append({i: move[i] for i in leaves})
-        return found
 
     def shared_out(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> bool | None:
         """Whether some shares of the ties give these leaves; None if that remains open."""
@@ -300,17 +190,6 @@ def _level(v: list[np.ndarray]) -> list[np.ndarray]:
     return [x / (largest(x) or 1.0) for x in v]
 
 
-def _straight(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """The gradient at the point from those one and two steps away, unless another kink lies between them."""
-    bend = two - one
-    return one - bend if norm(bend) < 1e-6 * norm(one) else one
-
-
 def within(left: np.ndarray, noise: Noise) -> bool:
     """Whether what is left is noise."""
     return norm(left) <= FAIL * noise.norm and largest(left) <= FAIL * noise.entry
-
-
-def flat(x) -> np.ndarray:
-    """All entries of an array as real numbers."""
-    return np.ravel(np.ascontiguousarray(x)).view(np.float64)
