@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
 from jaxnet.verify.shares import PROBES, RADIUS, Shares
+from jaxnet.verify.ties import Ties
 from jaxnet.verify.tree import wide
 
 NEAR = 2.0**-36  # of each parameter: an exact tie is broken so far away, with room for many orders among equals
@@ -89,7 +90,7 @@ class Nearby:
             self.moves += self._sides
             return
         for share in (0.0, 0.5, 1.0):
-            self.moves.append(self._moves(self.problem.tilted(share, self.far)))
+            self.moves.append(self._moves(Ties(self.problem).tilted(share, self.far)))
 
     def jumping(self, leaves: list[int], noise: dict[int, Noise]) -> list[int]:
         """The leaves that a kink moves, of which twice the step shows no more; and not a steep curve."""

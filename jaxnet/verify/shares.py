@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from jaxnet.verify.noise import largest, norm
+from jaxnet.verify.ties import Ties
 
 ENTRIES = 2**23  # of a matrix with a row for each tie
 PROBES, RADIUS = 6, 2.0**-20  # points that tell one function of the parameters from another
@@ -32,9 +33,9 @@ class Shares:
 
     def __init__(self, problem, width: float, point, probes, rng: np.random.Generator):
         """Costs the float64 values at the point and at some probes beside it, and one derivative of a gradient."""
-        self.problem, self.width, self.rng = problem, width, rng
-        here = problem.gaps(point)
-        moves = np.stack([problem.gaps(x) - here for x in probes], axis=1)
+        self.at_ties, self.width, self.rng = Ties(problem), width, rng
+        here = self.at_ties.gaps(point)
+        moves = np.stack([self.at_ties.gaps(x) - here for x in probes], axis=1)
         self.fixed = np.full(len(here), -1.0)
         alive = np.flatnonzero(np.any(moves != 0, axis=1))
         self.ties = np.zeros(0, int)
@@ -43,7 +44,7 @@ class Shares:
         half = self.fixed.copy()
         half[alive] = 0.5
         c = [rng.normal(size=np.shape(v)) for v in problem.params.values]
-        pull = np.abs(problem.pulled(half, width, c)[1])
+        pull = np.abs(self.at_ties.pulled(half, width, c)[1])
         self.ties = alive[pull[alive] > 1e-12 * largest(pull[alive])]
         self.joined, self.sign = _joined(moves[self.ties])
 
@@ -60,19 +61,19 @@ class Shares:
 
     def gradient(self, s: np.ndarray) -> list[np.ndarray]:
         """G(s)."""
-        return self.problem.shared(self._everywhere(s), self.width)
+        return self.at_ties.shared(self._everywhere(s), self.width)
 
     def turn(self, s: np.ndarray) -> list[np.ndarray]:
         """∂G/∂s, a row for each share."""
         directions = np.zeros((self.count, self.fixed.size))
         directions[self.joined, self.ties] = self.sign
-        return self.problem.turned(self._everywhere(s), self.width, directions)
+        return self.at_ties.turned(self._everywhere(s), self.width, directions)
 
     def furthest(self, c: list[np.ndarray], start: np.ndarray) -> float:
         """The largest Re <c, G> on a way uphill: of all there are, if G is linear."""
         best, s = -np.inf, start
         for _ in range(CLIMBS):
-            value, change = self.problem.pulled(self._everywhere(s), self.width, c)
+            value, change = self.at_ties.pulled(self._everywhere(s), self.width, c)
             if value <= best:
                 break
             best, s = value, (np.bincount(self.joined, self.sign * change[self.ties], self.count) > 0) * 1.0
@@ -81,7 +82,7 @@ class Shares:
     @property
     def told(self) -> bool:
         """Whether each tie that moves the gradient has shares that say all it may do."""
-        return self.count > 0 and bool(self.problem.told[self.ties].all())
+        return self.count > 0 and bool(self.at_ties.told[self.ties].all())
 
     @property
     def opposite(self) -> bool:
@@ -93,7 +94,7 @@ class Shares:
         if self.count > CORNERS:
             return None
         ways = itertools.product((0.0, 1.0), repeat=self.count)
-        return self.problem.shared_each(np.stack([self._everywhere(np.array(s)) for s in ways]), self.width)
+        return self.at_ties.shared_each(np.stack([self._everywhere(np.array(s)) for s in ways]), self.width)
 
     def unmoved(self, i: int) -> np.ndarray:
         """Which entries of leaf i no share moves."""

@@ -282,45 +282,6 @@ class Problem:
         """Whether the gradient passes any operation that is not smooth everywhere."""
         return self.trace is not None and has_kinks(self.trace)
 
-    def tilted(self, share: float, width: float) -> list[np.ndarray]:
-        """The float64 gradient with one convention at each tie (within `width` of the largest entry): see Tilted."""
-        with in_float64():
-            how = np.float64(share), np.float64(width)
-            grads = self.call(derivatives.tilted, self.params.values, self.given.values, *how)
-            return [np.asarray(g) for g in grads]
-
-    def gaps(self, values) -> np.ndarray:
-        """By how much each entry that may be at a tie lies above it."""
-        with jax.enable_x64(True):
-            return np.asarray(self.call(derivatives.gaps, values, self.given.values))
-
-    @property
-    def told(self) -> np.ndarray:
-        """For each share, once there are gaps, whether all shares together say all that its tie may do."""
-        return self.program.notes["shares that tell all"]
-
-    def shared(self, shares, width: float) -> list[np.ndarray]:
-        """The float64 gradient with a share for each tie: see Shared."""
-        return self._at_ties(derivatives.shared, width, shares)
-
-    def shared_each(self, shares, width: float) -> list[np.ndarray]:
-        """The same for each row of shares."""
-        return self._at_ties(derivatives.shared_each, width, shares)
-
-    def turned(self, shares, width: float, directions) -> list[np.ndarray]:
-        """How that gradient changes along each of some directions of the shares."""
-        return self._at_ties(derivatives.turned, width, shares, directions)
-
-    def pulled(self, shares, width: float, c) -> tuple[float, np.ndarray]:
-        """Re <c, that gradient> and how it changes with each share."""
-        value, change = self._at_ties(derivatives.pulled, width, shares, c)
-        return float(value), change
-
-    def _at_ties(self, build, width, *arguments):
-        with jax.enable_x64(True):
-            there = self.call(build, self.params.values, self.given.values, np.float64(width), *arguments)
-            return [np.asarray(x) for x in there]
-
 
 def _shaking(seed, shake):
     return np.uint32(seed % 2**32), np.float32(shake)
