@@ -80,17 +80,18 @@ def clipped_grads(
         precision: a name of the table in precision.py.
 
     Raises:
-        ValueError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
+        ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
     """
-    check.positive("max_norm", max_norm)
+    max_norm = check.positive("max_norm", max_norm)
     if noise_multiplier:
-        check.positive("noise_multiplier", noise_multiplier)
+        noise_multiplier = check.positive("noise_multiplier", noise_multiplier)
         if key is None:
             raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
+        check.key(key)
     product = PRECISIONS[check.precision(precision)]
     layers = tuple(_deltas(net, params, X, Y, precision))
     norms = _norms(layers)
-    clip = max_norm / jnp.maximum(norms, max_norm)
+    clip = jnp.where(norms > max_norm, max_norm / norms, 1)  # also where max_norm is 0 or infinite in norms' dtype
     grads = tuple(
         Layer(product.weights(dZ * clip, A_prev), (dZ * clip).sum(axis=1, keepdims=True)) for dZ, A_prev in layers
     )[::-1]

@@ -7,6 +7,7 @@ Either way a member that diverges stops by itself and leaves the others alone.
 Legend: n members; X (n_x, m), Y (n_y, m).
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -31,6 +32,10 @@ from jaxnet.one_kernel import OPTIONS, is_small, one_kernel, where_possible
 from jaxnet.training import Plan, Run, TrainState
 
 UNKNOWN_YET = optax.identity()  # each member's optimizer depends on its rate; one object, so that equal plans are equal
+THREADS_OWN = (  # settings of JAX of which each thread has its own, such as `with jax.enable_x64(True):`
+    "enable_x64", "default_device", "default_matmul_precision", "threefry_partitionable",
+    "numpy_dtype_promotion", "numpy_rank_promotion", "debug_nans", "debug_infs",
+)  # fmt: skip
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
 
 
@@ -100,7 +105,7 @@ def sweep(
         Y: (n_y, m), as in `fit`.
         keys: n random keys, such as jax.random.split(key, n), or one for all members.
         learning_rate: n rates, or one for all members; not checked for size, for a sweep may look for the limit.
-        init_scale: n scales s of W = randn * s, or one for all; None is the "he" scheme.
+        init_scale: n scales s of W = randn * s, or one for all; None, and NaN among them, is the "he" scheme.
         optimizer: a function of the rate, such as optax.sgd or optax.adam.
         epochs: passes over the data.
         batch_size: examples a step; None is all.
@@ -119,6 +124,7 @@ def sweep(
     X, Y, weights, validation = check.dataset(net, X, Y, weights, validation, dtype)
     batch_size = check.batches(batch_size, X.shape[1])
     check.choice("gradient", gradient, training.GRADIENTS)
+    check.function_of_rate(optimizer)
     keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 
     place = partial(jax.device_put, device=parallel.device(device))
@@ -147,12 +153,25 @@ def sweep(
 
     parts = []
     with ThreadPoolExecutor(cores) as pool, tqdm(total=n, unit="net", disable=None if progress else True) as bar:
-        for part in pool.map(run, tasks):
+        for part in pool.map(_under_these_settings(run), tasks):
             parts.append(part)
             bar.update(min(task, n - bar.n))
     params, history, failed = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
     history = {name: np.asarray(values) for name, values in history.items()}
     return SweepResult(params, history, np.asarray(failed), np.asarray(rates), np.asarray(scales))
+
+
+def _under_these_settings(function):
+    """The function, to be called in other threads under JAX's settings of this one."""
+    settings = {name: getattr(jax.config, f"jax_{name}") for name in THREADS_OWN}
+
+    def call(argument):
+        with contextlib.ExitStack() as stack:
+            for name, value in settings.items():
+                stack.enter_context(getattr(jax, name)(value))
+            return function(argument)
+
+    return call
 
 
 @partial(jax.jit, static_argnums=0)
@@ -164,7 +183,8 @@ def _start_members(static, keys, rates, scales):
         init_key, run_key = jax.random.split(key)
         unit = init(plan.net, init_key, 1.0, scale.dtype)
         params = tuple(Layer(W * jnp.where(jnp.isnan(scale), SCHEMES["he"](*W.shape), scale), b) for W, b in unit)
-        state = TrainState(params, optimizer(rate).init(params), jnp.int32(0), run_key)
+        transformation = check.gradient_transformation(optimizer(rate))
+        state = TrainState(params, transformation.init(params), jnp.int32(0), run_key)
         return training.start(state, keeps_best=False), rate
 
     return jax.vmap(begin)(keys, rates, scales)
@@ -200,12 +220,15 @@ def _train_member(static, run: Run, rate, data: Data, validation_data: Data | No
     return jax.lax.scan(epoch, run, length=epochs)
 
 
+def _no_scale(scales):
+    return (scales < 0) | np.isinf(scales)
+
+
 def _members(keys, learning_rate, init_scale, dtype):
     """The settings as arrays of one length."""
-    rates = np.atleast_1d(np.asarray(learning_rate, dtype))
-    scales = np.atleast_1d(np.asarray(np.nan if init_scale is None else init_scale, dtype))
-    single = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    keys = keys.reshape(-1) if single else keys.reshape(-1, keys.shape[-1])
+    keys = check.keys(keys)
+    rates = check.settings("learning_rate", learning_rate, dtype, np.isnan, "expected numbers")
+    scales = check.settings("init_scale", init_scale, dtype, _no_scale, "expected scales from 0 up, None for 'he'")
     lengths = {"keys": len(keys), "learning_rate": rates.size, "init_scale": scales.size}
     n = max(lengths.values())
     for name, length in lengths.items():

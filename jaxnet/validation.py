@@ -8,7 +8,7 @@ Legend: X (n_x, m) and Y (n_y, m) hold examples as columns; sizes = (n_x, ..., n
 
 import difflib
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -393,6 +393,8 @@ def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
 
 def callbacks(callbacks: Any) -> tuple:
     """Return the callbacks as a tuple of functions; a single function is taken as one."""
+    if not callable(callbacks) and not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks is {callbacks!r}; expected functions (epoch, state, history), or one")
     callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
     for position, callback in enumerate(callbacks):
         if not callable(callback):
@@ -416,3 +418,34 @@ def key(key: Any) -> None:
     raw = getattr(key, "dtype", None) == np.uint32 and key.shape == jax.random.PRNGKey(0).shape
     if not (typed or raw):
         raise TypeError(f"key is {key!r}; expected one JAX random key, such as jax.random.key(0)")
+
+
+# Settings of many networks
+
+
+def keys(keys: Any) -> Any:
+    """Return one or several JAX random keys as a vector of them."""
+    shape, own = getattr(keys, "shape", ()), jax.random.PRNGKey(0).shape
+    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    raw = getattr(keys, "dtype", None) == np.uint32 and shape[-1:] == own
+    if not (typed or raw) or 0 in shape:
+        came = f"a {type(keys).__name__}" + (f" of shape {shape}" if shape else "")
+        raise TypeError(f"keys is {came}; expected JAX random keys, such as jax.random.split(jax.random.key(0), 8)")
+    return keys.reshape(-1) if typed else keys.reshape(-1, *own)
+
+
+def settings(argument: str, values: Any, dtype: np.dtype, bad: Callable, mend: str) -> np.ndarray:
+    """Return a number, or one for each member, as a vector of that dtype; too large ones become infinite."""
+    try:
+        numbers = np.atleast_1d(np.asarray(values, np.float64))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{argument} is {values!r}; expected a number, or one for each member") from error
+    _first_bad(argument, numbers, bad(numbers), mend)
+    with np.errstate(over="ignore"):
+        return numbers.astype(dtype)
+
+
+def function_of_rate(optimizer: Any) -> None:
+    """Refuse an optimizer where a function that makes one is wanted."""
+    if not callable(optimizer):
+        raise TypeError(f"optimizer is {optimizer!r}; expected a function of the rate, such as optax.sgd itself")

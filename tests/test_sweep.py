@@ -106,3 +106,45 @@ def test_lengths_that_do_not_go_together():
         sweep(learning_rate=[0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="epochs is 0"):
         sweep(epochs=0)
+
+
+def test_settings_of_jax_hold_for_all_members():
+    """`with jax.enable_x64(True):` says so for one thread, and members are trained in several."""
+    with jax.enable_x64(True):
+        many = sweep(precision="float64", learning_rate=0.1)
+        optimizer = optax.sgd(0.1)
+        one = jaxnet.fit(
+            NET, X, Y, key=KEYS[1], epochs=6, optimizer=optimizer, batch_size=16, precision="float64", progress=False
+        )
+        assert many.params[0].W.dtype == np.float64
+        assert_trees_close(jax.tree.map(lambda leaf: leaf[1], many.params), one.params, 1e-12)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keys": 7}, "keys is a int; expected JAX random keys, such as jax.random.split"),
+        ({"keys": list(KEYS)}, "keys is a list; expected JAX random keys"),
+        ({"keys": KEYS[:0]}, r"keys is a \w+ of shape \(0,\); expected JAX random keys"),
+        ({"learning_rate": None}, r"learning_rate holds nan at position \(0,\) \(1 such\); expected numbers"),
+        ({"learning_rate": [0.1, 0.2, np.nan, 0.3, 0.4]}, r"learning_rate holds nan at position \(2,\)"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number, or one for each member"),
+        (
+            {"init_scale": [0.1, -1, 0.1, 0.2, 0.3]},
+            r"init_scale holds -1.0 at position \(1,\).*from 0 up, None for 'he'",
+        ),
+        ({"init_scale": "he"}, "init_scale is 'he'; expected a number"),
+        ({"optimizer": optax.sgd(0.1)}, "optimizer is .*; expected a function of the rate, such as optax.sgd itself"),
+        ({"optimizer": lambda rate: None}, "optimizer is None; expected an optax.GradientTransformation"),
+    ],
+)
+def test_settings_that_are_none(changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        sweep(**changes)
+
+
+def test_rates_beyond_all_numbers_fail_alone():
+    result = sweep(learning_rate=[0.1, np.inf, 1e300, 0.1, -0.1])
+    assert result.failed.tolist() == [False, True, True, False, False]
+    assert [row.split()[0] for row in result.table().splitlines()[1:]] == ["-0.1", "0.1", "inf"]
