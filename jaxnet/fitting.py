@@ -113,6 +113,8 @@ def fit(
     """
     optimizer = check.gradient_transformation(DEFAULT_OPTIMIZER if optimizer is None else optimizer)
     epochs = check.epochs(epochs, steps, batch_size)
+    if params is not None:
+        check.params_of(net, params)
     dtype = check.working_dtype(X, params, check.precision(precision))
     X, Y, weights, validation = check.dataset(net, X, Y, weights, validation, dtype)
     batch_size = check.batches(batch_size, X.shape[1])
@@ -127,8 +129,6 @@ def fit(
     place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
     data = place(Data.by_rows(X, Y, weights)) if batch_size else _full_batch(X, Y, weights, mesh, place)
     validation_data = None if validation is None else place(Data.by_columns(*validation, weights=None))
-    if params is not None:
-        check.params_of(net, params)
     run = _begin(plan, *place((key, params)), dtype)
     return _train(plan, run if mesh is None else place(run), data, validation_data, epochs, progress, callbacks)
 

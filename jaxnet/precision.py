@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, BFloat16, Float
 
 EXACT = jax.lax.Precision.HIGHEST  # without it a GPU rounds float32 operands to TF32, a TPU to bfloat16
@@ -65,9 +66,11 @@ def _narrow(A: Float[Array, "n k"]) -> BFloat16[Array, "n k"]:
 
 
 def _product(A: BFloat16[Array, "n k"], B: BFloat16[Array, "k m"], dtype) -> Float[Array, "n m"]:
-    narrow = partial(jnp.matmul, preferred_element_type=dtype)
-    widened = dict.fromkeys(_refusing(), partial(_widened_product, dtype=dtype))
-    return jax.lax.platform_dependent(A, B, default=narrow, **widened) if widened else narrow(A, B)
+    sums = np.promote_types(dtype, np.float32)
+    narrow = partial(jnp.matmul, preferred_element_type=sums)
+    widened = dict.fromkeys(_refusing(), partial(_widened_product, dtype=sums))
+    C = jax.lax.platform_dependent(A, B, default=narrow, **widened) if widened else narrow(A, B)
+    return C.astype(dtype)
 
 
 def _widened_product(A, B, dtype):

@@ -20,6 +20,7 @@ from jaxnet.losses import LOSSES
 from jaxnet.precision import PRECISIONS
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
+TRAINED = ("float16", "bfloat16", "float32", "float64")  # dtypes of params
 
 
 # Names and numbers
@@ -210,6 +211,8 @@ def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
     """
     if hasattr(values, "toarray"):
         raise TypeError(f"{argument} is sparse ({type(values).__name__}); expected a dense array: {argument}.toarray()")
+    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.extended):
+        raise TypeError(f"{argument} has dtype {values.dtype}; expected real numbers: draw them with the key")
     if np.ma.is_masked(values):
         raise TypeError(f"{argument} is masked at some places; expected plain numbers: fill or drop them first")
     try:
@@ -328,17 +331,19 @@ def _examples(net: Any, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str =
 
 
 def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
-    """Return the dtype to train in: float64 if asked for, else the params', else X's if floating, else float32.
+    """Return the dtype to train in: float64 if asked for, else the params', else X's if it is one, else float32.
 
-    JAX with 64-bit off knows no float64; float64 data is then trained in float32.
+    JAX with 64-bit off knows no float64; float64 data is then trained in float32. Operands in bfloat16 are those of
+    params in float32 or more.
     """
     if precision == "float64":
         return jnp.dtype("float64")
     came = params[0].W.dtype if params is not None else getattr(X, "dtype", None)
-    if not isinstance(came, np.dtype):  # a list, or an array of another library
-        return jnp.dtype("float32")
-    came = jnp.dtype(jax.dtypes.canonicalize_dtype(came))
-    return came if jnp.issubdtype(came, jnp.floating) else jnp.dtype("float32")
+    known = isinstance(came, np.dtype) and came.name in TRAINED  # not a list, or an array of another library
+    name = came.name if known else "float32"  # whatever the order of its bytes
+    if precision == "bfloat16":
+        name = np.promote_types(jnp.dtype(name), np.float32).name
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(name))
 
 
 def batches(batch_size: int | None, m: int) -> int | None:

@@ -116,6 +116,16 @@ def test_float64_follows_the_inputs(x64):
     assert jaxnet.fit(NET, X, Y, **settings).params[0].W.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("given", [">f4", ">f8", np.longdouble, jnp.float8_e4m3fn, np.int8, bool])
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_data_of_dtypes_that_jax_does_not_train_in(given, batch_size):
+    """Of another order of bytes, or of more or fewer bits: they are trained in float32."""
+    came = X.astype(given)
+    result = fit(came, batch_size=batch_size)
+    assert result.params[0].W.dtype == jnp.float32
+    chex.assert_trees_all_equal(result.params, fit(came.astype(np.float32), batch_size=batch_size).params)
+
+
 def test_any_device_by_name():
     chex.assert_trees_all_equal(fit(device="cpu").params, fit().params)
     assert fit(device="cpu").params[0].W.devices() == {jax.devices("cpu")[0]}

@@ -68,6 +68,27 @@ def test_bfloat16_products_round_the_operands_and_nothing_else(shape, key):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_bfloat16_sums_are_float32_whatever_the_params(dtype, key):
+    """Params given in less than float32 get the sums rounded once, and none that is beyond float16 on the way."""
+    net = jaxnet.MLP((5, 7, 3), ("tanh", "softmax"))
+    point = cases.point(net, key, dtype=dtype)[:3]
+    program = jax.jit(jaxnet.value_and_grad, static_argnums=(0, 5)).lower(net, *point, None, "bfloat16")
+    products = [line for line in program.as_text().splitlines() if "dot_general" in line]
+    assert len(products) == 5 and all(re.search(r"-> tensor<[\dx]*f32>", line) for line in products)
+    assert {leaf.dtype for leaf in jax.tree.leaves(program.out_info)} == {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize("given", [jnp.bfloat16, np.float16, np.float32])
+def test_fit_keeps_bfloat16_s_master_weights_in_float32_whatever_the_data(given, key):
+    net = jaxnet.MLP((5, 7, 3), ("tanh", "softmax"))
+    params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
+    settings = {"key": key, "optimizer": optax.sgd(0.1), "epochs": 1, "batch_size": None, "precision": "bfloat16"}
+    of_low = jax.tree.map(lambda leaf: leaf.astype(given), params)
+    for result in (jaxnet.fit(net, X.astype(given), Y, **settings), jaxnet.fit(net, X, Y, params=of_low, **settings)):
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(result.params)} == {"float32"}
+
+
 @pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
 def test_bfloat16_gradients_are_within_their_bound(name, key):
     """Off the float64 gradient by no more than autodiff of the same policy is, twice over, and by less than 1/16."""
