@@ -98,8 +98,10 @@ def grad_in_scan(work: Workload) -> Contestant:
             (params, _), costs = jax.lax.scan(epoch, carry, jax.random.split(key, work.epochs))
             return params, costs
 
+        start, key = by_rows(work.params), jax.random.key(1)
+
         def run():
-            return jax.block_until_ready(train(by_rows(work.params), jax.random.key(1)))[0]
+            return jax.block_until_ready(train(start, key))[0]
 
         return run
 
@@ -114,9 +116,10 @@ def grad_in_a_loop(work: Workload) -> Contestant:
         X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), _step(work)
         at = jax.jit(lambda params, opt_state, i: step(params, opt_state, X[i], Y[i]))
         whole = jax.jit(lambda params, opt_state: step(params, opt_state, X, Y))
+        start = by_rows(work.params)
 
         def run():
-            params = by_rows(work.params)
+            params = start
             opt_state = work.gradient_transformation.init(params)
             for batch in work.batches:
                 params, opt_state, _ = (
@@ -146,7 +149,7 @@ def equinox(work: Workload) -> Contestant:
 
         @eqx.filter_jit
         def step(model, opt_state, i):
-            x, y = X[i], Y[i]
+            x, y = (X, Y) if work.batch_size is None else (X[i], Y[i])
             grads = eqx.filter_grad(lambda m: loss_of_logits(jax.vmap(m)(x), y))(model)
             updates, opt_state = optimizer.update(grads, opt_state, eqx.filter(model, eqx.is_inexact_array))
             return eqx.apply_updates(model, updates), opt_state
@@ -154,7 +157,7 @@ def equinox(work: Workload) -> Contestant:
         def run():
             model, opt_state = start, optimizer.init(eqx.filter(start, eqx.is_inexact_array))
             for batch in work.batches:
-                model, opt_state = step(model, opt_state, batch)
+                model, opt_state = step(model, opt_state, None if work.batch_size is None else batch)
             params = jax.block_until_ready([(layer.weight, layer.bias[:, None]) for layer in model.layers])
             return tuple(jaxnet.Layer(*p) for p in params)
 
@@ -187,7 +190,7 @@ def nnx(work: Workload) -> Contestant:
 
         @nnx.jit
         def step(model, optimizer, i):
-            x, y = X[i], Y[i]
+            x, y = (X, Y) if work.batch_size is None else (X[i], Y[i])
             grads = nnx.grad(lambda m: loss_of_logits(m(x), y))(model)
             optimizer.update(model, grads)
 
@@ -195,7 +198,7 @@ def nnx(work: Workload) -> Contestant:
             model = Net()
             optimizer = nnx.Optimizer(model, work.gradient_transformation, wrt=nnx.Param)
             for batch in work.batches:
-                step(model, optimizer, batch)
+                step(model, optimizer, None if work.batch_size is None else batch)
             params = [(layer.kernel[...].T, layer.bias[...][:, None]) for layer in model.layers]
             return tuple(jaxnet.Layer(*p) for p in jax.block_until_ready(params))
 

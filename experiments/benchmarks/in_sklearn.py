@@ -36,6 +36,7 @@ def classifier(work: Workload) -> Contestant:
                 max_iter=work.epochs,
                 tol=0.0,
                 n_iter_no_change=work.epochs + 1,
+                shuffle=work.batch_size is not None,
                 random_state=0,
             )
             model.start = iter([(np.asarray(W), np.asarray(b)) for W, b in work.params])

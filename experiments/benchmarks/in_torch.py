@@ -38,7 +38,8 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
 
         X, Y = (torch.tensor(np.ascontiguousarray(a.T), device=device) for a in (work.X, work.Y))
         labels = torch.tensor(work.labels, device=device)
-        batches = [torch.tensor(batch, device=device) for batch in work.batches]
+        whole = work.batch_size is None  # all examples as they are: nobody gathers a full batch
+        batches = [slice(None) if whole else torch.tensor(batch, device=device) for batch in work.batches]
 
         binary = work.sizes[-1] == 1
         loss_of = torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss()
