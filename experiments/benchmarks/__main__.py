@@ -34,7 +34,7 @@ ROWS = {
     11: "row11_gpu_narrow",
 }
 ON_GPU = (10, 11)
-PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "numpy")
+PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "opacus", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
