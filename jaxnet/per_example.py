@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -91,7 +92,9 @@ def clipped_grads(
     product = PRECISIONS[check.precision(precision)]
     layers = tuple(_deltas(net, params, X, Y, precision))
     norms = _norms(layers)
-    clip = jnp.where(norms > max_norm, max_norm / norms, 1)  # also where max_norm is 0 or infinite in norms' dtype
+    numbers = jnp.finfo(norms.dtype)
+    most = np.clip(max_norm, float(numbers.tiny), float(numbers.max)).astype(norms.dtype)  # neither 0 nor infinite
+    clip = most / jnp.maximum(norms, most)
     grads = tuple(
         Layer(product.weights(dZ * clip, A_prev), (dZ * clip).sum(axis=1, keepdims=True)) for dZ, A_prev in layers
     )[::-1]
