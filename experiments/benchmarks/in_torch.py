@@ -7,7 +7,7 @@ import numpy as np
 
 import jaxnet
 from experiments.benchmarks.contest import Contestant
-from experiments.benchmarks.workload import Workload
+from experiments.benchmarks.workload import DECAY, Workload
 
 
 def sequential(work: Workload, device="cpu"):
@@ -54,8 +54,10 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
         def run():
             torch.set_num_threads(threads)
             model = sequential(work, device)
-            kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[work.optimizer]
-            optimizer = kind(model.parameters(), lr=work.rate, **({"fused": True} if fused else {}))
+            kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[work.optimizer]
+            options = {"fused": True} if fused else {}
+            options |= {"weight_decay": DECAY} if work.optimizer == "adamw" else {}
+            optimizer = kind(model.parameters(), lr=work.rate, **options)
             for batch in batches:
                 optimizer.zero_grad(set_to_none=True)
                 forward(model, batch).backward()
@@ -67,7 +69,7 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
         return run
 
     return Contestant(
-        name, prepare, work.cost, "torch", tolerance=5e-2 if work.optimizer == "adam" else 2e-2 if autocast else 1e-2
+        name, prepare, work.cost, "torch", tolerance=5e-2 if work.optimizer != "sgd" else 2e-2 if autocast else 1e-2
     )
 
 

@@ -13,7 +13,11 @@ def races(config) -> list[Race]:
     for width in (64, 128):
         m, steps = (2**18, 50) if on_gpu else (512, 3)
         work = clusters((width,) * 6 + (10,), m, None, steps, 1e-2)
-        peers = in_jax.grad_in_scan(work), in_torch.eager(work, 1, device=device)
+        peers = (
+            in_jax.grad_in_scan(work),
+            in_torch.eager(work, 1, device=device),
+            *((in_torch.eager(work, 1, compiled=True, device=device),) if on_gpu else ()),
+        )
         found.append(
             Race(
                 f"11 GPU narrow: width {width}, 5 hidden layers, batch {m:,}",

@@ -1,7 +1,7 @@
 """What is trained in a race: the net, the data, the start and the order of the examples, the same for everybody."""
 
 import dataclasses
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,12 @@ from jaxnet import data
 from jaxnet.network import Params
 from jaxnet.shuffle import shuffled
 
+DECAY = 1e-4  # AdamW's
+
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Training a net for some epochs; optimizer is "sgd" or "adam", batch_size None is the full batch."""
+    """Training a net for some epochs; optimizer is "sgd", "adam" or "adamw", batch_size None is the full batch."""
 
     sizes: tuple[int, ...]
     X: np.ndarray = dataclasses.field(repr=False, hash=False, compare=False)  # (n_x, m)
@@ -59,7 +61,8 @@ class Workload:
     @cached_property
     def gradient_transformation(self) -> optax.GradientTransformation:
         """The optimizer of those who use optax."""
-        return {"sgd": optax.sgd, "adam": optax.adam}[self.optimizer](self.rate)
+        kinds = {"sgd": optax.sgd, "adam": optax.adam, "adamw": partial(optax.adamw, weight_decay=DECAY)}
+        return kinds[self.optimizer](self.rate)
 
     @cached_property
     def batches(self) -> list[np.ndarray]:
