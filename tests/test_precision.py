@@ -11,6 +11,7 @@ import pytest
 import jaxnet
 from jaxnet import precision
 from jaxnet.precision import PRECISIONS
+from jaxnet.verify import check_gradients
 from tests import cases
 
 
@@ -107,6 +108,29 @@ def test_bfloat16_gradients_are_within_their_bound(name, key):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(by_hand)} == {"float32"}
     assert (errors(by_hand) < np.minimum(2 * errors(autodiff), 1 / 16)).all(), (errors(by_hand), errors(autodiff))
     assert errors(by_hand)[0] > 1e-5  # and it is not float32 in disguise
+
+
+@pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
+def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
+    """Its rule: 16 times what autodiff of the same cost loses against float64. Half as much again is beyond it."""
+    net = cases.NETS[name]
+    params, X, Y, _ = cases.point(net, key, m=64, dtype=jnp.float32)
+
+    def by_hand(params):
+        return jaxnet.value_and_grad(net, params, X, Y, precision="bfloat16")[1]
+
+    def too_long(params):
+        return tuple(jaxnet.Layer(1.5 * dW, db) for dW, db in by_hand(params))
+
+    def verdict(gradient):
+        cost = lambda params: jaxnet.cost(net, params, X, Y, precision="bfloat16")  # noqa: E731
+        return check_gradients(cost, gradient, params, raise_=False)
+
+    assert verdict(by_hand).passed, verdict(by_hand)
+    refused = verdict(too_long)
+    assert {path for path, leaf in refused.leaves.items() if leaf.verdict == "FAIL"} == {
+        path for path in refused.leaves if path.endswith(".W")
+    }, refused
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
