@@ -12,6 +12,12 @@ import jaxnet
 from experiments.benchmarks.contest import Contestant, Race
 from jaxnet import data
 
+WHY = (
+    "Of the 5 ms of a training on digits its 450 steps of Adam are 3, fit's checks, its start and its history the "
+    "rest. scikit-learn needs 10 epochs at a rate that it keeps. A step on MNIST takes 0.3 ms; where they go was not "
+    "looked into yet."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -157,4 +163,5 @@ def race(recipe: Recipe, n_seeds: int, goals, limit, strict: bool) -> Race:
         f"{'' if limit is None else f'<= {limit:g} ms, '}>= 20x scikit-learn",
         goals,
         limit,
+        WHY,
     )
