@@ -157,7 +157,8 @@ def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
     if lacking:
         weights = np.ones(X.shape[1], np.promote_types(X.dtype, np.float32)) if weights is None else weights
         X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lacking)]) for array in (X, Y, weights))
-    X, Y, weights = Data.by_columns(X, Y, weights)
+    else:
+        X, Y, weights = Data.by_columns(X, Y, weights)
     X, Y = jax.device_put((X, Y), parallel.columns(mesh))
     return Data(X, Y, place(weights))
 

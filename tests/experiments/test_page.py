@@ -19,7 +19,6 @@ import experiments.__main__ as runner
 from experiments import experiment, record
 from experiments.experiment import Figure, Result
 from experiments.page import page
-from experiments.tables import LONG, TOO_LONG, shown, tables
 from jaxnet import data
 
 NAMES = ("alpha", "beta", "gamma")
@@ -321,38 +320,6 @@ def test_a_bad_option_is_named_on_the_command_line(monkeypatch, capsys):
     assert "--depths has no value" in "".join(capsys.readouterr())
 
 
-def rows_of(html):
-    """The texts of every table's cells, row by row."""
-    rows = re.findall(r"<tr>(.*?)</tr>", html)
-    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
-
-
-def test_groups_with_the_same_entries_are_rows_of_a_table():
-    found = rows_of(tables({"n": 3, "by net": {"a": {"cost": 1.5, "right": True}, "b": {"cost": 2, "right": None}}}))
-    assert found == [["", "measured"], ["n", "3"], ["", "cost", "right"], ["a", "1.5", "yes"], ["b", "2", "none"]]
-
-
-def test_the_longer_side_of_a_table_runs_down():
-    assert rows_of(tables({"scale": [0.1, 1, 10], "cost": [7, 8, 9]})) == [
-        ["", "scale", "cost"], ["1", "0.1", "7"], ["2", "1", "8"], ["3", "10", "9"],
-    ]  # fmt: skip
-
-
-def test_a_list_of_records_is_a_table():
-    assert rows_of(tables({"rows": [{"case": "x < y", "s": 1}, {"case": "z", "s": 2}]})) == [
-        ["", "case", "s"], ["1", "x &lt; y", "1"], ["2", "z", "2"],
-    ]  # fmt: skip
-
-
-def test_what_is_long_or_deep_is_folded_and_still_there():
-    html = tables({"history": {"cost": list(range(LONG + 1))}, "deep": {"a": {"b": {"c": 5}}}, "short": {"x": 1}})
-    shown, *folded = html.split("<details>")
-    assert "short" in shown and "history" not in shown
-    assert [re.findall("<summary>(.*?)</summary>", part) for part in folded] == [["history"], ["deep"]]
-    assert "<td>100</td>" in html and "<caption>a</caption>" in folded[1] and "<td>5</td>" in folded[1]
-    assert f"{TOO_LONG + 1:,} numbers, in metrics.json" in tables({"all": {"x": [0] * (TOO_LONG + 1)}})
-
-
 @pytest.mark.parametrize("name", ["experiments.planar", "experiments"])
 def test_a_missing_plotter_is_named(name):
     """The skeleton imports it, so that the message comes before any other."""
@@ -370,14 +337,6 @@ def test_the_command_makes_the_run_again():
     assert words[:5] == ["python", "-m", "experiments.verifier", "--seed", "3"]
     assert {"--quick", "--no-peers"} < set(words) and "--patience" not in words
     assert experiment.tyro.cli(verifier.Config, args=words[3:]) == config
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(True, "yes"), (12345, "12,345"), (1.23456789e-7, "1.2346e-07"), (141234.5, "141,234"), (float("nan"), "nan")],
-)
-def test_numbers_are_written_as_people_write_them(value, text):
-    assert shown(value) == text
 
 
 def test_an_empty_page_is_a_page(tmp_path):
