@@ -236,8 +236,8 @@ def alpha_of(g, r, tolerance: float) -> float | None:
     """α with g = α r, if there is one."""
     if g is None or r is None or g.shape != r.shape or norm(r) == 0.0 or not np.isfinite(g).all():
         return None
-    unit = r / norm(r)
-    alpha = complex(np.einsum("i,i->", unit.ravel().conj(), g.ravel())) / norm(r)  # not by BLAS: see noise.norm
+    length = norm(r)
+    alpha = complex(np.einsum("i,i->", (r / length).ravel().conj(), g.ravel())) / length  # not by BLAS: see noise.norm
     if abs(alpha.imag) > tolerance * abs(alpha) or norm(g - alpha.real * r) > tolerance * norm(g):
         return None
     return alpha.real

@@ -33,12 +33,12 @@ class Noise:
 
 def norm(x) -> float:
     """Euclidean norm of all entries, safe from under- and overflow."""
+    if np.asarray(x).dtype in (np.float64, np.complex128):
+        length = _length(np.ravel(x))  # one pass, and no temporary of the leaf's size
+        if 1e-100 < length < 1e100:  # no square was lost that would have counted
+            return length
     top = largest(x)
-    if not 0 < top < np.inf:
-        return top
-    if 1e-100 < top < 1e100 and np.asarray(x).dtype in (np.float64, np.complex128):  # no temporary of the leaf's size
-        return _length(np.ravel(x))
-    return top * _length((x / top).ravel())
+    return top * _length((x / top).ravel()) if 0 < top < np.inf else top
 
 
 def _length(flat) -> float:

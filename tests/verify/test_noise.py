@@ -29,6 +29,8 @@ def test_norms_neither_overflow_nor_vanish():
     assert norm(np.full(4, 1e300)) == pytest.approx(2e300)
     assert norm(np.full(4, 1e-300)) == pytest.approx(2e-300)
     assert norm(np.zeros(0)) == 0.0
+    assert norm(np.array([1e-60, 3e-120])) == pytest.approx(1e-60)
+    assert np.isnan(norm(np.array([1.0, np.nan]))) and norm(np.array([1.0, -np.inf])) == np.inf
     assert np.isnan(largest(np.array([1.0, np.nan])))
 
 
