@@ -30,6 +30,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float, PRNGKeyArray
 from jaxnet import losses
 from jaxnet import validation as check
 from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation
+from jaxnet.once import once
 from jaxnet.precision import PRECISIONS
 
 SCHEMES = {  # the standard deviation of W's entries, from n and n_prev
@@ -117,7 +118,7 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     )
 
 
-@partial(jax.jit, static_argnames=("n_prev", "n", "dtype", "zeros"))
+@partial(once, static_argnames=("n_prev", "n", "dtype", "zeros"))
 def _layer(key, n_prev, n, dtype, scale, zeros) -> Layer:
     """W = randn * scale, b = 0; jitted by itself, for layers of one shape share a program, whatever their network.
 

@@ -16,6 +16,7 @@ ORDER = (  # a module may import only modules above it
     "activations",
     "losses",
     "precision",
+    "once",
     "one_kernel",
     "validation",
     "labels",

@@ -46,7 +46,7 @@ model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy(fr
 model.train_on_batch(X, Y)
 print(time.perf_counter() - began)
 """
-DRAWN = "jax.jit(jaxnet.init, static_argnums=0)(net, jax.random.key(0))"
+DRAWN = "jaxnet.init(net, jax.random.key(0))"
 CODES = {
     "jaxnet, cold": (OURS.format(params=DRAWN, gradient="manual"), "jax", False),
     "jaxnet, warm cache": (OURS.format(params=DRAWN, gradient="manual"), "jax", True),
