@@ -70,7 +70,7 @@ class Batch:
     def _half_value(self, theta, given) -> float:
         if self.problem.valued_only:
             return self.half.value(theta, given)
-        return self.half.double(given=given)[0]  # compiled already
+        return self.half.double(theta, given)[0]  # compiled already
 
 
 def _take(x, which, axis):
