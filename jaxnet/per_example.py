@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from jaxnet import validation as check
 from jaxnet.network import MLP, Layer, Params, forward, value_and_grad
@@ -61,9 +61,9 @@ def clipped_grads(
     params: Params,
     X: Float[Array, "n_x m"],
     Y: Float[Array, "n_y m"],
-    max_norm: float,
+    max_norm: Real[ArrayLike, ""],
     key: PRNGKeyArray | Array | None = None,
-    noise_multiplier: float = 0.0,
+    noise_multiplier: Real[ArrayLike, ""] = 0.0,
     precision: str = "float32",
 ) -> Params:
     """Return the DP-SGD sum Σ_i min(1, max_norm / ‖g_i‖) g_i + max_norm noise_multiplier N(0, 1), in params' own tree.
@@ -75,16 +75,17 @@ def clipped_grads(
         params: its params.
         X: (n_x, m).
         Y: (n_y, m).
-        max_norm: the clipping norm C, above 0.
+        max_norm: the clipping norm C, above 0; its value is checked unless it is traced.
         key: a JAX random key for the noise; needed where noise_multiplier is not 0.
-        noise_multiplier: σ, the noise's deviation in units of max_norm.
+        noise_multiplier: σ, the noise's deviation in units of max_norm; where it is traced, a key is needed.
         precision: a name of the table in precision.py.
 
     Raises:
         ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
     """
     max_norm = check.positive("max_norm", max_norm)
-    if noise_multiplier:
+    noisy = isinstance(noise_multiplier, jax.core.Tracer) or not np.array_equal(noise_multiplier, 0)
+    if noisy:
         noise_multiplier = check.positive("noise_multiplier", noise_multiplier)
         if key is None:
             raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
@@ -92,13 +93,12 @@ def clipped_grads(
     product = PRECISIONS[check.precision(precision)]
     layers = tuple(_deltas(net, params, X, Y, precision))
     norms = _norms(layers)
-    numbers = jnp.finfo(norms.dtype)
-    most = np.clip(max_norm, float(numbers.tiny), float(numbers.max)).astype(norms.dtype)  # neither 0 nor infinite
+    most = _representable(max_norm, norms.dtype)
     clip = most / jnp.maximum(norms, most)
     grads = tuple(
         Layer(product.weights(dZ * clip, A_prev), (dZ * clip).sum(axis=1, keepdims=True)) for dZ, A_prev in layers
     )[::-1]
-    return grads if not noise_multiplier else _noisy(grads, key, max_norm * noise_multiplier)
+    return grads if not noisy else _noisy(grads, key, most * jnp.asarray(noise_multiplier, most.dtype))
 
 
 def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
@@ -121,6 +121,14 @@ def _norms(layers):
 
 def _square(columns):
     return (columns * columns).sum(axis=0, keepdims=True)
+
+
+def _representable(number, dtype):
+    """The number in this dtype, neither 0 nor infinite there."""
+    least, most = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).max)
+    if isinstance(number, float):
+        return np.clip(number, least, most).astype(dtype)
+    return jnp.clip(number.astype(dtype), least, most)
 
 
 def _noisy(grads, key, deviation):

@@ -36,8 +36,16 @@ def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{hint}")
 
 
-def positive(argument: str, value: Any) -> float:
-    """Return the value as a float if it is a finite number above zero."""
+def positive(argument: str, value: Any) -> float | jax.Array:
+    """Return the value as a float if it is a finite number above zero: a scalar of Python, NumPy or JAX.
+
+    A traced scalar, which has no value yet, is returned as it came.
+    """
+    scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.shape == ()
+    if scalar and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        if isinstance(value, jax.core.Tracer):
+            return value
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
         raise ValueError(f"{argument} is {value!r}; expected a finite number above 0")
     return float(value)

@@ -40,17 +40,19 @@ def test_grads_norms_and_clipped_sums(name, dtype, rtol, key):
         assert_trees_close(jaxnet.clipped_grads(net, params, X, Y, max_norm), clipped, rtol)
 
 
+@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("max_norm", [1e-300, 1e-40, 1e39, 1e300])
-def test_norms_beyond_the_numbers_of_float32(max_norm, key):
+def test_norms_beyond_the_numbers_of_float32(max_norm, traced, key):
     """Nothing is clipped by a large one; a small one leaves nothing, and no 0 / 0 of an example without a gradient."""
     net = cases.NETS["price"]
     params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
     Y = Y.at[:, 0].set(jaxnet.predict(net, params, X)[:, 0])
     total = jax.tree.map(lambda g: X.shape[1] * g, jaxnet.value_and_grad(net, params, X, Y)[1])
     want = total if max_norm > 1 else jax.tree.map(jnp.zeros_like, total)
-    for got, expected in zip(
-        *map(jax.tree.leaves, (jaxnet.clipped_grads(net, params, X, Y, max_norm), want)), strict=True
-    ):
+    clipped = lambda max_norm: jaxnet.clipped_grads(net, params, X, Y, max_norm)  # noqa: E731
+    with jax.enable_x64(traced):  # a traced number of float64
+        grads = (jax.jit(clipped) if traced else clipped)(max_norm)
+    for got, expected in zip(*map(jax.tree.leaves, (grads, want)), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-37)
 
 
@@ -58,8 +60,58 @@ def test_the_dtype_is_that_of_the_params(key, x64, implicit_promotion):
     """Whatever the scalars' own."""
     net = cases.NETS["square"]
     params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
-    grads = jaxnet.clipped_grads(net, params, X, Y, np.float64(1.0), key, np.float64(0.5))
+    noisy = lambda *numbers: jaxnet.clipped_grads(net, params, X, Y, numbers[0], key, numbers[1])  # noqa: E731
+    grads = [function(np.float64(1.0), np.float64(0.5)) for function in (noisy, jax.jit(noisy))]
     assert {leaf.dtype.name for leaf in jax.tree.leaves(grads)} == {"float32"}
+
+
+NUMBERS = {
+    "float": float,
+    "float16": np.float16,
+    "float32": np.float32,
+    "float64": np.float64,
+    "0-d NumPy": np.array,
+    "JAX": jnp.asarray,
+    "bfloat16": jnp.bfloat16,
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS.values(), ids=list(NUMBERS))
+def test_a_norm_is_any_scalar_with_and_without_a_value(number, key, x64):
+    """Each kind of number, concrete and traced, alone and lifted, against vmap(jax.grad) clipped by hand."""
+    net, max_norm = cases.NETS["square"], 1.5  # exact in every dtype
+    params, X, Y, _ = cases.point(net, key)
+    grads = by_autodiff(net, params, X, Y)
+    norms = norms_of(grads)
+    assert norms.min() < max_norm < norms.max()
+
+    def by_hand(max_norm):
+        return jax.tree.map(lambda g: jnp.tensordot(jnp.minimum(1, max_norm / norms), g, 1), grads)
+
+    def clipped(max_norm):
+        return jaxnet.clipped_grads(net, params, X, Y, max_norm)
+
+    assert_trees_close(clipped(number(max_norm)), by_hand(max_norm), 1e-12)
+    assert_trees_close(jax.jit(clipped)(number(max_norm)), by_hand(max_norm), 1e-12)
+    several = jnp.stack([jnp.asarray(number(n)) for n in (max_norm, 2 * max_norm)])
+    each = jax.jit(jax.vmap(clipped))(several)
+    for place, n in enumerate((max_norm, 2 * max_norm)):
+        assert_trees_close(jax.tree.map(lambda g, place=place: g[place], each), by_hand(n), 1e-12)
+
+
+def test_traced_settings_of_the_noise(key):
+    """Noise of the same key and deviation, whoever knows their values."""
+    net = cases.NETS["square"]
+    params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
+
+    @jax.jit
+    def traced(max_norm, noise_multiplier):
+        return jaxnet.clipped_grads(net, params, X, Y, max_norm, key, noise_multiplier)
+
+    for noise in (0.0, 3.0):
+        want = jaxnet.clipped_grads(net, params, X, Y, 0.5, key, noise)
+        assert_trees_close(traced(0.5, noise), want, 1e-6)
+        assert_trees_close(jaxnet.clipped_grads(net, params, X, Y, 0.5, key, jnp.float32(noise)), want, 1e-6)
 
 
 def test_the_mean_is_the_gradient_of_the_cost(key, x64):
@@ -121,6 +173,14 @@ def test_bad_arguments(key):
     params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
     with pytest.raises(ValueError, match="max_norm is 0; expected a finite number above 0"):
         jaxnet.clipped_grads(net, params, X, Y, 0)
+    with pytest.raises(ValueError, match=r"max_norm is 0\.0; expected a finite number above 0"):
+        jaxnet.clipped_grads(net, params, X, Y, jnp.float32(0))
+    for not_one_number in (jnp.ones(1), jnp.asarray(True), jnp.asarray(1j), key, "1"):
+        with pytest.raises(ValueError, match=r"max_norm is [\s\S]*; expected a finite number above 0"):
+            jaxnet.clipped_grads(net, params, X, Y, not_one_number)
+        if not isinstance(not_one_number, str):
+            with pytest.raises(ValueError, match=r"max_norm is [\s\S]*; expected a finite number above 0"):
+                jax.jit(lambda max_norm: jaxnet.clipped_grads(net, params, X, Y, max_norm))(not_one_number)
     with pytest.raises(ValueError, match=r"noise_multiplier is 1.0 but key is None; give a JAX random key"):
         jaxnet.clipped_grads(net, params, X, Y, 1.0, noise_multiplier=1.0)
     with pytest.raises(TypeError, match="key is 7; expected one JAX random key"):
