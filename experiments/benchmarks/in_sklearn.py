@@ -49,34 +49,3 @@ def classifier(work: Workload) -> Contestant:
         return run
 
     return Contestant("scikit-learn", prepare, work.cost, "sklearn", tolerance=OTHER_ORDER)
-
-
-def keras(work: Workload) -> Contestant:
-    """Keras on JAX; named where it is not installed."""
-
-    def prepare():
-        import os
-
-        os.environ.setdefault("KERAS_BACKEND", "jax")
-        import keras
-
-        rows, targets = np.ascontiguousarray(work.X.T), np.ascontiguousarray(work.Y.T)
-        binary = work.sizes[-1] == 1
-        kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[work.optimizer]
-
-        def run():
-            model = keras.Sequential(
-                [keras.Input((work.sizes[0],))]
-                + [keras.layers.Dense(n, work.hidden) for n in work.sizes[1:-1]]
-                + [keras.layers.Dense(work.sizes[-1])]
-            )
-            model.set_weights([np.asarray(p) for W, b in work.params for p in (W.T, b[:, 0])])
-            losses = keras.losses.BinaryCrossentropy if binary else keras.losses.CategoricalCrossentropy
-            model.compile(kind(work.rate), losses(from_logits=True))
-            model.fit(rows, targets, work.batch_size or work.m, epochs=work.epochs, verbose=0)
-            found = iter(model.get_weights())
-            return tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in zip(found, found, strict=True))
-
-        return run
-
-    return Contestant("Keras on JAX", prepare, work.cost, "keras", tolerance=OTHER_ORDER)

@@ -1,6 +1,6 @@
 """Row 1: tiny nets by mini-batches, where the price of starting each operation decides."""
 
-from experiments.benchmarks import in_jax, in_sklearn, in_torch
+from experiments.benchmarks import in_jax, in_keras, in_sklearn, in_torch
 from experiments.benchmarks.contest import Race
 from experiments.benchmarks.workload import clusters, digits
 
@@ -32,7 +32,7 @@ def races(config) -> list[Race]:
             in_torch.eager(work, 1, compiled=True),
             in_jax.equinox(work),
             in_jax.nnx(work),
-            in_sklearn.keras(work),
+            in_keras.sequential(work),
         )
         first = name.startswith("64")
         found.append(

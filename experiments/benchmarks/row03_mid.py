@@ -1,6 +1,6 @@
 """Row 3: a mid-sized net in float32 with Adam."""
 
-from experiments.benchmarks import in_jax, in_sklearn, in_torch
+from experiments.benchmarks import in_jax, in_keras, in_sklearn, in_torch
 from experiments.benchmarks.contest import Race
 from experiments.benchmarks.workload import clusters
 
@@ -25,7 +25,7 @@ def races(config) -> list[Race]:
         in_torch.eager(work, 2, fused=True),
         in_torch.eager(work, 2, compiled=True, fused=True),
         in_sklearn.classifier(work),
-        in_sklearn.keras(work),
+        in_keras.sequential(work),
     )
     goals = {peer.name: 1.3 for peer in peers}
     return [

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import jaxnet
+from experiments.benchmarks import in_keras
 from experiments.benchmarks.contest import Contestant, Race
 from jaxnet import data
 
@@ -132,20 +133,18 @@ def race(recipe: Recipe, n_seeds: int, goals, limit, strict: bool) -> Race:
         return lambda: [one(seed, split, *data) for seed, split, data in zip(seeds, splits, rows, strict=True)]
 
     def keras():
-        import os
-
-        os.environ.setdefault("KERAS_BACKEND", "jax")
         import keras
+
+        adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.rate, steps))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model, restart = in_keras.compiled((n_x, hidden, 10), "relu", adam, loss)
 
         def one(seed, split, train, test):
             keras.utils.set_random_seed(seed)
-            layers = [keras.Input((n_x,)), keras.layers.Dense(hidden, "relu"), keras.layers.Dense(10)]
-            model = keras.Sequential(layers)
-            rates = keras.optimizers.schedules.CosineDecay(recipe.rate, steps)
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(keras.optimizers.Adam(rates), loss)
+            draw = [keras.initializers.GlorotUniform(2 * seed + layer) for layer in (0, 1)]  # as its layers would
+            restart([draw[0]((n_x, hidden)), np.zeros(hidden), draw[1]((hidden, 10)), np.zeros(10)])
             model.fit(train, split.labels, batch, epochs=epochs, verbose=0)
-            return (model.predict(test, verbose=0).argmax(axis=1) == split.labels_test).mean()
+            return (np.asarray(model.predict_on_batch(test)).argmax(axis=1) == split.labels_test).mean()
 
         return lambda: [one(seed, split, *data) for seed, split, data in zip(seeds, splits, rows, strict=True)]
 
