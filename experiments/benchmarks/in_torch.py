@@ -10,18 +10,24 @@ from experiments.benchmarks.contest import Contestant
 from experiments.benchmarks.workload import DECAY, Workload
 
 
-def sequential(work: Workload, device="cpu"):
-    """The net as a torch.nn.Sequential, at our start."""
+def placed(name, threads, device) -> str:
+    """A contestant's name, with the threads that it has or its device."""
+    return name + (f", {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else f" on {device}")
+
+
+def sequential(params, hidden, device="cpu"):
+    """The net as a torch.nn.Sequential, at our start; hidden is a name of row 9's, linear the last layer."""
     import torch
 
-    kinds = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
+    functions = torch.nn.ReLU, torch.nn.Tanh, torch.nn.Softplus, torch.nn.GELU, torch.nn.SiLU
+    kinds = {kind.__name__.lower(): kind for kind in functions}
     layers = []
-    for W, b in work.params:
+    for W, b in params:
         linear = torch.nn.Linear(W.shape[1], W.shape[0], device=device)
         with torch.no_grad():
             linear.weight.copy_(torch.tensor(np.array(W)))
             linear.bias.copy_(torch.tensor(np.array(b)[:, 0]))
-        layers += [linear, kinds[work.hidden]()]
+        layers += [linear, kinds[hidden]()]
     return torch.nn.Sequential(*layers[:-1])
 
 
@@ -30,8 +36,7 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
 
     The steps of Adam, g / √g² at first, turn roundings of small gradients into steps of full size.
     """
-    name = "torch" + " compile" * compiled + " fused" * fused + " autocast" * autocast
-    name += f", {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else f" on {device}"
+    name = placed("torch" + " compile" * compiled + " fused" * fused + " autocast" * autocast, threads, device)
 
     def prepare():
         import torch
@@ -53,7 +58,7 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
 
         def run():
             torch.set_num_threads(threads)
-            model = sequential(work, device)
+            model = sequential(work.params, work.hidden, device)
             kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[work.optimizer]
             options = {"fused": True} if fused else {}
             options |= {"weight_decay": DECAY} if work.optimizer == "adamw" else {}
@@ -86,7 +91,7 @@ def clipped_by_opacus(work: Workload, max_norm: float, ghost: bool) -> Contestan
         torch.set_num_threads(2)
         warnings.filterwarnings("ignore", "Full backward hook is firing")  # X needs no gradient, as they say
         X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
-        net = sequential(work)
+        net = sequential(work.params, work.hidden)
         if ghost:
             model = GradSampleModuleFastGradientClipping(net, loss_reduction="sum", max_grad_norm=max_norm)
         else:

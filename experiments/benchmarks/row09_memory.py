@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from experiments.benchmarks import contest
+from experiments.benchmarks import contest, torch_memory
 from experiments.benchmarks.contest import Contestant, Race
 
 PLAIN = {
@@ -18,6 +18,7 @@ PLAIN = {
     "tanh": jnp.tanh,
 }
 MOST = {"relu": 0.55, "softplus": 0.55, "gelu": 0.4, "silu": 0.4, "tanh": 1.01}
+THREADS = {"cpu": (1, 2), "cuda": (1,)}  # of torch
 
 
 def records(config) -> list[dict]:
@@ -67,9 +68,11 @@ def record(config, name, layers, n, m, few) -> dict:
 
         return Contestant(key, prepare)
 
+    device = "cuda" if config.device == "gpu" else "cpu"
+    in_torch = [torch_memory.stepping(params, name, X, threads, device) for threads in THREADS[device]]
     race = Race(
         f"9 memory: {layers} layers of {n}, {name}; ms on {few} examples",
-        tuple(map(contestant, functions)),
+        (*map(contestant, functions), *in_torch),
         "ms",
         1e3,
         f"<= {MOST[name]:g}x the memory of jax.grad on {m:,} examples, <= 1.05x the time",
@@ -79,5 +82,8 @@ def record(config, name, layers, n, m, few) -> dict:
     ratio = memory["jaxnet"] / memory["jax.grad"]
     found["memory"], found["goals"][f"<= {MOST[name]:g}x the memory of jax.grad"] = memory, ratio <= MOST[name]
     listed = ", ".join(f"{key} {size / 1e6:,.0f} MB" for key, size in memory.items())
-    found["notes"] += [f"temporary memory on {m:,} examples: {listed} ({ratio:.2f}x jax.grad)"]
+    found["notes"] += [f"temporary memory on {m:,} examples, as XLA reports it: {listed} ({ratio:.2f}x jax.grad)"]
+    if not in_torch[0].missing:
+        found["torch_memory"], what = torch_memory.held(params, name, m, device)
+        found["notes"] += [f"torch on {m:,} examples: {found['torch_memory'] / 1e6:,.0f} MB, {what}"]
     return found

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import pytest
 
+import jaxnet
 from experiments.benchmarks import __main__ as benchmarks
-from experiments.benchmarks import contest, row09_memory, row10_gpu_wide, row11_gpu_narrow
+from experiments.benchmarks import contest, row09_memory, row10_gpu_wide, row11_gpu_narrow, torch_memory
 from experiments.benchmarks.contest import Contestant, Race
 
 CONFIG = benchmarks.Config(quick=True, rounds=1)
@@ -111,6 +113,15 @@ def test_memory_is_compared_where_the_compiler_reports_it():
     record = row09_memory.record(CONFIG, "gelu", 16, 64, 512, 64)
     assert record["memory"]["jaxnet"] < 0.4 * record["memory"]["jax.grad"]
     assert contest.figure(record).axes
+
+
+@pytest.mark.parametrize(("hidden", "arrays"), [("relu", 5), ("tanh", 5), ("softplus", 9), ("gelu", 9), ("silu", 9)])
+def test_what_torch_saves_is_counted_without_computing_it(hidden, arrays):
+    """Of 4 hidden layers A alone, or Z and A, where a derivative needs both, and the output for the cost."""
+    pytest.importorskip("torch")
+    params = jaxnet.init(jaxnet.MLP((8,) * 6, (hidden,) * 4 + ("identity",)), jax.random.key(0))
+    for device in ("meta", "cpu"):
+        assert torch_memory.saved(params, hidden, 32, device) == arrays * 8 * 32 * 4
 
 
 def test_unknown_rows_name_the_known_ones():
