@@ -37,11 +37,14 @@ class Contestant:
     cost: Callable[[Any], float] = float
     package: str | None = None
     tolerance: float = 1e-3
+    needs: str | None = None  # what else it needs and has not got here, such as "a GPU"
 
     @property
-    def missing(self) -> bool:
-        """Whether what it needs is not installed."""
-        return self.package is not None and importlib.util.find_spec(self.package) is None
+    def lacking(self) -> str | None:
+        """Why it cannot take part, if it cannot."""
+        if self.package is not None and importlib.util.find_spec(self.package) is None:
+            return f"{self.package} is not installed"
+        return self.needs and f"needs {self.needs}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +59,18 @@ class Race:
     goals: dict[str, float] = dataclasses.field(default_factory=dict)  # least ratio of a peer's time to ours, by name
     limit: float | None = None  # most of our own time, in the unit
     why: str = ""  # what explains a missed goal, and what was tried
+    notes: tuple[str, ...] = ()  # what else a reader should know, such as a peer that cannot be raced
 
 
 def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
     """Run a race; return a record of what was measured, goals held or missed."""
+    names = [contestant.name for contestant in race.contestants]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{race.title}: two contestants have one name among {names}")
     ready, absent, refused = {}, [], {}
     for contestant in race.contestants:
-        if contestant.missing:
-            absent.append(f"{contestant.name} ({contestant.package} is not installed)")
+        if contestant.lacking:
+            absent.append(f"{contestant.name} ({contestant.lacking})")
             continue
         try:
             go = contestant.prepare()
@@ -116,9 +123,12 @@ def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
         "why": race.why,
         "limits": [] if race.limit is None else [race.limit],
         "notes": [
-            f"{name}: one counted run alone, for it took {times[0]:.0f} s"
-            for name, times in seconds.items()
-            if times[0] > PATIENCE
+            *race.notes,
+            *(
+                f"{name}: one counted run alone, for it took {times[0]:.0f} s"
+                for name, times in seconds.items()
+                if times[0] > PATIENCE
+            ),
         ],
     }
 
@@ -132,7 +142,7 @@ def table(record: dict[str, Any]) -> list[str]:
         lines.append(f"| {name} | {times} | {row['cost']:.5g} |")
     lines += [""]
     lines += [f"- {'held' if held else 'MISSED'}: {goal}" for goal, held in record["goals"].items()]
-    lines += [f"- not installed: {name}" for name in record["absent"]]
+    lines += [f"- absent: {name}" for name in record["absent"]]
     lines += [f"- left out: {name}: {why}" for name, why in record["refused"].items()]
     lines += [f"- {note}" for note in record.get("notes", ())]
     if record.get("why") and not all(record["goals"].values()):

@@ -1,4 +1,4 @@
-"""The work in PyTorch: eager, with fused optimizers, compiled, under autocast; clipped sums by Opacus."""
+"""The work in PyTorch: eager, fused, compiled, under autocast, as CUDA graphs; clipped sums by Opacus."""
 
 import contextlib
 import warnings
@@ -8,6 +8,7 @@ import numpy as np
 import jaxnet
 from experiments.benchmarks.contest import Contestant
 from experiments.benchmarks.workload import DECAY, Workload
+from jaxnet.network import Params
 
 
 def placed(name, threads, device) -> str:
@@ -29,6 +30,23 @@ def sequential(params, hidden, device="cpu"):
             linear.bias.copy_(torch.tensor(np.array(b)[:, 0]))
         layers += [linear, kinds[hidden]()]
     return torch.nn.Sequential(*layers[:-1])
+
+
+def layers(model) -> Params:
+    """And back."""
+    import torch
+
+    linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
+    params = [(p.weight.detach().cpu().numpy(), p.bias.detach().cpu().numpy()[:, None]) for p in linear]
+    return tuple(jaxnet.Layer(*p) for p in params)
+
+
+def use(threads, precision):
+    """Compute with these, from now on: TF32 where a work allows it, as jaxnet's "tf32" does and jax.grad's default."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
 def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=False, device="cpu") -> Contestant:
@@ -57,7 +75,7 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
         forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if compiled else loss
 
         def run():
-            torch.set_num_threads(threads)
+            use(threads, work.precision)
             model = sequential(work.params, work.hidden, device)
             kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[work.optimizer]
             options = {"fused": True} if fused else {}
@@ -67,15 +85,72 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
                 optimizer.zero_grad(set_to_none=True)
                 forward(model, batch).backward()
                 optimizer.step()
-            linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
-            params = [(p.weight.detach().cpu().numpy(), p.bias.detach().cpu().numpy()[:, None]) for p in linear]
-            return tuple(jaxnet.Layer(*p) for p in params)
+            return layers(model)
 
         return run
 
     return Contestant(
         name, prepare, work.cost, "torch", tolerance=5e-2 if work.optimizer != "sgd" else 2e-2 if autocast else 1e-2
     )
+
+
+def graphed(work: Workload, compiled=False, device="cuda") -> Contestant:
+    """SGD with all steps of an epoch recorded once as a CUDA graph: nobody starts a kernel, or waits for Python."""
+
+    def prepare():
+        import torch
+
+        X, labels = (torch.tensor(a, device=device) for a in (np.ascontiguousarray(work.X.T), work.labels))
+        model = sequential(work.params, work.hidden, device)
+        parameters = tuple(model.parameters())
+        start = [p.detach().clone() for p in parameters]
+        epochs = torch.tensor(np.stack(work.batches), device=device).unflatten(0, (work.epochs, -1))
+        order = epochs[0].clone()  # a graph reads and writes where it was recorded
+
+        def loss(examples):
+            return torch.nn.functional.cross_entropy(model(X[examples]), labels[examples])
+
+        forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if compiled else loss
+
+        def steps():
+            for batch in order.unbind():
+                J = forward(slice(None) if work.batch_size is None else batch)
+                grads = torch.autograd.grad(J, parameters)
+                with torch.no_grad():
+                    torch._foreach_add_(parameters, grads, alpha=-work.rate)
+
+        use(1, work.precision)
+        replay = recorded(steps)
+
+        def run():
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, start)
+            for epoch in epochs:
+                order.copy_(epoch)
+                replay()
+            return layers(model)
+
+        return run
+
+    name = "torch" + " compile" * compiled + ", CUDA graph"
+    needs = None if device == "cuda" else "a GPU"
+    return Contestant(name, prepare, work.cost, "torch", tolerance=1e-2, needs=needs)
+
+
+def recorded(steps):
+    """A function that replays the kernels of steps() on a GPU, in the same memory, all started at once."""
+    import torch
+
+    aside = torch.cuda.Stream()  # what a first call makes, such as workspaces, must not be recorded
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            steps()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        steps()
+    return graph.replay
 
 
 def clipped_by_opacus(work: Workload, max_norm: float, ghost: bool) -> Contestant:

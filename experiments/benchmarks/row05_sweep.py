@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from experiments.benchmarks import in_jax
+from experiments.benchmarks import in_jax, torch_sweep
 from experiments.benchmarks.contest import Contestant, Race
+from experiments.benchmarks.torch_sweep import CLOSE
 from experiments.benchmarks.workload import digits
 
 RATES = np.float32([0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3])
-CLOSE = 0.25  # the median of the members' last costs; their orders differ
 
 WHY = (
     "Each of the two cores runs its members in one kernel; a model-step costs what a step of row 1 does, halved by the "
@@ -22,13 +22,29 @@ WHY = (
 
 def races(config) -> list[Race]:
     """64-32-10, 20 epochs of digits, batch 32."""
-    work = digits((64, 32, 10), 32, 3 if config.quick else 20, 0.1)
-    return [race(work, copies=2 if config.quick else 8, device=config.device)]
-
-
-def race(work, copies, device=None) -> Race:
-    """len(RATES) * copies nets."""
+    work, copies = digits((64, 32, 10), 32, 3 if config.quick else 20, 0.1), 2 if config.quick else 8
     rates = np.repeat(RATES, copies)
+    peers = (
+        *(torch_sweep.stacked(work, rates, threads) for threads in (1, 2)),
+        torch_sweep.one_by_one(work, rates),
+        grid_search(work, copies),
+    )
+    return [
+        Race(
+            f"5 sweep: {len(rates)} nets 64-32-10, {work.epochs} epochs of digits",
+            (*in_one_program(work, rates, config.device), *peers),
+            "us a model-step",
+            1e6 / (len(rates) * work.steps),
+            ">= 300,000 model-steps/s (3.3 us each), >= 40x torch, >= 2.5x vmap",
+            {"torch, a loop": 40, "vmap of jax.grad": 2.5},
+            3.33,
+            WHY,
+        )
+    ]
+
+
+def in_one_program(work, rates, device=None) -> tuple[Contestant, Contestant]:
+    """`jaxnet.sweep`, and vmap of a training by jax.grad; a net for each of the rates."""
     n = len(rates)
 
     def sweep():
@@ -41,6 +57,7 @@ def race(work, copies, device=None) -> Race:
                 learning_rate=rates,
                 epochs=work.epochs,
                 batch_size=work.batch_size,
+                precision=work.precision,
                 progress=False,
                 device=device,
             )
@@ -70,37 +87,16 @@ def race(work, copies, device=None) -> Race:
         every = jax.jit(jax.vmap(train))
         return lambda: jax.block_until_ready(every(jax.random.split(jax.random.key(0), n), rates))
 
-    def in_torch():
-        import torch
+    return (
+        Contestant("jaxnet.sweep", sweep, np.median),
+        Contestant("vmap of jax.grad", vmapped, np.median, tolerance=CLOSE),
+    )
 
-        X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
 
-        def one(seed, rate):
-            torch.manual_seed(seed)
-            model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-            for layer in (model[0], model[2]):
-                (
-                    torch.nn.init.normal_(layer.weight, std=(2 / layer.in_features) ** 0.5),
-                    torch.nn.init.zeros_(layer.bias),
-                )
-            optimizer, loss_of = torch.optim.SGD(model.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
-            for _ in range(work.epochs):
-                total = 0.0
-                for i in torch.randperm(work.m).reshape(-1, work.batch_size):
-                    optimizer.zero_grad(set_to_none=True)
-                    J = loss_of(model(X[i]), labels[i])
-                    J.backward()
-                    optimizer.step()
-                    total += J.detach()
-            return float(total) * work.batch_size / work.m
+def grid_search(work, copies) -> Contestant:
+    """GridSearchCV over the rates and as many random states, on both cores."""
 
-        def run():
-            torch.set_num_threads(1)
-            return [one(seed, float(rate)) for seed, rate in enumerate(rates)]
-
-        return run
-
-    def grid_search():
+    def prepare():
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.model_selection import GridSearchCV, ShuffleSplit
         from sklearn.neural_network import MLPClassifier
@@ -130,20 +126,4 @@ def race(work, copies, device=None) -> Race:
 
         return run
 
-    contestants = (
-        Contestant("jaxnet.sweep", sweep, np.median),
-        Contestant("vmap of jax.grad", vmapped, np.median, tolerance=CLOSE),
-        Contestant("torch, a loop", in_torch, np.median, "torch", tolerance=CLOSE),
-        Contestant("GridSearchCV, 2 jobs", grid_search, np.median, "sklearn", tolerance=CLOSE),
-    )
-    steps = n * work.steps
-    return Race(
-        f"5 sweep: {n} nets 64-32-10, {work.epochs} epochs of digits",
-        contestants,
-        "us a model-step",
-        1e6 / steps,
-        ">= 300,000 model-steps/s (3.3 us each), >= 40x torch, >= 2.5x vmap",
-        {"torch, a loop": 40, "vmap of jax.grad": 2.5},
-        3.33,
-        WHY,
-    )
+    return Contestant("GridSearchCV, 2 jobs", prepare, np.median, "sklearn", tolerance=CLOSE)

@@ -83,7 +83,7 @@ def record(config, name, layers, n, m, few) -> dict:
     found["memory"], found["goals"][f"<= {MOST[name]:g}x the memory of jax.grad"] = memory, ratio <= MOST[name]
     listed = ", ".join(f"{key} {size / 1e6:,.0f} MB" for key, size in memory.items())
     found["notes"] += [f"temporary memory on {m:,} examples, as XLA reports it: {listed} ({ratio:.2f}x jax.grad)"]
-    if not in_torch[0].missing:
+    if not in_torch[0].lacking:
         found["torch_memory"], what = torch_memory.held(params, name, m, device)
         found["notes"] += [f"torch on {m:,} examples: {found['torch_memory'] / 1e6:,.0f} MB, {what}"]
     return found

@@ -3,12 +3,23 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
 import jaxnet
 from experiments.benchmarks import __main__ as benchmarks
-from experiments.benchmarks import contest, row09_memory, row10_gpu_wide, row11_gpu_narrow, torch_memory
+from experiments.benchmarks import (
+    contest,
+    in_torch,
+    row09_memory,
+    row10_gpu_wide,
+    row11_gpu_narrow,
+    torch_memory,
+    torch_sweep,
+)
 from experiments.benchmarks.contest import Contestant, Race
+from experiments.benchmarks.workload import digits
+from tests.comparison import assert_trees_close
 
 CONFIG = benchmarks.Config(quick=True, rounds=1)
 
@@ -35,6 +46,18 @@ def test_a_nan_is_another_result():
 def test_who_is_not_installed_is_named():
     record = raced(contestant("ours", 1.0), contestant("theirs", 1.0, package="no_such_package"))
     assert record["absent"] == ["theirs (no_such_package is not installed)"]
+
+
+def test_who_needs_what_is_not_here_is_named():
+    record = raced(contestant("ours", 1.0), contestant("graph", 1.0, needs="a GPU"))
+    assert record["absent"] == ["graph (needs a GPU)"]
+    assert "- absent: graph (needs a GPU)" in contest.table(record)
+
+
+def test_two_of_one_name_are_refused():
+    """They would be one line of the table."""
+    with pytest.raises(ValueError, match="two contestants have one name"):
+        raced(contestant("ours", 1.0), contestant("theirs", 1.0), contestant("theirs", 1.0))
 
 
 def test_a_peer_that_cannot_is_left_out_and_ours_may_not():
@@ -106,7 +129,35 @@ def test_the_rows_for_accelerators_run(row):
     records = row.records(CONFIG) if hasattr(row, "records") else [contest.run(r, 1) for r in row.races(CONFIG)]
     for record in records:
         assert record["ours"] in record["rows"] and len(record["rows"]) >= 2, record
+        assert not record["refused"], record
         assert contest.figure(record).axes
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+def test_what_a_graph_records_are_the_steps_from_the_start(batch_size, monkeypatch):
+    """Its steps run one by one, twice, end where the eager loop does; the recording itself needs a GPU."""
+    pytest.importorskip("torch")
+
+    def recorded(steps):
+        steps()  # as a warm-up, which must not be seen in the result
+        return steps
+
+    monkeypatch.setattr(in_torch, "recorded", recorded)
+    work = dataclasses.replace(digits((64, 32, 10), 32, 2, 0.1), batch_size=batch_size)
+    graph = in_torch.graphed(work, device="cpu")
+    assert graph.lacking == "needs a GPU"
+    want, run = in_torch.eager(work, 1).prepare()(), graph.prepare()
+    for got in (run(), run()):
+        assert_trees_close(got, want, 1e-5)
+
+
+def test_stacked_nets_learn_as_each_would():
+    """With rates of 0 and r the first one stays, at the cost of its start, and the second does as the loop does."""
+    pytest.importorskip("torch")
+    work = digits((64, 32, 10), 32, 3, 0.1)
+    still, learning = torch_sweep.stacked(work, np.float32([0, 0.1]), 1).prepare()()
+    assert still > 2.3
+    np.testing.assert_allclose(learning, torch_sweep.one_by_one(work, [0.1]).prepare()()[0], rtol=0.25)
 
 
 def test_memory_is_compared_where_the_compiler_reports_it():
