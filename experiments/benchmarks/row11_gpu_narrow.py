@@ -17,7 +17,7 @@ FUSED = (
     "README draws fully fused nets of these widths on an RTX 3090 beside TensorFlow 2.5 with XLA, which is usually "
     "read as 5 to 10 times as fast"
 )
-MANY = "not raced: a loop over nets in torch and GridSearchCV: at their pace in row 5, 4,096 nets take them minutes a run"
+MANY = "not raced: a loop over nets in torch, and GridSearchCV: at their pace in row 5 a run takes minutes"
 
 
 def races(config) -> list[Race]:
