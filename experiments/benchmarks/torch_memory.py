@@ -35,7 +35,7 @@ def stepping(params, hidden, X, threads, device="cpu") -> Contestant:
         model, rows = in_torch.sequential(params, hidden, device), torch.tensor(np.array(X.T), device=device)
 
         def run():
-            torch.set_num_threads(threads)
+            in_torch.use(threads, "float32")
             J, _ = step(model, rows, rows)
             return float(J.detach())  # on a GPU it waits for all of the step
 
