@@ -41,10 +41,10 @@ class Shares:
         self.ties = np.zeros(0, int)
         if not alive.size or not problem.reversible:
             return
-        half = self.fixed.copy()
-        half[alive] = 0.5
+        some = self.fixed.copy()
+        some[alive] = rng.uniform(0.1, 0.9, len(alive))  # one half of |x| is flat, and hides all ties below
         c = [rng.normal(size=np.shape(v)) for v in problem.params.values]
-        pull = np.abs(self.at_ties.pulled(half, width, c)[1])
+        pull = np.abs(self.at_ties.pulled(some, width, c)[1])
         self.ties = alive[pull[alive] > 1e-12 * largest(pull[alive])]
         self.joined, self.sign = _joined(moves[self.ties])
 
