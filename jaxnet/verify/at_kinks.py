@@ -8,6 +8,7 @@ from jaxnet.verify.kinks import Subgradients, within
 from jaxnet.verify.nearby import flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
+from jaxnet.verify.steps import in_doubt, is_shaken, take_steps_out_of_the_noise
 from jaxnet.verify.trouble import note
 
 HIDDEN = 0.1  # of a jump: what its leaf's noise may hide at most before it counts as the jump itself
@@ -19,15 +20,19 @@ def accept_subgradients(check):
     if blind or not check.problem.has_kinks():
         return
     leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
-    wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
-    torn = [i for i, f in leaves.items() if _torn(f)]
-    if not wrong and not torn:
+    asked = [i for i, f in leaves.items() if (f.wrong and not f.cause) or in_doubt(f)]
+    if not asked:
         return
     begun = time.perf_counter()
-    noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
     try:
-        r, g = [f.r for f in check.findings], {i: leaves[i].g for i in wrong}
-        nearby = Subgradients(check.problem, r, g, check.rng)
+        nearby = Subgradients(check.problem, [f.r for f in check.findings], {i: leaves[i].g for i in asked}, check.rng)
+        take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
+        wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
+        torn = [i for i, f in leaves.items() if f.verdict == "INCONCLUSIVE" and is_shaken(f)]
+        if not wrong and not torn:
+            return
+        noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
+        g = {i: leaves[i].g for i in wrong}
         jumping = nearby.jumping(torn, noise)
         if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
             nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
@@ -43,12 +48,6 @@ def accept_subgradients(check):
         else "no kink explains the difference"
     )
     check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
-
-
-def _torn(f) -> bool:
-    """Whether a leaf tells nothing because a rounding moves it: over a kink, perhaps."""
-    terms = f.noise.terms
-    return f.verdict == "INCONCLUSIVE" and len(terms) > 2 and max(terms[:2]) > 4 * terms[2]
 
 
 def _beside_a_kink(f, step: bool) -> Noise:

@@ -30,13 +30,19 @@ from jaxnet.verify.shares import nearest
 class Subgradients(Nearby):
     """Whether a gradient is one of those at a kink: what is left of its error by them, or why it is none."""
 
-    def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
-        """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them."""
+    def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise], exact=False) -> dict[int, np.ndarray]:
+        """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them.
+
+        At ties that are `exact` only, or also at those that may be so in the parameters' own precision.
+        """
         errors = {i: flat(x) - self.r[i] for i, x in g.items()}
         limit = (len(self.moves) + self.limit) // 2  # the rest is for whatever comes next
+        radii = [self.near] if exact else list(dict.fromkeys((self.near, self.far)))
         while True:
             left = self._left(errors, noise)
-            if all(within(left[i], noise[i]) for i in left) or not self._look_further(errors, left, noise, limit):
+            if all(within(left[i], noise[i]) for i in left):
+                return left
+            if not self._look_further(errors, left, noise, limit, radii):
                 return left
 
     def _left(self, errors, noise) -> dict[int, np.ndarray]:
@@ -46,7 +52,7 @@ class Subgradients(Nearby):
         w = nearest_to_origin(np.stack(columns, axis=1))
         return {i: e - sum(a * m[i] for a, m in zip(w, moves, strict=True) if a) for i, e in errors.items()}
 
-    def _look_further(self, errors, left, noise, limit) -> bool:
+    def _look_further(self, errors, left, noise, limit, radii) -> bool:
         """Gradients that go further than the mixture does, in the direction of what is missing; whether there are any.
 
         Along c lies the largest <c, ∇J> if J is convex there, along −c if it is concave. A tie that enters J with
@@ -58,7 +64,7 @@ class Subgradients(Nearby):
         gain = lambda move: (sum(x @ move[i] for i, x in c.items()) - here) / missing  # noqa: E731
         along = _level([c.get(i, np.zeros_like(r)) for i, r in enumerate(self.r)])
         best = 0.0  # 1 is as far as g itself
-        for radius in dict.fromkeys((self.near, self.far)):
+        for radius in radii:
             if len(self.moves) + 2 + self.orders > limit:
                 break
             ahead, behind = (self._look([sign * x for x in along], radius) for sign in (1, -1))

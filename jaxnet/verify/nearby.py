@@ -18,6 +18,7 @@ FAR = 8.0  # roundings of the parameters' own precision, in which a tie may not 
 FRESH = 12  # draws after a combination is chosen: one that several ties move shows more than two values in them
 DRAWS, ENTRIES = 256, 2**23  # gradients that are taken at most, and entries that are kept of them
 ORDERS = 8  # directions that are tried before a weak one is taken
+PAIRS = 64  # gradients that may be taken, for each pair of them that first looks for a kink
 GAIN = 1e-3  # of what is missing: a new gradient has to lead so much further
 
 
@@ -25,7 +26,7 @@ class Nearby:
     """Gradients next to the point, less the one at the point; and how far they jump."""
 
     def __init__(self, problem, r: list[np.ndarray], g: dict[int, np.ndarray], rng: np.random.Generator):
-        """Costs two float64 gradients, along the errors g - r of some leaves and against them."""
+        """Costs a pair of float64 gradients, or some if they are small: along errors g - r and against them."""
         self.problem, self.rng, self.r = problem, rng, [flat(x) for x in r]
         self.point = [wide(v) for v in problem.params.values]
         self.near, self.far = NEAR, max(FAR * max(problem.units), NEAR)
@@ -37,12 +38,17 @@ class Nearby:
         draws = DRAWS if problem.reversible else 0  # by forward mode each takes as long as there are entries
         self.limit = max(16, min(draws, ENTRIES // max(1, sum(x.size for x in self.r))))
         self.orders = min(ORDERS, self.limit // 4)
-        v = self._random()
-        for i, x in g.items():
-            error = flat(x) - self.r[i]
-            v[i] = v[i] / 2 + error / (largest(error) or 1.0)
+        self.jumps = [0.0] * len(self.r)
+        for _ in range(max(1, self.limit // PAIRS)):
+            self._jump_along({i: flat(x) - self.r[i] for i, x in g.items()})
+
+    def _jump_along(self, errors: dict[int, np.ndarray]):
+        """Looks along the errors and against them, all else at random: below other ties one side hides the next tie."""
+        v = [x / 2 if i in errors else x for i, x in enumerate(self._random())]
+        for i, error in errors.items():
+            v[i] += error / (largest(error) or 1.0)
         steps = self._steps(v, self.far)
-        self.jumps = list(map(max, *(self._sizes(self._at(steps, times)) for times in (1, -1))))
+        self.jumps = list(map(max, self.jumps, *(self._sizes(self._at(steps, times)) for times in (1, -1))))
 
     def _random(self) -> list[np.ndarray]:
         return [self.rng.uniform(-1.0, 1.0, x.size) for x in self.r]
@@ -83,6 +89,13 @@ class Nearby:
     def jump(self, i: int) -> tuple[float, float]:
         """The largest jump of leaf i that was seen: its norm, and its largest entry."""
         return max([self.jumps[i], *(norm(m[i]) for m in self.moves)]), max(largest(m[i]) for m in self.moves)
+
+    def exact_jumps(self) -> list[float]:
+        """How far each leaf jumps where only exact ties break."""
+        v = self._random()
+        sides = [self._look([sign * x for x in v], self.near) for sign in (1, -1)]
+        self.moves += sides
+        return [max(map(norm, moves)) for moves in zip(*sides, strict=True)]
 
     def take_the_conventions(self):
         """Every tie to one side, to the other and half to each, whether or not the parameters can break it so."""

@@ -222,3 +222,45 @@ def test_the_magnitude_of_a_sum_of_exponentials_is_no_kink():
     assert has_kinks(jax.make_jaxpr(lambda x: jnp.abs(jnp.sum(x)))(x))
     assert has_kinks(jax.make_jaxpr(lambda x: jax.nn.logsumexp(x, b=x))(x))
     assert has_kinks(jax.make_jaxpr(lambda x: jax.jit(jax.nn.relu)(jnp.exp(x) - 1)[0])(x))
+
+
+def test_a_tie_that_others_below_it_may_hide(dtype):
+    """To either side of the point the units below may hold the upper one down; not wherever they themselves are off."""
+    W = np.array([-1, -2, 3, -2], dtype)
+    loss = lambda p: jnp.sum(jax.nn.relu(p[1] + W @ jax.nn.relu(p[0])) + p[1]) + jnp.sum(jnp.sin(p[0]))  # noqa: E731
+    params = np.zeros(4, dtype), np.zeros(1, dtype)
+    for key in range(24):
+        assert verdict(loss, (np.ones(4), np.full(1, 2.0)), params, key=key) == "PASS"
+        assert verdict(loss, (np.ones(4), np.full(1, 2.1)), params, key=key) == "FAIL"
+
+
+# ---------------------------------------------------------------- steps in the noise
+
+
+@pytest.mark.parametrize("weight", [1e-2, 1e-1, 1.0, -1e-2])
+def test_the_step_that_a_rounding_takes_over_a_tie_is_no_tolerance(dtype, weight):
+    """The larger of x[0] and x[1] has `weight`: one rounding moves it from one to the other, and no other entry."""
+    loss = lambda x: weight * jnp.maximum(x[0], x[1]) + jnp.sum(jnp.sin(x))  # noqa: E731
+    x = np.array([2, 2, 1, 0.5], dtype)
+    for share in (0.0, 0.3, 0.5, 1.0):
+        right = np.cos(np.float64(x)) + weight * np.array([share, 1 - share, 0, 0])
+        assert verdict(loss, right, x) == "PASS"
+        for entry in range(4):
+            wrong = right + 0.05 * (np.arange(4) == entry)
+            assert verdict(loss, wrong, x) == "FAIL"
+
+
+def test_a_leaf_beside_equal_units_is_known_to_its_rounding(dtype):
+    rng = np.random.default_rng(0)
+    W, V, X = (rng.normal(size=s).astype(dtype) for s in ((3, 3), (2, 3), (3, 4)))
+
+    def loss(params):
+        W, twin, V = params
+        A = 0.01 * jnp.maximum(jnp.tanh(W @ X), jnp.tanh(twin @ X)) + jnp.tanh(0.5 * W @ X)
+        return jnp.mean((V @ A - 1) ** 2)
+
+    right = jax.grad(loss)((W, W.copy(), V))
+    assert verdict(loss, right, (W, W.copy(), V)) == "PASS"
+    for leaf in range(3):
+        wrong = tuple(1.05 * g if k == leaf else g for k, g in enumerate(right))
+        assert verdict(loss, wrong, (W, W.copy(), V)) == "FAIL"
