@@ -37,6 +37,11 @@ def reverse(program: Program):
     return gradient
 
 
+def shaken(program: Program):
+    """The leaves, moved by one rounding as `reverse` has them."""
+    return lambda consts, values, given, seed, shake: _shaken((values, given, consts), seed, shake)[0]
+
+
 def double(program: Program, reading=Float64):
     """Value and gradient in float64."""
     return lambda consts, values, given: _read(program, reading(), consts, values, given)

@@ -26,24 +26,32 @@ from jaxnet.verify.nearby import GAIN, Nearby, flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
 from jaxnet.verify.shares import nearest
 
+ROUNDS = 3  # of looking further, for a gradient that has most likely been found at once
+
 
 class Subgradients(Nearby):
     """Whether a gradient is one of those at a kink: what is left of its error by them, or why it is none."""
 
-    def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise], exact=False) -> dict[int, np.ndarray]:
-        """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them.
-
-        At ties that are `exact` only, or also at those that may be so in the parameters' own precision.
-        """
+    def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
+        """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them."""
         errors = {i: flat(x) - self.r[i] for i, x in g.items()}
-        limit = (len(self.moves) + self.limit) // 2  # the rest is for whatever comes next
-        radii = [self.near] if exact else list(dict.fromkeys((self.near, self.far)))
+        return self._least(errors, noise, (len(self.moves) + self.limit) // 2)  # the rest is for whatever comes next
+
+    def _least(self, errors, noise, limit) -> dict[int, np.ndarray]:
         while True:
             left = self._left(errors, noise)
-            if all(within(left[i], noise[i]) for i in left):
+            if all(within(left[i], noise[i]) for i in left) or not self._look_further(errors, left, noise, limit):
                 return left
-            if not self._look_further(errors, left, noise, limit, radii):
-                return left
+
+    def without_steps(self, there, a: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
+        """What no exact tie explains of the change to gradients `a`, taken at parameters a rounding away."""
+        kept, far = self.moves, self.far
+        self.far = self.near
+        self.moves = [*kept, self._towards(there)]
+        limit = min(self.limit, len(self.moves) + ROUNDS * (2 + self.orders))
+        left = self._least({i: flat(x) - self.r[i] for i, x in a.items()}, noise, limit)
+        self.moves, self.far = kept, far
+        return left
 
     def _left(self, errors, noise) -> dict[int, np.ndarray]:
         """The errors less the nearest mixture of the moves at hand."""
@@ -52,7 +60,7 @@ class Subgradients(Nearby):
         w = nearest_to_origin(np.stack(columns, axis=1))
         return {i: e - sum(a * m[i] for a, m in zip(w, moves, strict=True) if a) for i, e in errors.items()}
 
-    def _look_further(self, errors, left, noise, limit, radii) -> bool:
+    def _look_further(self, errors, left, noise, limit) -> bool:
         """Gradients that go further than the mixture does, in the direction of what is missing; whether there are any.
 
         Along c lies the largest <c, ∇J> if J is convex there, along −c if it is concave. A tie that enters J with
@@ -64,7 +72,7 @@ class Subgradients(Nearby):
         gain = lambda move: (sum(x @ move[i] for i, x in c.items()) - here) / missing  # noqa: E731
         along = _level([c.get(i, np.zeros_like(r)) for i, r in enumerate(self.r)])
         best = 0.0  # 1 is as far as g itself
-        for radius in radii:
+        for radius in dict.fromkeys((self.near, self.far)):
             if len(self.moves) + 2 + self.orders > limit:
                 break
             ahead, behind = (self._look([sign * x for x in along], radius) for sign in (1, -1))

@@ -69,7 +69,14 @@ class Nearby:
 
     def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
         """What the gradient changes by, a hair along v."""
-        steps = self._steps(v, radius)
+        return self._changed(self._steps(v, radius), radius)
+
+    def _towards(self, there: list[np.ndarray]) -> list[np.ndarray]:
+        """The same on the way to parameters a rounding away."""
+        part = self.near / max(self.problem.units)
+        return self._changed([part * (y - x) for x, y in zip(self.point, there, strict=True)], self.near)
+
+    def _changed(self, steps, radius) -> list[np.ndarray]:
         there = self._at(steps, 1)
         if self.curved and radius == self.near:
             there = [_straight(one, two) for one, two in zip(there, self._at(steps, 2), strict=True)]
