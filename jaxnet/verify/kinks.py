@@ -26,8 +26,6 @@ from jaxnet.verify.nearby import GAIN, Nearby, flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
 from jaxnet.verify.shares import nearest
 
-ROUNDS = 3  # of looking further, for a gradient that has most likely been found at once
-
 
 class Subgradients(Nearby):
     """Whether a gradient is one of those at a kink: what is left of its error by them, or why it is none."""
@@ -48,7 +46,7 @@ class Subgradients(Nearby):
         kept, far = self.moves, self.far
         self.far = self.near
         self.moves = [*kept, self._towards(there)]
-        limit = min(self.limit, len(self.moves) + ROUNDS * (2 + self.orders))
+        limit = len(self.moves) + self.limit // 2
         left = self._least({i: flat(x) - self.r[i] for i, x in a.items()}, noise, limit)
         self.moves, self.far = kept, far
         return left

@@ -9,6 +9,8 @@ does. Only ties that are exact in float64 are meant: what is a hair away from it
 another formula, and that is noise.
 """
 
+import numpy as np
+
 from jaxnet.verify.judgement import Finding, grade
 from jaxnet.verify.kinks import Subgradients
 from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
@@ -45,13 +47,15 @@ def take_steps_out_of_the_noise(check, nearby: Subgradients, leaves: dict[int, F
         there = check.problem.shaken(check.seed + k) if k else nearby.point
         left.append(nearby.without_steps(there, {i: wide(a[i]) for i in leaves}, least))
     for i, f in leaves.items():
-        gap, *shaken = (norm(parts[i]) for parts in left)
+        # A draw of which a step is left was not explained, and tells nothing.
+        explained = [parts[i] if largest(parts[i]) < f.noise.entry / FAIL else np.zeros(0) for parts in left]
+        if not any(x.size for x in explained[1:]):
+            continue
+        gap, *shaken = map(norm, explained)
         terms = (gap, max(shaken), least[i].norm)
-        noise = Noise(max(terms), max(least[i].entry, *(largest(parts[i]) for parts in left)), terms)
-        if noise.entry < f.noise.entry / FAIL:  # it would hide none of the steps
-            f.noise, f.score = noise, score(f.g, f.r, noise)
-            f.verdict, f.note = "PASS", None
-            grade(f)
+        f.noise = Noise(max(terms), max(least[i].entry, *map(largest, explained)), terms)
+        f.verdict, f.note, f.score = "PASS", None, score(f.g, f.r, f.noise)
+        grade(f)
 
 
 def _rounding(f: Finding) -> Noise:
