@@ -33,22 +33,27 @@ class Subgradients(Nearby):
     def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
         """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them."""
         errors = {i: flat(x) - self.r[i] for i, x in g.items()}
-        return self._least(errors, noise, (len(self.moves) + self.limit) // 2)  # the rest is for whatever comes next
+        limit = (len(self.moves) + self.limit) // 2  # the rest is for whatever comes next
+        return self._least(errors, noise, limit, dict.fromkeys((self.near, self.far)))
 
-    def _least(self, errors, noise, limit) -> dict[int, np.ndarray]:
+    def _least(self, errors, noise, limit, radii) -> dict[int, np.ndarray]:
         while True:
             left = self._left(errors, noise)
-            if all(within(left[i], noise[i]) for i in left) or not self._look_further(errors, left, noise, limit):
+            if all(within(left[i], noise[i]) for i in left):
+                return left
+            if not self._look_further(errors, left, noise, limit, radii):
                 return left
 
     def without_steps(self, there, a: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
         """What no exact tie explains of the change to gradients `a`, taken at parameters a rounding away."""
-        kept, far = self.moves, self.far
-        self.far = self.near
+        kept, errors = self.moves, {i: flat(x) - self.r[i] for i, x in a.items()}
         self.moves = [*kept, self._towards(there)]
-        limit = len(self.moves) + self.limit // 2
-        left = self._least({i: flat(x) - self.r[i] for i, x in a.items()}, noise, limit)
-        self.moves, self.far = kept, far
+        left = self._least(errors, noise, len(self.moves) + self.limit // 2, [self.near])
+        if not all(within(left[i], noise[i]) for i in left) and self.shares.few(sum(map(len, errors.values()))):
+            shares = self._nearest_shares(a, self._scaled_by(noise))[0]
+            self.moves.append(self._moves(self.shares.gradient(shares)))
+            left = self._left(errors, noise)
+        self.moves = kept
         return left
 
     def _left(self, errors, noise) -> dict[int, np.ndarray]:
@@ -58,7 +63,7 @@ class Subgradients(Nearby):
         w = nearest_to_origin(np.stack(columns, axis=1))
         return {i: e - sum(a * m[i] for a, m in zip(w, moves, strict=True) if a) for i, e in errors.items()}
 
-    def _look_further(self, errors, left, noise, limit) -> bool:
+    def _look_further(self, errors, left, noise, limit, radii) -> bool:
         """Gradients that go further than the mixture does, in the direction of what is missing; whether there are any.
 
         Along c lies the largest <c, ∇J> if J is convex there, along −c if it is concave. A tie that enters J with
@@ -70,7 +75,7 @@ class Subgradients(Nearby):
         gain = lambda move: (sum(x @ move[i] for i, x in c.items()) - here) / missing  # noqa: E731
         along = _level([c.get(i, np.zeros_like(r)) for i, r in enumerate(self.r)])
         best = 0.0  # 1 is as far as g itself
-        for radius in dict.fromkeys((self.near, self.far)):
+        for radius in radii:
             if len(self.moves) + 2 + self.orders > limit:
                 break
             ahead, behind = (self._look([sign * x for x in along], radius) for sign in (1, -1))
@@ -89,19 +94,27 @@ class Subgradients(Nearby):
                     return True
         return bool(best > GAIN)
 
-    def shared_out(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> bool | None:
-        """Whether some shares of the ties give these leaves; None if that remains open."""
-        if not self.shares.few(sum(x.size for x in g.values())):
-            return None
-        scale = {i: noise[i].norm or 1.0 for i in g}
-        scaled = lambda parts: np.concatenate([flat(parts[i]) / scale[i] for i in g])  # noqa: E731
+    def _scaled_by(self, noise: dict[int, Noise]):
+        """Leaves as one vector, each in units of its noise."""
+        return lambda parts: np.concatenate([flat(parts[i]) / (x.norm or 1.0) for i, x in noise.items()])
+
+    def _nearest_shares(self, g: dict[int, np.ndarray], scaled) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """The shares that give most of these leaves: see `nearest`."""
 
         def at(s):
             turn = self.shares.turn(s)
             return scaled(self.shares.gradient(s)), np.stack([scaled([x[k] for x in turn]) for k in range(len(s))])
 
+        return nearest(at, scaled(g), self.shares.count, self.rng)
+
+    def shared_out(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> bool | None:
+        """Whether some shares of the ties give these leaves; None if that remains open."""
+        if not self.shares.few(sum(x.size for x in g.values())):
+            return None
+        scale = {i: noise[i].norm or 1.0 for i in g}
+        scaled = self._scaled_by({i: noise[i] for i in g})
         target, r = scaled(g), scaled(self.r)
-        s, here, turn, linear = nearest(at, target, self.shares.count, self.rng)
+        s, here, turn, linear = self._nearest_shares(g, scaled)
         left, cuts = target - here, np.cumsum([flat(x).size for x in g.values()])[:-1]
 
         def reached(left):

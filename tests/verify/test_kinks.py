@@ -250,13 +250,14 @@ def test_the_step_that_a_rounding_takes_over_a_tie_is_no_tolerance(dtype, weight
             assert verdict(loss, wrong, x) == "FAIL"
 
 
-def test_a_leaf_beside_equal_units_is_known_to_its_rounding(dtype):
+@pytest.mark.parametrize("weight", [0.01, 1.0])
+def test_a_leaf_beside_equal_units_is_known_to_its_rounding(dtype, weight):
     rng = np.random.default_rng(0)
     W, V, X = (rng.normal(size=s).astype(dtype) for s in ((3, 3), (2, 3), (3, 4)))
 
     def loss(params):
         W, twin, V = params
-        A = 0.01 * jnp.maximum(jnp.tanh(W @ X), jnp.tanh(twin @ X)) + jnp.tanh(0.5 * W @ X)
+        A = weight * jnp.maximum(jnp.tanh(W @ X), jnp.tanh(twin @ X)) + jnp.tanh(0.5 * W @ X)
         return jnp.mean((V @ A - 1) ** 2)
 
     right = jax.grad(loss)((W, W.copy(), V))
