@@ -119,8 +119,13 @@ class Tilted(Outside):
             return apply(equation, [parts.get(i, x) for i, x in enumerate(moved)])
 
         numbers = [jnp.broadcast_to(inputs[i], moved[i].shape) for i in real]  # a bound may be one for all
+        # A bound or a mask at infinity is selected or not: 0 times it would be no number.
+        numbers = [jnp.where(jnp.isfinite(x), x, 0.0) for x in numbers]
         outs, selected = jax.jvp(select, [moved[i] for i in real], numbers)
-        return [t if is_float(out.dtype) else out for out, t in zip(outs, selected, strict=True)]
+        return [
+            jnp.where(jnp.isfinite(out), t, out) if is_float(out.dtype) else out
+            for out, t in zip(outs, selected, strict=True)
+        ]
 
     def tilt(self, inputs, x, by_place, share):
         """The offset of x, as large as rounding could be."""

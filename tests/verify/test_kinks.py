@@ -234,6 +234,22 @@ def test_a_tie_that_others_below_it_may_hide(dtype):
         assert verdict(loss, (np.ones(4), np.full(1, 2.1)), params, key=key) == "FAIL"
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_infinities_that_a_maximum_passes_over(dtype, masked):
+    """logsumexp takes the larger of -inf and its largest entry off; without it exp(40) would make ties of all else."""
+    w = np.array([1.5, -0.5, 2.0], dtype)
+
+    def loss(params):
+        Z, y = params
+        Z = jnp.where(jnp.arange(3)[:, None] == 2, -jnp.inf, Z) if masked else Z
+        return jnp.sum(jax.nn.logsumexp(Z, 0)) + jnp.sum(w * jnp.abs(y))
+
+    Z = np.array([[40, 1], [39, 0.5], [38, -3]], dtype)
+    for slope, expected in ((0.3, "PASS"), (1.0, "PASS"), (1.3, "FAIL")):
+        gradient = lambda params, slope=slope: (jax.grad(loss)(params)[0], slope * w)  # noqa: E731
+        assert verdict(loss, gradient, (Z, np.zeros(3, dtype))) == expected
+
+
 # ---------------------------------------------------------------- steps in the noise
 
 
