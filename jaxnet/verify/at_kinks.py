@@ -20,24 +20,17 @@ def accept_subgradients(check):
     if blind or not check.problem.has_kinks():
         return
     leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
-    asked = [i for i, f in leaves.items() if (f.wrong and not f.cause) or in_doubt(f)]
+    wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
+    asked = [i for i, f in leaves.items() if i in wrong or in_doubt(f)]
     if not asked:
         return
-    begun = time.perf_counter()
+    begun, accepted = time.perf_counter(), []
     try:
         nearby = Subgradients(check.problem, [f.r for f in check.findings], {i: leaves[i].g for i in asked}, check.rng)
-        take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
-        wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
-        torn = [i for i, f in leaves.items() if f.verdict == "INCONCLUSIVE" and is_shaken(f)]
-        if not wrong and not torn:
-            return
-        noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
-        g = {i: leaves[i].g for i in wrong}
-        jumping = nearby.jumping(torn, noise)
-        if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
-            nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
-        doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + jumping
-        accepted = _accepted(nearby, leaves, doubtful, noise) if doubtful else []
+        for i in nearby.out_of_reach({i: (leaves[i].g, _beside_a_kink(leaves[i], step=False)) for i in wrong}):
+            asked.remove(i)
+        if asked:
+            accepted = _looked_into(check, nearby, leaves, asked)
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
@@ -48,6 +41,22 @@ def accept_subgradients(check):
         else "no kink explains the difference"
     )
     check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
+
+
+def _looked_into(check, nearby, leaves, asked) -> list[str]:
+    """Which of some leaves are mixtures of gradients next to the point."""
+    take_steps_out_of_the_noise(check, nearby, {i: leaves[i] for i in asked if is_shaken(leaves[i])})
+    wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause]
+    torn = [i for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])]
+    if not wrong and not torn:
+        return []
+    noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
+    g = {i: leaves[i].g for i in wrong}
+    jumping = nearby.jumping(torn, noise)
+    if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
+        nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
+    doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + jumping
+    return _accepted(nearby, leaves, doubtful, noise) if doubtful else []
 
 
 def _beside_a_kink(f, step: bool) -> Noise:

@@ -183,7 +183,7 @@ class Evidence:
     @cached_property
     def ignored(self) -> list[int]:
         """Examples without which the loss is what it was: of those that are blank in some argument."""
-        blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT]
+        blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT] if self._one_fewer else []
         theta = [wide(v) for v in self.problem.params.values]
         base = self.problem.value(theta)
         found = []
@@ -201,8 +201,10 @@ class Evidence:
         return any(not np.any(x) or (x.dtype.kind == "i" and bool(np.all(x < 0))) for x in plain)
 
     @cached_property
-    def _one_fewer(self) -> Problem:
-        return restricted(self.problem, self.batch.take(np.arange(self.batch.m - 1)))
+    def _one_fewer(self) -> Problem | None:
+        with tolerated(self.problem, "the diagnosis"):  # a loss that insists on its batch size
+            return restricted(self.problem, self.batch.take(np.arange(self.batch.m - 1)))
+        return None
 
     # ---- arithmetic --------------------------------------------------------------------------------------------------
     def tolerance(self, f: Finding) -> float:

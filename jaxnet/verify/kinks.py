@@ -22,13 +22,43 @@ Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), theorem 2.5.1.
 import numpy as np
 
 from jaxnet.verify.hull import nearest_to_origin
-from jaxnet.verify.nearby import GAIN, Nearby, flat
+from jaxnet.verify.nearby import DRAWS, GAIN, Nearby, flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm
 from jaxnet.verify.shares import nearest
+
+DWARFED = 16.0  # times what ties do to a leaf: an error so large is none of theirs
 
 
 class Subgradients(Nearby):
     """Whether a gradient is one of those at a kink: what is left of its error by them, or why it is none."""
+
+    def out_of_reach(self, errors: dict[int, tuple[np.ndarray, Noise]]) -> list[int]:
+        """Of a large problem the leaves whose errors dwarf whatever ties do to them, seen in a few gradients.
+
+        errors   of each leaf the gradient under test, and its noise
+
+        No exact tie moves such a leaf; of those a rounding away an error holds what both sides of a first look show of
+        them, and something that sticks out, along which other gradients are all but still. (Of a small problem
+        everything can be looked at.)
+        """
+        if self.limit == DRAWS or not self.problem.reversible:
+            return []
+        still, beyond = [i for i, (g, noise) in errors.items() if not self.moved(i, g, noise)], {}
+        for i in errors.keys() - still:
+            g, noise = errors[i]
+            error = flat(g) - self.r[i]
+            c = _less_than(error, self.first.pop(i))
+            if norm(c) > max(0.5 * norm(error), FAIL * noise.norm):
+                beyond[i] = c
+        for radius, size in (
+            (self.far, lambda move, c: abs(c @ move) / norm(c)),
+            (self.near, lambda move, c: norm(move)),
+        ):
+            v = self._random() if beyond else []
+            for sign in (1, -1) if beyond else ():
+                move = self._look([sign * x for x in v], radius)
+                beyond = {i: c for i, c in beyond.items() if norm(c) > DWARFED * size(move[i], c)}
+        return [*still, *beyond]
 
     def remainder(self, g: dict[int, np.ndarray], noise: dict[int, Noise]) -> dict[int, np.ndarray]:
         """What is left of some leaves' errors by the nearest mixture that can be found, one mixture for all of them."""
@@ -208,6 +238,17 @@ class Subgradients(Nearby):
         """The smallest and the largest value of one entry that was seen."""
         seen = [0.0, *(m[i][at] for m in self.moves)]
         return float(self.r[i][at] + min(seen)), float(self.r[i][at] + max(seen))
+
+
+def _less_than(error: np.ndarray, moves: list[np.ndarray]) -> np.ndarray:
+    """What is left of an error by any combination of some moves."""
+    for k, move in enumerate(moves):
+        for other in moves[:k]:
+            move = move - (other @ move) * other
+        size = norm(move)
+        moves[k] = move / size if size else move
+        error = error - (moves[k] @ error) * moves[k]
+    return error
 
 
 def _level(v: list[np.ndarray]) -> list[np.ndarray]:

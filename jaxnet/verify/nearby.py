@@ -38,17 +38,25 @@ class Nearby:
         draws = DRAWS if problem.reversible else 0  # by forward mode each takes as long as there are entries
         self.limit = max(16, min(draws, ENTRIES // max(1, sum(x.size for x in self.r))))
         self.orders = min(ORDERS, self.limit // 4)
-        self.jumps = [0.0] * len(self.r)
+        self.jumps, self.first = [0.0] * len(self.r), {i: [] for i in g}
         for _ in range(max(1, self.limit // PAIRS)):
-            self._jump_along({i: flat(x) - self.r[i] for i, x in g.items()})
+            self._jump_along(g)
 
-    def _jump_along(self, errors: dict[int, np.ndarray]):
+    def _jump_along(self, g: dict[int, np.ndarray]):
         """Looks along the errors and against them, all else at random: below other ties one side hides the next tie."""
-        v = [x / 2 if i in errors else x for i, x in enumerate(self._random())]
-        for i, error in errors.items():
-            v[i] += error / (largest(error) or 1.0)
-        steps = self._steps(v, self.far)
-        self.jumps = list(map(max, self.jumps, *(self._sizes(self._at(steps, times)) for times in (1, -1))))
+        steps = self._steps(self._towards_errors(g), self.far)
+        for times in (1, -1):
+            moves = self._moves(self._at(steps, times))
+            self.jumps = [max(jump, norm(move)) for jump, move in zip(self.jumps, moves, strict=True)]
+            for i, seen in self.first.items():
+                seen.append(moves[i])
+
+    def _towards_errors(self, g) -> list[np.ndarray]:
+        v = self._random()
+        for i, x in g.items():
+            error = flat(x) - self.r[i]
+            v[i] = v[i] / 2 + error / (largest(error) or 1.0)
+        return v
 
     def _random(self) -> list[np.ndarray]:
         return [self.rng.uniform(-1.0, 1.0, x.size) for x in self.r]
@@ -60,11 +68,12 @@ class Nearby:
             size = np.abs(x)
             size *= radius
             size += self.near * scale
-            steps.append(size * np.conj(along.view(x.dtype).reshape(x.shape)))  # J rises along conj(g)
+            along = np.conj(along.view(x.dtype).reshape(x.shape))  # J rises along conj(g)
+            steps.append(np.multiply(size, along, out=size if size.dtype == x.dtype else None))
         return steps
 
     def _at(self, steps, times) -> list[np.ndarray]:
-        there = [x + times * step for x, step in zip(self.point, steps, strict=True)]
+        there = [x + step if times == 1 else x + times * step for x, step in zip(self.point, steps, strict=True)]
         return (self.problem.double if self.problem.reversible else self.problem.double_forward)(there)[1]
 
     def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
@@ -84,9 +93,6 @@ class Nearby:
 
     def _moves(self, gradient) -> list[np.ndarray]:
         return [flat(x) - r for x, r in zip(gradient, self.r, strict=True)]
-
-    def _sizes(self, gradient) -> list[float]:
-        return [norm(flat(x) - r) for x, r in zip(gradient, self.r, strict=True)]
 
     def moved(self, i: int, g: np.ndarray, noise: Noise) -> bool:
         """Whether leaf i jumps, as far as was looked, by more than the noise and by some of g's error."""

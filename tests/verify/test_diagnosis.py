@@ -205,3 +205,20 @@ def test_a_sum_is_told_from_a_mean_though_some_examples_lose_nothing():
     wrong = lambda *a: jax.grad(loss)(*a) / a[1].shape[1]  # noqa: E731
     report = check_gradients(loss, wrong, W, X, margin, raise_=False)
     assert "the loss is a sum, the gradient that of a mean" in report.cause, str(report)
+
+
+def test_a_loss_that_insists_on_its_batch_size_is_diagnosed_as_far_as_that_goes():
+    """Half of the examples, or one fewer, it refuses."""
+    X, labels = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32), np.arange(8) % 2
+    X[3] = 0.0  # an example that may be padding
+
+    def loss(W, X, labels):
+        Z = X @ W
+        return jnp.mean(jax.nn.logsumexp(Z, axis=1) - Z[jnp.arange(8), labels])
+
+    def wrong(W, X, labels):
+        dZ = (jax.nn.softmax(X @ W, axis=1) - jax.nn.one_hot(labels, 2)) / 8
+        return X.T @ (dZ + dZ**2)
+
+    report = check_gradients(loss, wrong, np.ones((3, 2), np.float32), X, labels, raise_=False)
+    assert report.verdict == "FAIL"

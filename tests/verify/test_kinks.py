@@ -7,6 +7,7 @@ import pytest
 
 from jaxnet.verify import check_gradients
 from jaxnet.verify.conventions import has_kinks
+from jaxnet.verify.witnesses import Problem
 from tests.verify.verdicts import verdict
 
 X = np.array([0.0, 1.0, -1.0, 0.0, 2.0], np.float32)
@@ -281,3 +282,46 @@ def test_a_leaf_beside_equal_units_is_known_to_its_rounding(dtype, weight):
     for leaf in range(3):
         wrong = tuple(1.05 * g if k == leaf else g for k, g in enumerate(right))
         assert verdict(loss, wrong, (W, W.copy(), V)) == "FAIL"
+
+
+def wide_net_beside_a_kink(hair, seed=0):
+    """A net of 70,000 parameters, a unit of which is a hair from its kink for one example; its gradient by relu'(0)."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    W1, W2 = jax.random.normal(keys[0], (256, 256)) / 16, jax.random.normal(keys[1], (10, 256)) / 16
+    X, labels = jax.random.normal(keys[2], (256, 32)), jax.random.randint(keys[3], (32,), 0, 10)
+    Z = np.asarray(W1, np.float64) @ np.asarray(X, np.float64)
+    b1 = np.zeros((256, 1), np.float32)
+    b1[0] = -Z[0, 0] * (1 - hair)
+
+    def loss(params):
+        W1, b1, W2 = params
+        Z = W2 @ jnp.maximum(W1 @ X + b1, 0.0)
+        return jnp.mean(jax.nn.logsumexp(Z, axis=0) - Z[labels, jnp.arange(32)])
+
+    def gradient(params, at_zero=0.0):
+        W1, b1, W2 = params
+        Z1 = W1 @ X + b1
+        A1 = jnp.maximum(Z1, 0.0)
+        dZ2 = (jax.nn.softmax(W2 @ A1, axis=0) - jax.nn.one_hot(labels, 10, axis=0)) / 32
+        dZ1 = W2.T @ dZ2 * jnp.where(Z1 == 0, at_zero, Z1 > 0)
+        return (dZ1 @ X.T, dZ1.sum(axis=1, keepdims=True), dZ2 @ A1.T)
+
+    return loss, gradient, (W1, jnp.asarray(b1), W2)
+
+
+def test_an_error_that_dwarfs_what_ties_do_is_found_in_a_few_gradients(monkeypatch):
+    loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)  # of these the first look shows the kink
+    taken, double = [], Problem.double
+    monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
+    wrong = lambda p: tuple(g * 1.5 if i == 0 else g for i, g in enumerate(gradient(p)))  # noqa: E731
+    report = check_gradients(loss, wrong, params, raise_=False)
+    assert [x.verdict for x in report.leaves.values()] == ["FAIL", "PASS", "PASS"]
+    assert len(taken) <= 12  # all that could be drawn were 70
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_convention_of_a_large_net_is_in_reach(value):
+    """One dead layer: every unit is at its kink for every example."""
+    loss, gradient, (W1, b1, W2) = wide_net_beside_a_kink(hair=0.0)
+    dead = (0 * W1, 0 * b1, W2)
+    assert check_gradients(loss, lambda p: gradient(p, value), dead, raise_=False).verdict != "FAIL"
