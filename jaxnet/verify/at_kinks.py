@@ -30,7 +30,8 @@ def accept_subgradients(check):
         for i in nearby.out_of_reach({i: (leaves[i].g, _beside_a_kink(leaves[i], step=False)) for i in wrong}):
             asked.remove(i)
         if asked:
-            accepted = _looked_into(check, nearby, leaves, asked)
+            take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
+            accepted = _looked_into(nearby, leaves, asked)
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
@@ -43,9 +44,8 @@ def accept_subgradients(check):
     check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
 
 
-def _looked_into(check, nearby, leaves, asked) -> list[str]:
+def _looked_into(nearby, leaves, asked) -> list[str]:
     """Which of some leaves are mixtures of gradients next to the point."""
-    take_steps_out_of_the_noise(check, nearby, {i: leaves[i] for i in asked if is_shaken(leaves[i])})
     wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause]
     torn = [i for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])]
     if not wrong and not torn:
