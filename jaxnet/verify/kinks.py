@@ -228,7 +228,7 @@ class Subgradients(Nearby):
             here = c @ self.r[i]
             for sign in (1.0, -1.0):
                 for start in (np.full(self.shares.count, 0.5), self.rng.uniform(size=self.shares.count)):
-                    drawn.append(sign * self.shares.furthest([sign * x for x in along], start) - here)
+                    drawn.append(sign * self.shares.furthest([np.asarray(sign * x) for x in along], start) - here)
         low, high = min(drawn), max(drawn)
         gap = max(value - high, low - value)
         steps = np.minimum(fresh - fresh.min(), fresh.max() - fresh)

@@ -68,8 +68,7 @@ class Nearby:
             size = np.abs(x)
             size *= radius
             size += self.near * scale
-            along = np.conj(along.view(x.dtype).reshape(x.shape))  # J rises along conj(g)
-            steps.append(np.multiply(size, along, out=size if size.dtype == x.dtype else None))
+            steps.append(np.asarray(size * np.conj(along.view(x.dtype).reshape(x.shape))))  # J rises along conj(g)
         return steps
 
     def _at(self, steps, times) -> list[np.ndarray]:
@@ -154,7 +153,7 @@ class Nearby:
 def _straight(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """The gradient at the point from those one and two steps away, unless another kink lies between them."""
     bend = two - one
-    return one - bend if norm(bend) < 1e-6 * norm(one) else one
+    return np.asarray(one - bend) if norm(bend) < 1e-6 * norm(one) else one
 
 
 def flat(x) -> np.ndarray:

@@ -325,3 +325,9 @@ def test_a_convention_of_a_large_net_is_in_reach(value):
     loss, gradient, (W1, b1, W2) = wide_net_beside_a_kink(hair=0.0)
     dead = (0 * W1, 0 * b1, W2)
     assert check_gradients(loss, lambda p: gradient(p, value), dead, raise_=False).verdict != "FAIL"
+
+
+def test_a_number_at_its_kink(dtype):
+    x = np.zeros((), dtype)
+    for slope, said in ((0.0, "PASS"), (0.3, "PASS"), (1.2, "FAIL")):
+        assert verdict(lambda x: 3 * jnp.maximum(x, 0), lambda x, slope=slope: 3 * slope + 0 * x, x) == said
