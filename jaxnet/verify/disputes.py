@@ -121,4 +121,4 @@ def _refuted_elsewhere(check, x, i, level) -> bool:
 
 def _as_large_as(x, v):
     """The direction v with its largest entry as large as x is on average."""
-    return v / max(largest(v), 1e-300) * (float(np.sqrt(np.mean(np.abs(x) ** 2))) or 1.0)
+    return np.asarray(v / max(largest(v), 1e-300) * (float(np.sqrt(np.mean(np.abs(x) ** 2))) or 1.0))
