@@ -15,8 +15,10 @@ from jaxnet import data
 
 WHY = (
     "Of the 5 ms of a training on digits its 450 steps of Adam are 3, fit's checks, its start and its history the "
-    "rest. scikit-learn needs 10 epochs at a rate that it keeps. A step on MNIST takes 0.3 ms; where they go was not "
-    "looked into yet."
+    "rest. scikit-learn needs 10 epochs at a rate that it keeps. A step on MNIST takes 0.17 ms with the machine to "
+    "itself: 0.09 the two large products, at the speed of the library that the peers' products have too, 0.03 Adam, "
+    "the rest about thirty small operations and the gathering of the batch; were there only the products, "
+    "scikit-learn would still be within 8x."
 )
 
 
