@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxnet.verify.callbacks import as_written, asked_wide
 from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
 from jaxnet.verify.strip import is_opaque, primal_of
 from jaxnet.verify.tree import unit_roundoff
@@ -89,9 +90,10 @@ class Float64(Reader):
         return self.at_own_width(equation, inputs) if name in self.BITS else super().apply(equation, inputs)
 
     def hidden(self, equation, inputs) -> list:
-        """What hides its inside: a pure host callback is asked in float64, a kernel runs as it was compiled."""
-        asked = self.callback if equation.primitive.name == "pure_callback" else self.at_own_width
-        return asked(equation, inputs)
+        """What hides its inside: a pure host callback is asked in float64, anything else runs as it was written."""
+        if equation.primitive.name == "pure_callback":
+            return asked_wide(equation, inputs, self.widen)
+        return self.at_own_width(equation, inputs)
 
     def at_own_width(self, equation, inputs) -> list:
         """One equation in its own dtypes, between casts."""
@@ -99,24 +101,10 @@ class Float64(Reader):
             lax.convert_element_type(x, v.aval.dtype) if self.widen(v.aval.dtype) != v.aval.dtype else x
             for x, v in zip(inputs, equation.invars, strict=True)
         ]
-        return [self.cast(out) for out in bind(equation.primitive, narrow, equation.params)]
-
-    def callback(self, equation, inputs) -> list:
-        """A host callback, asked in float64; one that only takes its own dtype is asked in that."""
         params = dict(equation.params)
-        narrow = [v.aval.dtype for v in equation.invars]
-        wide = [self.widen(v.aval.dtype) for v in equation.outvars]
-        host = params["callback"]
-
-        def in_float64(*args):
-            try:
-                outs = host(*args)
-            except Exception:  # the host function's own complaint about a dtype; any type of error
-                outs = host(*[np.asarray(a, d) for a, d in zip(args, narrow, strict=True)])
-            return tuple(np.asarray(out, dtype) for out, dtype in zip(outs, wide, strict=True))
-
-        results = [jax.ShapeDtypeStruct(v.aval.shape, d) for v, d in zip(equation.outvars, wide, strict=True)]
-        return list(jax.pure_callback(in_float64, tuple(results), *inputs, vmap_method="sequential"))
+        if "callback" in params and equation.outvars:
+            params["callback"] = as_written(equation)
+        return [self.cast(out) for out in bind(equation.primitive, narrow, params)]
 
     def own_vjp(self, equation, inputs) -> list:
         """JAX's own backward functions check for their own dtypes: in float64 the primal stands in."""

@@ -1,5 +1,7 @@
 """Losses that hide their inside in a kernel or in foreign code: values alone judge, and reference= sees every entry."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.experimental import io_callback
 from jax.experimental import pallas as pl
 
 from jaxnet.verify import check_gradients, check_vjp
+from jaxnet.verify.callbacks import asked_wide
 
 RNG = np.random.default_rng(0)
 W, X = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 8)))
@@ -131,3 +134,79 @@ def test_a_foreign_function_is_judged_by_values():
     assert report.cause == "params: the sign is wrong (factor -1).", str(report)
     referred = check_gradients(hidden, right, W, reference=lambda W: log_determinant(W, jnp.linalg.cholesky))
     assert referred.passed and referred.leaves[""].resolution < 1e-4
+
+
+# ---- the thread on which JAX calls a host function -------------------------------------------------------------------
+def on_another_thread(function, *args):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
+
+
+def callback_of(function, *args):
+    """The one callback of a function, and the shapes and dtypes that it takes and gives."""
+    found = [e for e in jax.make_jaxpr(function)(*args).eqns if "callback" in e.params]
+    assert len(found) == 1
+    return found[0].params["callback"], *([v.aval for v in vs] for vs in (found[0].invars, found[0].outvars))
+
+
+@pytest.mark.parametrize("wide", ["float64", "complex128", "int64"])
+def test_a_callback_asked_in_float64_loses_nothing_on_a_thread_without_it(wide):
+    """JAX narrows what goes in and comes out there, as jnp.asarray does: what travels has to survive that."""
+    narrow = {"float64": "float32", "complex128": "complex64", "int64": "int32"}[wide]
+    x = np.asarray(RNG.normal(size=(3, 2)) * 1e8, wide) / (1 if wide == "int64" else 3)
+    x = np.asarray(x, wide)
+    host = lambda x: (x * x, np.float32(1.5))  # noqa: E731
+    shapes = jax.ShapeDtypeStruct(x.shape, narrow), jax.ShapeDtypeStruct((), np.float32)
+    equation = jax.make_jaxpr(lambda x: jax.pure_callback(host, shapes, x))(x.astype(narrow)).eqns[0]
+
+    def widened(x):
+        widen = lambda d: np.dtype({narrow: wide, "float32": "float64"}[d.name])  # noqa: E731
+        return asked_wide(equation, [x], widen)
+
+    with jax.enable_x64(True):
+        asked, taken, given = callback_of(widened, x)
+        square, constant = widened(jnp.asarray(x))
+        np.testing.assert_array_equal(square, x * x)
+        assert square.dtype == wide and constant.dtype == np.float64 and constant == 1.5
+        np.testing.assert_array_equal(jax.vmap(lambda x: widened(x)[0])(jnp.asarray([x, 2 * x])), [x * x, 4 * x * x])
+    seen = []
+
+    def as_jax_does():
+        outs = asked(*(jnp.asarray(np.zeros(v.shape, v.dtype)) for v in taken))
+        seen.extend((jnp.asarray(out).dtype, out.shape) for out in outs)
+
+    on_another_thread(as_jax_does)
+    assert seen == [(v.dtype, v.shape) for v in given]
+
+
+@pytest.mark.parametrize("call", ["pure_callback", "io_callback"])
+def test_a_host_function_in_its_own_dtypes_is_asked_in_its_own_precision(call):
+    """What answers in float32 as JAX is without x64 does so too where the check has switched x64 on."""
+
+    def host(z):
+        if z.dtype != np.float32:
+            raise TypeError("float32 only")
+        assert not jax.config.jax_enable_x64 and jnp.ones(2).dtype == np.float32
+        return np.float64(np.sum(np.tanh(z)))
+
+    called = {"pure_callback": jax.pure_callback, "io_callback": io_callback}[call]
+    hidden = lambda W, X: called(host, jax.ShapeDtypeStruct((), np.float32), W @ X)  # noqa: E731
+    right = jax.jit(jax.grad(lambda W, X: jnp.sum(jnp.tanh(W @ X))))
+    assert check_gradients(hidden, right, W, X)
+
+
+@pytest.mark.parametrize("size", [(10, 4, 3), (200, 64, 32), (300, 300, 10)])
+@pytest.mark.parametrize("answer", ["float32", "as asked"])
+def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(size, answer):
+    m, n, K = size
+    X, Y = RNG.normal(size=(m, n)).astype(np.float32), RNG.normal(size=(m, K)).astype(np.float32)
+    W = jnp.asarray(RNG.normal(size=(n, K)), jnp.float32)
+
+    def host(W):
+        loss = 0.5 * np.mean((X @ W - Y) ** 2)
+        return np.float32(loss) if answer == "float32" else loss.astype(W.dtype)
+
+    hidden = lambda W: jax.pure_callback(host, jax.ShapeDtypeStruct((), np.float32), W)  # noqa: E731
+    for key in range(6):
+        report = check_gradients(hidden, lambda W: X.T @ (X @ np.asarray(W) - Y) / Y.size, W, key=key, raise_=False)
+        assert report.verdict == "PASS", str(report)
