@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.tree import unit_roundoff
+from jaxnet.verify.trouble import mistake
 from jaxnet.verify.witnesses import inner_product
 
 START, FACTOR, RUNGS = 2.0**-6, 4.0, 9
+TOP = 1.0  # the largest step: as far as the parameters are from 0
 U = 2.0**-53
 
 
@@ -43,7 +45,8 @@ class Slope:
     def kinked(self) -> bool:
         """Whether the one-sided derivatives differ by more than their errors."""
         gap = abs(self.right - self.left)
-        return gap > 1e-4 * max(abs(self.right), abs(self.left)) and gap > 64 * self.error
+        slack = max(64 * self.error, 4 * self.one_sided_error)
+        return gap > 1e-4 * max(abs(self.right), abs(self.left)) and gap > slack
 
     def rate(self, claimed: float) -> float | None:
         """The Taylor rate of the remainder for a claimed derivative: 2 right, 1 wrong; None if below the noise."""
@@ -62,52 +65,131 @@ def slope(
 ) -> Slope | None:
     """The derivative of `value` at x along a direction, given by leaf; None where no step stays inside the domain.
 
-    At most 18 evaluations; stops climbing down as soon as the estimated error grows, or is below `enough`.
+    At most 30 evaluations. Stops climbing down as soon as the estimated error grows, or is below `enough`; climbs up
+    from the first step while rounding is what limits the largest ones.
     blur   how far a value may be off
     """
-    steps, ahead, behind, central, values = [], [], [], [], [level]
-    best, error, at = None, np.inf, 0
-    h, worse = START, 0
+
+    def changes(h):
+        return [_at(value, x, along, step) - level for step in (h, -h)]
+
+    ladder, h, least, worse = Ladder(level, blur), START, np.inf, 0
     for _ in range(RUNGS):
-        here = [_at(value, x, along, s) for s in (h, -h)]
-        plus, minus = (j - level for j in here)
-        if np.isfinite(plus) and np.isfinite(minus):
-            values += here
-            steps.append(h), ahead.append(plus), behind.append(minus)
-            central.append((plus - minus) / (2 * h))
-            if plus == minus == 0.0:
-                blur = max(blur, min(filter(None, map(abs, ahead + behind)), default=0.0))
-            if len(central) >= 3:
-                jumps = abs(central[-1] - central[-2]), abs(central[-2] - central[-3])
-                if blur and jumps[0] > jumps[1]:
-                    blur = max(blur, h * jumps[0] / 2)
-                finer = (16 * central[-1] - central[-2]) / 15
-                coarser = (16 * central[-2] - central[-3]) / 15
-                off = max(unit_of(values) * max(map(abs, [level, *here])), blur)
-                estimate = abs(finer - coarser) + 4 * off / h
-                if estimate < error:
-                    best, error, at, worse = finer, estimate, len(central) - 1, 0
-                else:
-                    worse += 1
-                if worse >= 2 or error < enough:
-                    break
+        told = ladder.below(h, *changes(h))
         h /= FACTOR
-    if best is None:
+        if told and len(ladder.steps) >= 3:
+            error = ladder.estimates()[-1]
+            least, worse = min(least, error), 0 if error < least else worse + 1
+            if worse >= 2 or error < enough:
+                break
+    if len(ladder.steps) < 3:
         return None
-    if not any(ahead) and not any(behind):
+    if not any(ladder.ahead) and not any(ladder.behind):
         leaps = (abs(_at(value, x, along, START * FACTOR**k) - level) for k in range(1, 7))
-        blur = max(blur, next((leap for leap in leaps if leap > 0), 0.0))
-    # The finer rungs should differ from the best one by rounding alone: whatever they show of it was there as well.
-    finer = [(16 * c - b) / 15 for b, c in pairwise(central[at:])]
-    rounding = max((abs(c - best) * h for c, h in zip(finer, steps[at + 1 :], strict=True)), default=0.0)
-    rounding = max(rounding, blur)
-    error = max(error, rounding / steps[at])
-    # One-sided quotients lose more to rounding: use the rung above the best one, extrapolated once.
-    k, unit = at - 1, unit_of(values)
-    right, e1 = _one_sided(steps, ahead, k)
-    left, e2 = _one_sided(steps, [-b for b in behind], k)
-    sided = max(e1, e2) + max(4 * unit * abs(level), rounding) / steps[k + 1]
-    return Slope(best, error, left, right, tuple(steps), tuple(ahead), tuple(behind), abs(level), unit, sided)
+        ladder.blur = max(blur, next((leap for leap in leaps if leap > 0), 0.0))
+    while ladder.steps[0] < TOP and ladder.estimates()[0] > enough and ladder.limited_by_rounding():
+        h = FACTOR * ladder.steps[0]
+        try:
+            inside = ladder.above(h, *changes(h))
+        except Exception as error:  # a loss may refuse so large a step: a matrix is positive definite no longer
+            if mistake(error, "a large step"):
+                raise
+            inside = False
+        if not inside:
+            break
+    return ladder.slope()
+
+
+class Ladder:
+    """Changes of a value at a ladder of steps, the largest first, and what the quotients tell of each other's errors.
+
+    The quotient of a step is extrapolated from the step above; the first that has an error is the third.
+    """
+
+    def __init__(self, level: float, blur: float):
+        """No rung yet."""
+        self.level, self.blur = level, blur
+        self.steps, self.ahead, self.behind = [], [], []
+
+    def below(self, h, plus, minus) -> bool:
+        """A smaller step, if the loss is finite there."""
+        return self._rung(len(self.steps), h, plus, minus)
+
+    def above(self, h, plus, minus) -> bool:
+        """A larger step, likewise."""
+        return self._rung(0, h, plus, minus)
+
+    def _rung(self, place, h, plus, minus) -> bool:
+        if not (np.isfinite(plus) and np.isfinite(minus)):
+            return False
+        for column, entry in ((self.steps, h), (self.ahead, plus), (self.behind, minus)):
+            column.insert(place, entry)
+        if plus == minus == 0.0:
+            self.blur = max(self.blur, min(filter(None, map(abs, self.ahead + self.behind)), default=0.0))
+        jumps = np.abs(np.diff(self.quotients()))
+        if place and self.blur and len(jumps) > 1 and jumps[-1] > jumps[-2]:
+            self.blur = max(self.blur, h * jumps[-1] / 2)
+        return True
+
+    def quotients(self) -> np.ndarray:
+        """D(h)."""
+        return (np.array(self.ahead) - self.behind) / (2 * np.array(self.steps))
+
+    def extrapolated(self) -> np.ndarray:
+        """Of each rung but the first."""
+        D = self.quotients()
+        return (16 * D[1:] - D[:-1]) / 15
+
+    def unit(self) -> float:
+        """The roundoff of the values."""
+        return unit_of([self.level, *(self.level + change for change in (*self.ahead, *self.behind))])
+
+    def rounding(self) -> np.ndarray:
+        """What one value may be off by, of each rung but the first two."""
+        changes = np.maximum(np.abs(self.ahead), np.abs(self.behind))[2:]
+        return np.maximum(self.unit() * (abs(self.level) + changes), self.blur)
+
+    def estimates(self) -> np.ndarray:
+        """The error of each rung but the first two: by the rung above, and by rounding."""
+        return np.abs(np.diff(self.extrapolated())) + 4 * self.rounding() / self.steps[2:]
+
+    def departures(self) -> np.ndarray:
+        """By how much the rungs below depart from one, as an error of values: of each rung but the first two.
+
+        They should differ by rounding alone, and whatever they show of it was there as well.
+        """
+        finer, steps = self.extrapolated()[1:], np.array(self.steps[2:])
+        gaps = np.abs(finer - finer[:, None]) * steps  # row: the rung, column: the one that departs
+        return np.max(np.triu(gaps, 1), axis=1)
+
+    def errors(self) -> np.ndarray:
+        """All that is known of the error of each rung but the first two."""
+        return np.maximum(self.estimates(), np.maximum(self.departures(), self.blur) / self.steps[2:])
+
+    def limited_by_rounding(self) -> bool:
+        """Whether the third rung would gain by larger steps."""
+        h = self.steps[2]
+        return abs(np.diff(self.extrapolated())[0]) <= max(4 * self.rounding()[0], self.departures()[0]) / h
+
+    def slope(self) -> Slope:
+        """The quotient of least error, and the one-sided ones."""
+        errors = self.errors()
+        at = int(np.argmin(errors)) + 2
+        rounding = max(4 * self.rounding()[at - 2], self.departures()[at - 2])
+        right, e1 = _one_sided(self.steps, self.ahead, at - 1)
+        left, e2 = _one_sided(self.steps, [-b for b in self.behind], at - 1)
+        return Slope(
+            float(self.extrapolated()[at - 1]),
+            float(errors[at - 2]),
+            right=right,
+            left=left,
+            steps=tuple(self.steps),
+            ahead=tuple(self.ahead),
+            behind=tuple(self.behind),
+            level=abs(self.level),
+            unit=self.unit(),
+            one_sided_error=max(e1, e2) + rounding / self.steps[at],
+        )
 
 
 def unit_of(values: list[float]) -> float:
