@@ -1,12 +1,13 @@
 """Witness 4: finite differences, the judge itself when the loss is a black box; bisection to the wrong entry."""
 
 import time
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxnet.verify import differences
-from jaxnet.verify.judgement import Cause, numbers
+from jaxnet.verify.judgement import Along, Cause, numbers
 from jaxnet.verify.noise import FAIL, WARN, Noise, largest, norm, ratio
 from jaxnet.verify.report import Statement
 from jaxnet.verify.rounding import OwnRounding
@@ -16,6 +17,8 @@ from jaxnet.verify.witnesses import Problem, direction, inner_product
 
 DRAWS = 3
 DIFFERENCES_LIMIT = 256  # coordinates that finite differences may be asked for one at a time
+KNOWN = 1e-2  # error of a leaf's entries, relative to its norm, up to which they are worth knowing
+SEEN = 0.99  # share of the errors as large as the resolution that the directions see
 
 
 class Point(NamedTuple):
@@ -98,7 +101,7 @@ class Slope(NamedTuple):
     @property
     def spread(self) -> float:
         """By how much an error of the gradient shows in the slope."""
-        return norm(self.v) / self.v.size**0.5
+        return max(norm(self.v) / self.v.size**0.5, 1e-300)
 
     @property
     def at_kink(self) -> bool:
@@ -143,19 +146,30 @@ def _judge_along_directions(check, f, i, point, shaken) -> list[float]:
     own = _own_rounding(check, f, i, told) if max(slope.off() for slope in told) > FAIL else 0.0
     worst = max(told, key=lambda slope: slope.off(own=own))
     noise = worst.noise + own * worst.spread
-    f.score, f.noise = worst.off(own=own), Noise(*[noise / max(worst.spread, 1e-300)] * 2)
-    f.size = float(np.sqrt(np.mean([(slope.found.central / max(slope.spread, 1e-300)) ** 2 for slope in told])))
+    f.score, f.noise, f.slopes = worst.off(own=own), Noise(*[noise / worst.spread] * 2), _along(f.g, told, own)
     if _stops_matter(point, i, worst.v, noise):
         f.verdict = "INCONCLUSIVE"
         f.note = "what is stopped feeds a rule that cannot be replaced: values do not tell which derivative is meant"
     elif f.score > FAIL:
         f.verdict = "FAIL"
         _which_coordinates(f, i, worst.v, point)
-    elif max(ratio(abs(s.found.central), s.noise + own * s.spread) for s in told) <= FAIL:
-        f.verdict, f.note = "INCONCLUSIVE", "the true gradient is below the noise of finite differences"
+    elif f.slopes.resolution >= 1.0:
+        f.verdict = "INCONCLUSIVE"
+        f.note = "the true gradient is below the noise of finite differences: a zero would have passed"
     elif f.score > WARN:
         f.note = f"warning: {f.score:.1f} x noise is more than a correct gradient usually shows"
     return rates
+
+
+def _along(g, told, own) -> Along:
+    """What slopes tell of a leaf as a whole: a vector shows in each as a normal variable of the vector's norm."""
+    true, manual = (np.array(x) for x in zip(*((s.found.central, s.claimed) for s in told), strict=True))
+    spread = np.array([s.spread for s in told])
+    size, claimed, error = (norm(x / spread) / len(told) ** 0.5 for x in (true, manual, true - manual))
+    shown = claimed / norm(g) if claimed > 0 else 1.0  # by so much these directions show more than most of what is g
+    noise = float(np.median([slope.noise / slope.spread + own for slope in told]))
+    share = NormalDist().inv_cdf((1 + (1 - SEEN) ** (1 / len(told))) / 2)
+    return Along(size / shown, error / shown, noise, FAIL * noise / share)
 
 
 def _own_rounding(check, f, i, told) -> float:
@@ -191,6 +205,9 @@ def _which_coordinates(f, i, v, point):
         f.cause = Cause("entries", text)
     elif v.size > DIFFERENCES_LIMIT or np.iscomplexobj(v):
         f.note = "several coordinates are wrong; the leaf is too large to difference each"
+        return
+    elif v.size**0.5 * f.slopes.noise > KNOWN * f.slopes.norm:
+        f.note = "several coordinates are wrong; the values are too coarse to difference each"
         return
     true, error = np.array(f.g), np.zeros(v.shape)
     for place in [at] if at is not None else np.ndindex(v.shape):

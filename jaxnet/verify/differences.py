@@ -17,6 +17,7 @@ from itertools import pairwise
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.noise import FAIL
 from jaxnet.verify.tree import unit_roundoff
 from jaxnet.verify.trouble import mistake
 from jaxnet.verify.witnesses import inner_product
@@ -43,9 +44,9 @@ class Slope:
 
     @property
     def kinked(self) -> bool:
-        """Whether the one-sided derivatives differ by more than their errors."""
+        """Whether the one-sided derivatives differ by more than the errors: by less than would make one a mistake."""
         gap = abs(self.right - self.left)
-        slack = max(64 * self.error, 4 * self.one_sided_error)
+        slack = max(FAIL * self.error, 4 * self.one_sided_error)
         return gap > 1e-4 * max(abs(self.right), abs(self.left)) and gap > slack
 
     def rate(self, claimed: float) -> float | None:
@@ -78,7 +79,7 @@ def slope(
         told = ladder.below(h, *changes(h))
         h /= FACTOR
         if told and len(ladder.steps) >= 3:
-            error = ladder.estimates()[-1]
+            error = ladder.estimate(len(ladder.steps) - 1)
             least, worse = min(least, error), 0 if error < least else worse + 1
             if worse >= 2 or error < enough:
                 break
@@ -87,7 +88,7 @@ def slope(
     if not any(ladder.ahead) and not any(ladder.behind):
         leaps = (abs(_at(value, x, along, START * FACTOR**k) - level) for k in range(1, 7))
         ladder.blur = max(blur, next((leap for leap in leaps if leap > 0), 0.0))
-    while ladder.steps[0] < TOP and ladder.estimates()[0] > enough and ladder.limited_by_rounding():
+    while ladder.steps[0] < TOP and ladder.estimate(2) > enough and ladder.limited_by_rounding():
         h = FACTOR * ladder.steps[0]
         try:
             inside = ladder.above(h, *changes(h))
@@ -110,6 +111,7 @@ class Ladder:
         """No rung yet."""
         self.level, self.blur = level, blur
         self.steps, self.ahead, self.behind = [], [], []
+        self.D, self.R = [], []  # the quotients, and what is extrapolated from each and the one above
 
     def below(self, h, plus, minus) -> bool:
         """A smaller step, if the loss is finite there."""
@@ -126,61 +128,51 @@ class Ladder:
             column.insert(place, entry)
         if plus == minus == 0.0:
             self.blur = max(self.blur, min(filter(None, map(abs, self.ahead + self.behind)), default=0.0))
-        jumps = np.abs(np.diff(self.quotients()))
-        if place and self.blur and len(jumps) > 1 and jumps[-1] > jumps[-2]:
-            self.blur = max(self.blur, h * jumps[-1] / 2)
+        D = self.D = [(a - b) / (2 * step) for step, a, b in zip(self.steps, self.ahead, self.behind, strict=True)]
+        self.R = [np.nan, *((16 * finer - coarser) / 15 for coarser, finer in pairwise(D))]
+        if place >= 2 and self.blur and abs(D[-1] - D[-2]) > abs(D[-2] - D[-3]):
+            self.blur = max(self.blur, h * abs(D[-1] - D[-2]) / 2)
         return True
-
-    def quotients(self) -> np.ndarray:
-        """D(h)."""
-        return (np.array(self.ahead) - self.behind) / (2 * np.array(self.steps))
-
-    def extrapolated(self) -> np.ndarray:
-        """Of each rung but the first."""
-        D = self.quotients()
-        return (16 * D[1:] - D[:-1]) / 15
 
     def unit(self) -> float:
         """The roundoff of the values."""
         return unit_of([self.level, *(self.level + change for change in (*self.ahead, *self.behind))])
 
-    def rounding(self) -> np.ndarray:
-        """What one value may be off by, of each rung but the first two."""
-        changes = np.maximum(np.abs(self.ahead), np.abs(self.behind))[2:]
-        return np.maximum(self.unit() * (abs(self.level) + changes), self.blur)
+    def rounding(self, k: int) -> float:
+        """What a value of rung k may be off by, as far as the values' precision tells."""
+        return max(self.unit() * (abs(self.level) + max(abs(self.ahead[k]), abs(self.behind[k]))), self.blur)
 
-    def estimates(self) -> np.ndarray:
-        """The error of each rung but the first two: by the rung above, and by rounding."""
-        return np.abs(np.diff(self.extrapolated())) + 4 * self.rounding() / self.steps[2:]
+    def estimate(self, k: int) -> float:
+        """The error of rung k: by the rung above, and by rounding."""
+        return abs(self.R[k] - self.R[k - 1]) + 4 * self.rounding(k) / self.steps[k]
 
-    def departures(self) -> np.ndarray:
-        """By how much the rungs below depart from one, as an error of values: of each rung but the first two.
+    def departure(self, k: int) -> float:
+        """By how much the rungs below depart from rung k, as an error of values.
 
         They should differ by rounding alone, and whatever they show of it was there as well.
         """
-        finer, steps = self.extrapolated()[1:], np.array(self.steps[2:])
-        gaps = np.abs(finer - finer[:, None]) * steps  # row: the rung, column: the one that departs
-        return np.max(np.triu(gaps, 1), axis=1)
+        finer = zip(self.R[k + 1 :], self.steps[k + 1 :], strict=True)
+        return max((abs(R - self.R[k]) * h for R, h in finer), default=0.0)
 
-    def errors(self) -> np.ndarray:
-        """All that is known of the error of each rung but the first two."""
-        return np.maximum(self.estimates(), np.maximum(self.departures(), self.blur) / self.steps[2:])
+    def error(self, k: int) -> float:
+        """All that is known of the error of rung k."""
+        return max(self.estimate(k), max(self.departure(k), self.blur) / self.steps[k])
 
     def limited_by_rounding(self) -> bool:
-        """Whether the third rung would gain by larger steps."""
-        h = self.steps[2]
-        return abs(np.diff(self.extrapolated())[0]) <= max(4 * self.rounding()[0], self.departures()[0]) / h
+        """Whether the first rung that has an error would gain by larger steps."""
+        rounding = max(4 * self.rounding(2), self.departure(2))
+        return abs(self.R[2] - self.R[1]) <= rounding / self.steps[2]
 
     def slope(self) -> Slope:
         """The quotient of least error, and the one-sided ones."""
-        errors = self.errors()
-        at = int(np.argmin(errors)) + 2
-        rounding = max(4 * self.rounding()[at - 2], self.departures()[at - 2])
+        errors = {k: self.error(k) for k in range(2, len(self.steps))}
+        at = min(errors, key=errors.get)
+        rounding = max(4 * self.rounding(at), self.departure(at))
         right, e1 = _one_sided(self.steps, self.ahead, at - 1)
         left, e2 = _one_sided(self.steps, [-b for b in self.behind], at - 1)
         return Slope(
-            float(self.extrapolated()[at - 1]),
-            float(errors[at - 2]),
+            self.R[at],
+            errors[at],
             right=right,
             left=left,
             steps=tuple(self.steps),
@@ -198,9 +190,11 @@ def unit_of(values: list[float]) -> float:
     Values that do not vary tell of float32 at most: many a constant is a short number.
     """
     seen = np.array(values)
-    short = (jnp.bfloat16, np.float16, np.float32) if (seen != seen[0]).any() else (np.float32,)
     with np.errstate(over="ignore", under="ignore"):
-        return next((unit_roundoff(d) for d in short if np.array_equal(seen.astype(d).astype(float), seen)), U)
+        if not np.array_equal(seen.astype(np.float32), seen):  # which holds all shorter numbers
+            return U
+        short = (jnp.bfloat16, np.float16, np.float32) if (seen != seen[0]).any() else (np.float32,)
+        return next(unit_roundoff(d) for d in short if np.array_equal(seen.astype(d).astype(float), seen))
 
 
 def _one_sided(steps, rise, k) -> tuple[float, float]:

@@ -40,6 +40,14 @@ class Elsewhere(NamedTuple):
         return self.g.entries.get(i), self.r.entries.get(i)
 
 
+class Compared(NamedTuple):
+    """Two gradients of a leaf, None where there are none, and the relative tolerance to which they may be compared."""
+
+    g: np.ndarray | None
+    r: np.ndarray | None
+    tolerance: float
+
+
 class Evidence:
     """A problem, its manual gradient and what was found, with all that further runs can tell."""
 
@@ -110,10 +118,10 @@ class Evidence:
             return Elsewhere(self._few(self.problem.params.values), manual, self._true(self.problem, given=given))
         return None
 
-    def compared(self, i: int) -> tuple:
-        """What of the manual and of the true gradient of leaf i can be compared; None where there is nothing."""
+    def compared(self, i: int) -> Compared:
+        """What of the manual and of the true gradient of leaf i can be compared."""
         f = self.findings[i]
-        return (f.g, f.r) if f.comparable else (None, None)
+        return Compared(*((f.g, f.r) if f.comparable else (None, None)), self.tolerance(f))
 
     def _true(self, problem: Problem, values=None, given=None) -> Few:
         """A true gradient."""
@@ -209,7 +217,7 @@ class Evidence:
     # ---- arithmetic --------------------------------------------------------------------------------------------------
     def tolerance(self, f: Finding) -> float:
         """How far a confirmed relation may be off, relative to the leaf."""
-        return max(8 * f.noise.norm / max(f.size if f.r is None else norm(f.r), 1e-300), 16 * f.unit)
+        return max(8 * f.noise.norm / max(norm(f.r), 1e-300), 16 * f.unit)
 
     def equal(self, g, other, f: Finding) -> bool:
         """Whether two gradients agree to within the tolerance of a leaf."""

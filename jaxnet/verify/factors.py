@@ -14,15 +14,15 @@ from jaxnet.verify.judgement import Cause
 from jaxnet.verify.noise import largest, norm
 
 COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
+LOOSE = 0.1  # above this one, neither does a factor of all of them
 LISTED = 6
 
 
 def factor_of_leaf(evidence: Evidence, i: int) -> Cause | None:
     """g = α r in one leaf."""
-    f = evidence.findings[i]
-    tolerance = evidence.tolerance(f)
-    alpha = alpha_of(*evidence.compared(i), tolerance)
-    if alpha is None or np.size(f.raw) < 2:
+    *_, tolerance = compared = evidence.compared(i)
+    alpha = alpha_of(*compared)
+    if alpha is None or np.size(evidence.findings[i].raw) < 2:
         return None
 
     def measure(there: Elsewhere):
@@ -36,11 +36,14 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
     """The same factor on every leaf, all of them wrong."""
     findings = evidence.findings
     judged = [i for i, f in enumerate(findings) if not f.frozen and f.verdict != "INCONCLUSIVE"]
-    if len(judged) < 2 or set(judged) != set(wrong) or any(evidence.compared(i)[0] is None for i in wrong):
+    if len(judged) < 2 or set(judged) != set(wrong):
         return None
     if any(findings[i].cause for i in wrong) or not all(np.isfinite(findings[i].g).all() for i in wrong):
         return None
-    tolerance = max(evidence.tolerance(findings[i]) for i in wrong)
+    compared = [evidence.compared(i) for i in wrong]
+    if any(c.g is None for c in compared):
+        return None
+    tolerance = max(c.tolerance for c in compared)
 
     def common(alphas):
         first = next(alphas)
@@ -49,7 +52,7 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
     def measure(there: Elsewhere):
         return common(alpha_of(*there.both(i), tolerance) for i in wrong)
 
-    alpha = common(alpha_of(*evidence.compared(i), tolerance) for i in wrong)
+    alpha = common(alpha_of(c.g, c.r, tolerance) for c in compared)
     if alpha is None:
         return None
     if evidence.second is not None:
@@ -62,7 +65,12 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
 
 
 def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> str | None:
-    """The name of a factor α; `again` measures it elsewhere, `n` are a layer's name and units."""
+    """The name of a factor α; `again` measures it elsewhere, `n` are a layer's name and units.
+
+    Within a tolerance that is not small against |α − 1| other errors of that size would fit as well.
+    """
+    if tolerance > min(LOOSE, abs(alpha - 1) / 4):
+        return None
     sizes, close = {m for _, m in candidates(evidence.problem)}, max(tolerance, 1e-6)
     forms = [*_made_of_m(n, "mean"), *(form for m in sizes for form in _times_m(alpha, m, close))]
     follows_m = any(near(alpha, of(m), close) for m in sizes for _, of in forms)
@@ -78,14 +86,14 @@ def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> s
         return None
     if near(alpha, -1.0, tolerance):
         return "the sign is wrong (factor -1)"
-    return f"a factor {digits(alpha)} on every entry"
+    return f"a factor {digits(alpha, tolerance / 4)} on every entry"
 
 
-def digits(factor: float) -> str:
-    """Four digits, or as many as it takes to tell by how much a factor differs from 1."""
+def digits(factor: float, within: float = 0.0) -> str:
+    """Four digits, or as many as it takes to tell by how much a factor differs from 1; fewer if they fit `within`."""
     apart = abs(factor - 1)
-    count = 2 + int(np.ceil(-np.log10(apart))) if 0 < apart < 1 else 0
-    return f"{factor:.{max(4, count)}g}"
+    count = max(4, 2 + int(np.ceil(-np.log10(apart))) if 0 < apart < 1 else 0)
+    return next(s for n in range(1, count + 1) if near(float(s := f"{factor:.{n}g}"), factor, within) or n == count)
 
 
 def _times_m(alpha, m, close):

@@ -19,6 +19,20 @@ class Cause(NamedTuple):
     text: str
 
 
+class Along(NamedTuple):
+    """What slopes along random directions tell of a leaf: the norms of r, of g − r, and of what they may miss."""
+
+    norm: float
+    error: float
+    noise: float  # of one slope, as a norm of the leaf
+    missed: float  # an error of the leaf up to this norm may have passed
+
+    @property
+    def resolution(self) -> float:
+        """The smallest relative error that would have failed."""
+        return ratio(self.missed, self.norm)
+
+
 @dataclass
 class Finding:
     """One leaf while it is being judged."""
@@ -33,7 +47,7 @@ class Finding:
     noise: Noise = field(default_factory=lambda: Noise(0.0, 0.0))
     entries: np.ndarray | None = None  # the noise of each entry, where it is known
     score: float = 0.0
-    size: float = 0.0  # ‖r‖ as slopes tell it, where only they do
+    slopes: Along | None = None  # where only they tell
     verdict: str = "PASS"
     cause: Cause | None = None
     note: str | None = None
@@ -176,8 +190,16 @@ def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
         note=f.note,
         score=float(f.score),
     )
+    told = {}
+    if f.slopes is not None:
+        told = {
+            "norm": f.slopes.norm,
+            "relative_error": ratio(f.slopes.error, f.slopes.norm),
+            "resolution": f.slopes.resolution,
+        }
     if not f.comparable or not f.r.size:
-        return LeafReport(**row, norm=norm(f.r) if f.r is not None else norm(f.g) if f.raw is not None else 0.0)
+        size = norm(f.r) if f.r is not None else norm(f.g) if f.raw is not None else 0.0
+        return LeafReport(**row, **(told or {"norm": size}))
     error = f.g - f.r
     at = f.worst or np.unravel_index(int(np.nanargmax(_magnitude(error))), error.shape)
     return LeafReport(
@@ -188,7 +210,7 @@ def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
         worst_index=tuple(int(k) for k in at),
         manual=_item(f.g[tuple(at)]),
         reference=_item(f.r[tuple(at)]),
-        resolution=0.0 if f.unused else resolution(f.r, f.noise),
+        resolution=0.0 if f.unused else min(resolution(f.r, f.noise), told.get("resolution", np.inf)),
     )
 
 

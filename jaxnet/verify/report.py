@@ -157,7 +157,8 @@ def _row(cells, first: int) -> str:
 
 
 def _resolution(report: Report) -> list[str]:
-    seen = [leaf for leaf in report.leaves.values() if leaf.resolution < 1.0]
+    finite = [leaf for leaf in report.leaves.values() if math.isfinite(leaf.resolution)]
+    seen = [leaf for leaf in finite if leaf.resolution < 1.0] or finite
     if not seen:
         return []
     worst = max(seen, key=lambda leaf: leaf.resolution)

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from jaxnet.verify import differences
-from jaxnet.verify.evidence import Elsewhere, Evidence, Few
-from jaxnet.verify.noise import norm
+from jaxnet.verify.evidence import Compared, Elsewhere, Evidence, Few
+from jaxnet.verify.noise import norm, ratio
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.witnesses import direction, inner_product
@@ -34,11 +34,12 @@ class Slopes(Evidence):
             return Elsewhere(theta, manual, self._true(self.problem))
         return None
 
-    def compared(self, i: int) -> tuple:
-        """The entries of a small leaf, the slopes of a large one."""
-        if self.findings[i].comparable or self.here is None:
+    def compared(self, i: int) -> Compared:
+        """The slopes of a leaf, which are known better than its entries."""
+        f = self.findings[i]
+        if f.slopes is None or self.here is None:
             return super().compared(i)
-        return self.here.both(i)
+        return Compared(*self.here.both(i), max(8 * ratio(f.slopes.noise, f.slopes.norm), 16 * f.unit))
 
     def _true(self, problem, values=None, given=None) -> Few:
         x = [wide(v) for v in (problem.params.values if values is None else values)]

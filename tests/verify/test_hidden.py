@@ -210,3 +210,121 @@ def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(size, answer):
     for key in range(6):
         report = check_gradients(hidden, lambda W: X.T @ (X @ np.asarray(W) - Y) / Y.size, W, key=key, raise_=False)
         assert report.verdict == "PASS", str(report)
+
+
+# ---- what values in float32 tell -------------------------------------------------------------------------------------
+def softmax_regression(m, n, K):
+    """A loss in NumPy that answers in float32, its gradient and a point."""
+    rng = np.random.default_rng(1)
+    X, labels = rng.normal(size=(m, n)).astype(np.float32), rng.integers(0, K, m)
+
+    def softmax(W):
+        Z = X @ np.asarray(W)
+        Z = Z - Z.max(1, keepdims=True)
+        return Z, np.exp(Z)
+
+    def loss(W):
+        Z, E = softmax(W)
+        return np.float32(np.mean(np.log(E.sum(1)) - Z[np.arange(m), labels]))
+
+    def gradient(W):
+        E = softmax(W)[1]
+        return X.T @ (E / E.sum(1, keepdims=True) - np.eye(K, dtype=np.float32)[labels]) / m
+
+    return loss, gradient, 0.1 * rng.normal(size=(n, K)).astype(np.float32)
+
+
+def in_a_callback(loss):
+    return lambda W: jax.pure_callback(loss, jax.ShapeDtypeStruct((), np.float32), W)
+
+
+def without_its_largest(g):
+    return np.where(np.abs(g) == np.abs(g).max(), 0, g)
+
+
+def with_a_column(factor):
+    return lambda g: g * np.where(np.arange(g.shape[1]) == 3, np.float32(factor), 1)
+
+
+WRONG = {
+    "x 1.05": lambda g: np.float32(1.05) * g,
+    "x 2": lambda g: 2 * g,
+    "x 3": lambda g: 3 * g,
+    "the largest entry is zero": without_its_largest,
+    "a column x 1.5": with_a_column(1.5),
+    "a column is zero": with_a_column(0),
+    "rows reversed": lambda g: g[::-1].copy(),
+    "the sign": lambda g: -g,
+}
+NAMED = {
+    "x 1.05": "params: a factor 1.05 on every entry.",
+    "x 2": "params: a factor 2 on every entry.",
+    "x 3": "params: a factor 3 on every entry.",
+    "the sign": "params: the sign is wrong (factor -1).",
+}
+
+
+@pytest.mark.parametrize("size", [(100, 20, 10), (200, 64, 32)])
+@pytest.mark.parametrize("box", [lambda loss: loss, in_a_callback], ids=["numpy", "callback"])
+def test_what_central_differences_of_float32_values_show_is_refused_and_a_cause_named_or_none(size, box):
+    loss, gradient, W = softmax_regression(*size)
+    true = gradient(W)
+    for name, wrong in WRONG.items():
+        report = check_gradients(box(loss), lambda W, wrong=wrong: wrong(gradient(W)), W, raise_=False)
+        leaf, off = report.leaves[""], np.linalg.norm(wrong(true) - true) / np.linalg.norm(true)
+        assert report.verdict == "FAIL" and leaf.resolution < 0.05, (name, str(report))
+        assert leaf.relative_error == pytest.approx(off, rel=1), (name, leaf.relative_error, off)
+        if name in NAMED:
+            assert report.cause == NAMED[name], (name, str(report))
+        elif name == "the largest entry is zero":
+            assert "one coordinate is wrong" in report.cause
+        else:
+            assert report.cause is None, (name, str(report))
+
+
+def test_the_resolution_of_slopes_is_printed_and_kept():
+    loss, gradient, W = softmax_regression(100, 20, 10)
+    for key in range(8):
+        report = check_gradients(loss, gradient, W, key=key, raise_=False)
+        leaf = report.leaves[""]
+        assert report.verdict == "PASS" and leaf.resolution < 0.02 and "resolution: an error above" in str(report)
+        assert leaf.relative_error < 1e-3
+        error = np.random.default_rng(key).normal(size=W.shape)
+        error *= 1.05 * leaf.resolution * np.linalg.norm(gradient(W)) / np.linalg.norm(error)
+        off = lambda W, error=error: gradient(W) + np.float32(error)  # noqa: E731
+        assert not check_gradients(loss, off, W, key=key + 1, raise_=False)
+
+
+def test_a_gradient_below_the_rounding_of_the_values_is_never_green():
+    loss, gradient, W = softmax_regression(100, 20, 10)
+    offset = lambda W: np.float32(1e5) + loss(W)  # noqa: E731
+    for g in (gradient, lambda W: 0 * gradient(W)):
+        report = check_gradients(offset, g, W, raise_=False)
+        assert report.verdict == "INCONCLUSIVE" and "a zero would have passed" in report.leaves[""].note
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("answer", [float, np.float32])
+def test_a_kink_close_by_refuses_no_right_gradient(distance, answer):
+    """Steps that all cross the kink tell of both sides, and not of the point."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        c, w = rng.normal(size=4), rng.normal(size=4).astype(np.float32)
+        shift = float(distance - c @ np.float64(w))
+        loss = lambda w: answer(max(c @ np.float64(w) + shift, 0.0) + np.sum(np.sin(np.float64(w))))  # noqa: E731, B023
+        gradient = lambda w: np.float32(c * (distance > 0) + np.cos(np.float64(w)))  # noqa: E731, B023
+        assert check_gradients(loss, gradient, w, key=seed, raise_=False).verdict != "FAIL", seed
+
+
+def test_a_loss_that_refuses_large_steps_is_judged_by_small_ones():
+    """A matrix is positive definite at the point, and not at steps as large as itself."""
+    A = np.eye(4) + 0.3 * RNG.normal(size=(4, 4))
+    S = (A @ A.T).astype(np.float32)
+    gradient = lambda S: np.linalg.inv((np.float64(S) + np.float64(S).T) / 2).astype(np.float32)  # noqa: E731
+
+    def loss(S):
+        return np.float32(2 * np.sum(np.log(np.diag(np.linalg.cholesky((np.float64(S) + np.float64(S).T) / 2)))))
+
+    for key in range(4):
+        assert check_gradients(loss, gradient, S, key=key), key
+        assert not check_gradients(loss, lambda S: 1.05 * gradient(S), S, key=key, raise_=False)
