@@ -163,10 +163,11 @@ def _judge_along_directions(check, f, i, point, shaken) -> list[float]:
 
 def _along(g, told, own) -> Along:
     """What slopes tell of a leaf as a whole: a vector shows in each as a normal variable of the vector's norm."""
-    true, manual = (np.array(x) for x in zip(*((s.found.central, s.claimed) for s in told), strict=True))
-    spread = np.array([s.spread for s in told])
-    size, claimed, error = (norm(x / spread) / len(told) ** 0.5 for x in (true, manual, true - manual))
-    shown = claimed / norm(g) if claimed > 0 else 1.0  # by so much these directions show more than most of what is g
+    true, manual = np.array([(s.found.central / s.spread, s.claimed / s.spread) for s in told]).T
+    size, claimed, error = (norm(x) / len(told) ** 0.5 for x in (true, manual, true - manual))
+    # By how much more than most these directions show of g is known, and of r as far as their slopes are alike.
+    alike = ratio(inner_product(true, manual), norm(true) * norm(manual)) ** 2
+    shown = ratio(claimed, norm(g)) ** alike if alike > 0 else 1.0
     noise = float(np.median([slope.noise / slope.spread + own for slope in told]))
     share = NormalDist().inv_cdf((1 + (1 - SEEN) ** (1 / len(told))) / 2)
     return Along(size / shown, error / shown, noise, FAIL * noise / share)

@@ -234,6 +234,10 @@ def softmax_regression(m, n, K):
     return loss, gradient, 0.1 * rng.normal(size=(n, K)).astype(np.float32)
 
 
+def in_numpy(loss):
+    return loss
+
+
 def in_a_callback(loss):
     return lambda W: jax.pure_callback(loss, jax.ShapeDtypeStruct((), np.float32), W)
 
@@ -264,8 +268,7 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("size", [(100, 20, 10), (200, 64, 32)])
-@pytest.mark.parametrize("box", [lambda loss: loss, in_a_callback], ids=["numpy", "callback"])
+@pytest.mark.parametrize("size, box", [((100, 20, 10), in_numpy), ((200, 64, 32), in_a_callback)])
 def test_what_central_differences_of_float32_values_show_is_refused_and_a_cause_named_or_none(size, box):
     loss, gradient, W = softmax_regression(*size)
     true = gradient(W)
@@ -273,7 +276,7 @@ def test_what_central_differences_of_float32_values_show_is_refused_and_a_cause_
         report = check_gradients(box(loss), lambda W, wrong=wrong: wrong(gradient(W)), W, raise_=False)
         leaf, off = report.leaves[""], np.linalg.norm(wrong(true) - true) / np.linalg.norm(true)
         assert report.verdict == "FAIL" and leaf.resolution < 0.05, (name, str(report))
-        assert leaf.relative_error == pytest.approx(off, rel=1), (name, leaf.relative_error, off)
+        assert off / 3 < leaf.relative_error < 3 * off, (name, leaf.relative_error, off)  # of five directions
         if name in NAMED:
             assert report.cause == NAMED[name], (name, str(report))
         elif name == "the largest entry is zero":
