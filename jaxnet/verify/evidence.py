@@ -121,7 +121,7 @@ class Evidence:
     def compared(self, i: int) -> Compared:
         """What of the manual and of the true gradient of leaf i can be compared."""
         f = self.findings[i]
-        return Compared(*((f.g, f.r) if f.comparable else (None, None)), self.tolerance(f))
+        return Compared(f.g, f.r, self.tolerance(f)) if f.comparable else Compared(None, None, np.inf)
 
     def _true(self, problem: Problem, values=None, given=None) -> Few:
         """A true gradient."""

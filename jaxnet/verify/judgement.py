@@ -82,6 +82,9 @@ def judge(f: Finding):
         f.verdict, f.cause = "FAIL", Cause("missing", "no gradient for this leaf (None)")
         return
     if f.r is None:
+        if np.shape(f.raw) != f.shape:
+            text = f"wrong shape: it has shape {np.shape(f.raw)}, the parameter {f.shape}"
+            f.verdict, f.score, f.cause = "FAIL", float("inf"), Cause("shape", text)
         return
     if np.shape(f.raw) != np.shape(f.r):
         f.verdict, f.score = "FAIL", float("inf")

@@ -331,3 +331,9 @@ def test_a_loss_that_refuses_large_steps_is_judged_by_small_ones():
     for key in range(4):
         assert check_gradients(loss, gradient, S, key=key), key
         assert not check_gradients(loss, lambda S: 1.05 * gradient(S), S, key=key, raise_=False)
+
+
+def test_a_gradient_of_another_shape_is_refused_by_values_too():
+    loss, gradient, W = softmax_regression(100, 20, 10)
+    report = check_gradients(loss, lambda W: gradient(W).T, W, raise_=False)
+    assert report.verdict == "FAIL" and "wrong shape: it has shape (10, 20)" in report.cause, str(report)
