@@ -84,6 +84,7 @@ def restricted(problem: Problem, given) -> Problem:
     """The problem with other fixed arrays, of other shapes perhaps; its own trace, if it can be traced."""
     arguments = problem.arguments(problem.params.values, given)
     there = Problem(problem.loss, arguments[0], arguments[1:], problem.argnums, problem.has_aux)
+    there.reversible = problem.reversible
     if problem.trace is not None:
         there.traced()
     return there

@@ -203,7 +203,7 @@ def _which_coordinates(f, i, v, point):
         f.worst = at
         place = ",".join(map(str, at))
         text = f"one coordinate is wrong, {called(f.path)}[{place}] (found by halving, {taken} slopes)"
-        f.cause = Cause("entries", text)
+        f.cause = Cause("entries", text) if f.g.size > 1 else None
     elif v.size > DIFFERENCES_LIMIT or np.iscomplexobj(v):
         f.note = "several coordinates are wrong; the leaf is too large to difference each"
         return

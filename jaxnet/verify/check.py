@@ -214,7 +214,7 @@ class Check:
         if self.mutated:
             self.cause = f"grad_fn changes its inputs in place: {', '.join(self.mutated)}"
             return
-        if any(f.wrong for f in self.findings) and (self.problem.reversible or self.problem.valued_only):
+        if any(f.wrong for f in self.findings):
             begun = time.perf_counter()
             self.cause, self.starts_at = diagnose(self.problem, self.manual, self.findings, self.rng)
             said = "named" if self.cause else "no cause could be confirmed"

@@ -47,6 +47,36 @@ def double(program: Program, reading=Float64):
     return lambda consts, values, given: _read(program, reading(), consts, values, given)
 
 
+def forward(program: Program):
+    """Value and gradient in float64 by forward mode, an entry at a time."""
+
+    def gradient(consts, values, given):
+        values = [Float64().cast(v) for v in values]
+        number, total = [], 0  # of each entry; the imaginary parts of a complex leaf come after the real ones
+        for x in values:
+            number.append(total + np.arange(x.size).reshape(x.shape))
+            total += x.size * (2 if jnp.iscomplexobj(x) else 1)
+
+        def loss(values):
+            return evaluate(program, Float64(), consts, values, given)
+
+        def along(k):
+            v = [
+                (n == k) + 1j * (n + n.size == k) if jnp.iscomplexobj(x) else (n == k).astype(x.dtype)
+                for n, x in zip(number, values, strict=True)
+            ]
+            return jax.jvp(loss, (values,), (v,))[1]
+
+        slopes = jax.lax.map(along, jnp.arange(total))
+        grads = [
+            slopes[n] - 1j * slopes[n + n.size] if jnp.iscomplexobj(x) else slopes[n]
+            for n, x in zip(number, values, strict=True)
+        ]
+        return loss(values), grads
+
+    return gradient
+
+
 def through_stops(program: Program):
     """The same of the loss without its stop_gradients."""
     return double(program, Through)

@@ -20,7 +20,8 @@ def diagnose(problem, manual, findings, rng) -> tuple[str | None, str | None]:
 
     Also writes each leaf's own cause into its finding.
     """
-    evidence = (Slopes if problem.valued_only else Evidence)(problem, manual, findings, rng)
+    known = all(f.autodiff for f in findings)
+    evidence = (Evidence if known else Slopes)(problem, manual, findings, rng)
     wrong = [i for i, f in enumerate(findings) if f.wrong]
     told = told_already(evidence, wrong)
     if told is not None:

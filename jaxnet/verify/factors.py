@@ -19,17 +19,21 @@ LISTED = 6
 
 
 def factor_of_leaf(evidence: Evidence, i: int) -> Cause | None:
-    """g = α r in one leaf."""
+    """g = α r in one leaf; of one entry that says nothing unless α is the same for other data too."""
     *_, tolerance = compared = evidence.compared(i)
     alpha = alpha_of(*compared)
-    if alpha is None or np.size(evidence.findings[i].raw) < 2:
+    if not alpha:
         return None
 
     def measure(there: Elsewhere):
         return alpha_of(*there.both(i), tolerance)
 
     text = explained(evidence, alpha, tolerance, evidence.units(i), measure)
-    return Cause(text, text) if text else None
+    if np.size(f.raw) > 1 or text is None:
+        return Cause(text, text) if text else None
+    if evidence.other_data is not None and not near(alpha, measure(evidence.other_data) or np.nan, 4 * tolerance):
+        return None
+    return Cause(text, text.removesuffix(" on every entry"))
 
 
 def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:

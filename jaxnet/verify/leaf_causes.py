@@ -21,16 +21,17 @@ FEW = 8  # so many wrong entries can be listed
 def shown_by_itself(e: Evidence, i: int) -> Cause | None:
     """The cause that a leaf's own numbers show."""
     f = e.findings[i]
-    if f.raw is None or f.r is None:
-        return factor_of_leaf(e, i)
+    if f.raw is None:
+        return None
+    if f.r is None:
+        return zero(e, i, f) or factor_of_leaf(e, i)
     if np.shape(f.g) != np.shape(f.r):
         return Cause("shape", _shape_cause(f.g, f.r))
     if not np.isfinite(f.g).all():
         return not_finite(e, f)
-    if largest(f.g) == 0.0 and through_stops(e, i, f) is None:
-        return Cause("zero", "the leaf is zero: frozen, or never filled in")
     tests = (
         through_stops,
+        zero,
         conjugate,
         lambda e, i, f: factor_of_leaf(e, i),
         transposed,
@@ -77,6 +78,11 @@ def through_stops(e, i, f) -> Cause | None:
     return None
 
 
+def zero(e, i, f) -> Cause | None:
+    """g = 0."""
+    return None if largest(f.g) else Cause("zero", "the leaf is zero: frozen, or never filled in")
+
+
 def conjugate(e, i, f) -> Cause | None:
     """g = conj(r): the other convention."""
     if np.iscomplexobj(f.r) and e.equal(f.g, np.conj(f.r), f) and largest(f.r.imag) > 16 * f.noise.entry:
@@ -101,6 +107,8 @@ def another_leaf(e, i, f) -> Cause | None:
 
 def few_entries(e, i, f) -> Cause | None:
     """Only a handful of entries differ."""
+    if f.r.size == 1:  # all of them
+        return None
     error = np.abs(f.g - f.r)
     off = error > 16 * f.noise.entry
     rest = float(np.max(error[~off], initial=0.0))

@@ -14,13 +14,14 @@ from jaxnet.verify.trouble import tolerated
 
 
 def leaf_by_leaf(evidence, wrong) -> str | None:
-    """Each wrong leaf's own cause, where there is one."""
-    lines = []
-    for i in wrong:
-        f = evidence.findings[i]
+    """Each wrong leaf's own cause, where there is one; and if only some have one, which have none."""
+    findings = [evidence.findings[i] for i in wrong]
+    for i, f in zip(wrong, findings, strict=True):
         f.cause = f.cause or shown_by_examples(evidence, i)
-        if f.cause:
-            lines.append(f"{called(f.path)}: {f.cause.text}.")
+    lines = [f"{called(f.path)}: {f.cause.text}." for f in findings if f.cause]
+    silent = [called(f.path) for f in findings if not f.cause]
+    if lines and silent:
+        lines.append(f"No cause could be confirmed for {', '.join(silent[:4])}{', ...' if silent[4:] else ''}.")
     return " ".join(lines) or None
 
 

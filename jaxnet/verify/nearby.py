@@ -65,7 +65,7 @@ class Nearby:
         """A hair along v, whose entries are about 1 at most: in proportion to each parameter, and less at a zero."""
         steps = []
         for x, scale, along in zip(self.point, self.scales, v, strict=True):
-            size = np.abs(x)
+            size = np.asarray(np.abs(x))
             size *= radius
             size += self.near * scale
             steps.append(np.asarray(size * np.conj(along.view(x.dtype).reshape(x.shape))))  # J rises along conj(g)
@@ -73,7 +73,7 @@ class Nearby:
 
     def _at(self, steps, times) -> list[np.ndarray]:
         there = [x + step if times == 1 else x + times * step for x, step in zip(self.point, steps, strict=True)]
-        return (self.problem.double if self.problem.reversible else self.problem.double_forward)(there)[1]
+        return self.problem.double(there)[1]
 
     def _look(self, v: list[np.ndarray], radius: float) -> list[np.ndarray]:
         """What the gradient changes by, a hair along v."""

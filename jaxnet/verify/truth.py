@@ -100,13 +100,11 @@ def double_precision(check, own, draws):
     name, said, value = "2 the same in float64", None, float("nan")
     try:
         if own is None:
+            check.problem.reversible = False
             if size > FORWARD_LIMIT:
                 raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
             name = "2 forward mode in float64, each coordinate"
-            check.problem.reversible = False
-            value, grads = check.problem.double_forward()
-        else:
-            value, grads = check.problem.double()
+        value, grads = check.problem.double()
         for i, (f, r) in enumerate(zip(check.findings, grads, strict=True)):
             f.r, f.autodiff = r, True
             sizes = [] if own is None else [norm(wide(own[i])), *(size for size, _ in draws[i])]

@@ -167,8 +167,13 @@ class Problem:
         """Value and gradient in float64; at other values or fixed arrays of the same shapes if given."""
         self.traced()  # in the caller's precision
         with in_float64():
-            value, grads = self.call(derivatives.double, *self._here_doubled(values, given))
+            value, grads = self.call(self._doubling, *self._here_doubled(values, given))
             return float(value), [np.asarray(g) for g in grads]
+
+    @property
+    def _doubling(self):
+        """Forward mode for what cannot be reversed (while loops)."""
+        return derivatives.double if self.reversible else derivatives.forward
 
     def _here_doubled(self, values=None, given=None):
         values = [wide(v) for v in (self.params.values if values is None else values)]
@@ -178,26 +183,6 @@ class Problem:
         """The gradient in float64 of the loss without its stop_gradients."""
         with in_float64():
             return [np.asarray(g) for g in self.call(derivatives.through_stops, *self._here_doubled())[1]]
-
-    def double_forward(self, values=None) -> tuple[float, list[np.ndarray]]:
-        """Value and gradient by forward mode, a coordinate at a time: for what cannot be reversed (while loops)."""
-        there = [wide(v) for v in (self.params.values if values is None else values)]
-        with in_float64():
-            values = [jnp.asarray(v) for v in there]
-            grads = []
-            for i, v in enumerate(values):
-                entries = []
-                for j in range(v.size):
-                    units = (1.0, 1.0j) if jnp.iscomplexobj(v) else (1.0,)
-                    along = []
-                    for step in units:
-                        e = np.zeros(v.size, v.dtype)
-                        e[j] = step
-                        unit = [e.reshape(v.shape) if k == i else None for k in range(len(values))]
-                        along.append(self.slope(unit, there))
-                    entries.append(along[0] - 1j * along[1] if len(along) == 2 else along[0])
-                grads.append(np.asarray(entries, v.dtype).reshape(v.shape))
-            return self.value(there), grads
 
     # ---- the loss itself -------------------------------------------------------------------------------------------
     def value(self, values, given=None) -> float:
@@ -273,7 +258,7 @@ class Problem:
         """Begins to compile witness 2."""
         self.traced()
         with in_float64():
-            self.program.expect(derivatives.double, (self.trace.consts, *self._here_doubled()), quickly=True)
+            self.program.expect(self._doubling, (self.trace.consts, *self._here_doubled()), quickly=True)
 
     def expect_value(self):
         """Begins to compile the loss in float64."""
@@ -305,4 +290,4 @@ def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     if np.iscomplexobj(x):
         v = v + 1j * rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
     scale = float(np.sqrt(np.mean(np.abs(x) ** 2))) if x.size else 1.0
-    return v * (scale if np.isfinite(scale) and scale > 0 else 1.0)
+    return np.asarray(v * (scale if np.isfinite(scale) and scale > 0 else 1.0))

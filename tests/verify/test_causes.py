@@ -104,6 +104,46 @@ def test_one_factor_is_not_told_row_by_row():
     assert "a factor 12 on every entry" in text and "row" not in text
 
 
+# ---- a leaf of one entry: any error is a factor, and all of its entries ------------------------------------------
+SCALED = {"W": W, "s": np.float32(1.2)}
+
+
+def scaled(p, X, Y):
+    return loss(p["s"] * jnp.tanh(p["W"]), X, Y)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda g, p, X: 1.3 * g, "['s']: a factor 1.3."),
+        (lambda g, p, X: X.shape[1] * g, "['s']: 1/m is missing (factor m = 12)."),
+        (lambda g, p, X: -g, "['s']: the sign is wrong (factor -1)."),
+        (lambda g, p, X: 0 * g, "['s']: the leaf is zero: frozen, or never filled in."),
+        (lambda g, p, X: g / p["s"], None),
+        (lambda g, p, X: g + 0.1, None),
+        (lambda g, p, X: g * X[0, 0], None),  # the same at other parameters
+    ],
+)
+def test_a_leaf_of_one_entry_has_a_factor_only_if_it_has_it_elsewhere(wrong, said):
+    def spoilt(p, X, Y):
+        g = jax.grad(scaled)(p, X, Y)
+        return g | {"s": wrong(g["s"], p, X)}
+
+    assert cause(scaled, spoilt, SCALED, X, Y) == said
+
+
+def test_a_black_box_of_one_entry_has_no_entry_that_differs():
+    assert cause(lambda q: float(q) ** 3, lambda q: np.float32(q), np.float32(1.5)) is None
+
+
+def test_leaves_without_a_cause_are_told_beside_one_that_has_one():
+    def spoilt(p, X, Y):
+        g = jax.grad(scaled)(p, X, Y)
+        return {"W": g["W"] + 0.1 * jnp.tanh(3 * p["W"]), "s": 1.3 * g["s"]}
+
+    assert cause(scaled, spoilt, SCALED, X, Y) == "['s']: a factor 1.3. No cause could be confirmed for ['W']."
+
+
 # ---- a black box: only values of the loss are known ----------------------------------------------------------------
 def in_numpy(W, X, Y):
     return float(np.sum((np.asarray(W, np.float64) @ X - Y) ** 2) / 2 / X.shape[1])
