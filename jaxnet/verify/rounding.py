@@ -74,14 +74,14 @@ class OwnRounding:
         """Begins to compile, on another core, the gradient in float64."""
         if self.traceable:
             with jax.enable_x64(True):
-                self.program.expect(_exact, (self.trace.consts, self.inputs), quickly=True)
+                self.program.expect(as_written, (self.trace.consts, self.inputs), quickly=True)
 
     def exact(self, given=None) -> list[np.ndarray] | None:
         """The user's own gradient evaluated in float64, with other fixed arrays of the same shapes perhaps."""
         inputs = self.inputs if given is None else [*self.problem.own(self.problem.params.values), *given]
         with jax.enable_x64(True):
             try:
-                run = self.program.compiled(_exact, quickly=True)
+                run = self.program.compiled(as_written, quickly=True)
                 return [wide(x) for x in run(self.trace.consts, inputs)]
             except Exception as error:  # an operation that has no float64 form
                 note(self.problem, error, "the formula in float64")
@@ -94,12 +94,9 @@ class OwnRounding:
         return self.places[int(np.argmin(self.loss))] or None
 
 
-def _exact(program):
-    def exact(consts, inputs):
-        reader = Float64()
-        return reader.read_at(program.jaxpr, consts, inputs)
-
-    return exact
+def as_written(program):
+    """What a program computes, in float64."""
+    return lambda consts, inputs: Float64().read_at(program.jaxpr, consts, inputs)
 
 
 def _rounded(program):
