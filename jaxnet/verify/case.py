@@ -54,6 +54,8 @@ def _import(function, name: str) -> str:
 
 
 def _assign(name: str, tree) -> list[str]:
+    if callable(tree) and hasattr(tree, "__qualname__"):  # a function; a module that can be called is a tree
+        return [_import(tree, name)]
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
     leaves = [_literal(leaf) for _, leaf in pairs]
     try:

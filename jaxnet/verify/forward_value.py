@@ -24,7 +24,7 @@ from jaxnet.verify.witnesses import in_float64
 
 DRAWS = 3
 COARSE = 0.1  # of a value: no loss of digits that anybody wants is more
-ROUNDED = 0.1  # of an error that float64 takes away: the rest may be constants that were rounded
+ROUNDED = 0.1  # of an error: what float64 may leave of one of rounding, for constants are rounded too
 HIDDEN = 1e-2  # the same of a kernel, which no float64 can excuse: bfloat16 loses half of it
 
 
@@ -70,7 +70,7 @@ def _compared(ruled: Ruled, rng) -> tuple[list[str], list[str]]:
         gaps = [(norm(x - a), largest(x - a)) for x in draws]
         noise = noise_of(r, a, gaps, unit_roundoff(own[k].dtype))
         far, off = score(g, r, noise), ratio(norm(g - r), norm(r))
-        written = float("inf") if formula is None else norm(formula[k][known] - r)  # more than 0 by rounded constants
+        written = float("inf") if formula is None else norm(formula[k][known] - r)
         if far <= WARN:
             continue
         size = f"output {k} of fwd is off by {off:.2g} of it, {far:.2g} x the noise of f"

@@ -180,6 +180,12 @@ def test_a_custom_jvp_holds_a_function_and_a_string():
     assert check_vjp(lambda g, x, mode: f(g, x, mode), jnp.sin, X, "mean").passed
 
 
+def test_the_code_that_repeats_a_check_imports_the_function_that_is_held():
+    lines = check_vjp(applied(), jnp.sin, X, "mean").reproduce().splitlines()
+    assert "from jax.numpy import sin as params" in lines
+    compile("\n".join(lines), "again", "exec")
+
+
 def test_a_tree_with_a_string_and_a_whole_number_among_its_leaves():
     f = with_forward(jnp.sin, jnp.sin)
     report = check_vjp(
