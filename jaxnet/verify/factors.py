@@ -29,7 +29,7 @@ def factor_of_leaf(evidence: Evidence, i: int) -> Cause | None:
         return alpha_of(*there.both(i), tolerance)
 
     text = explained(evidence, alpha, tolerance, evidence.units(i), measure)
-    if np.size(f.raw) > 1 or text is None:
+    if text is None or np.size(evidence.findings[i].raw) > 1:
         return Cause(text, text) if text else None
     if evidence.other_data is not None and not near(alpha, measure(evidence.other_data) or np.nan, 4 * tolerance):
         return None
