@@ -255,7 +255,7 @@ def alpha_of(g, r, tolerance: float) -> float | None:
 
 def near(a, b, tolerance) -> bool:
     """Whether two numbers agree to a relative tolerance."""
-    return bool(np.isfinite([a, b]).all() and abs(a - b) <= tolerance * max(abs(a), abs(b))) or a == b
+    return bool(a == b or (np.isfinite([a, b]).all() and abs(a - b) <= tolerance * max(abs(a), abs(b))))
 
 
 def _largest(x) -> np.ndarray:
