@@ -62,7 +62,9 @@ class SweepResult(NamedTuple):
 
     @property
     def best(self) -> int:
-        """The member of the lowest score."""
+        """The member of the lowest score. Raises ValueError where all have failed."""
+        if self.failed.all():
+            raise ValueError(f"failed is True of all {len(self.failed)} members: none is best; lower learning_rate")
         return int(np.argmin(self.score))
 
     def table(self) -> str:

@@ -421,6 +421,11 @@ def placement(device: str | None, mesh: Any) -> None:
         return
     if not isinstance(mesh, jax.sharding.Mesh) or mesh.axis_names != ("data",):
         raise ValueError(f"mesh is {mesh!r}; expected one with the axis 'data', as jaxnet.parallel.mesh() makes")
+    if any(kind != jax.sharding.AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(
+            f"mesh has axes of type {mesh.axis_types[0]}; expected Auto: jaxnet.parallel.mesh() makes one, and so does "
+            "jax.make_mesh with axis_types=(jax.sharding.AxisType.Auto,)"
+        )
     if device is not None:
         raise ValueError(f"device is {device!r} beside a mesh, which has its own devices; give one of the two")
 

@@ -77,6 +77,9 @@ def test_bad_arguments(key):
         parallel.mesh(0)
     with pytest.raises(ValueError, match="mesh is 8; expected one with the axis 'data'"):
         jaxnet.fit(NET, X, Y, key=key, mesh=8, batch_size=None)
+    explicit = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with pytest.raises(ValueError, match=r"mesh has axes of type .*Explicit; expected Auto"):
+        jaxnet.fit(NET, X, Y, key=key, mesh=explicit, batch_size=None)
     with pytest.raises(ValueError, match="device is 'cpu' beside a mesh"):
         jaxnet.fit(NET, X, Y, key=key, mesh=parallel.mesh(), device="cpu", batch_size=None)
     with pytest.raises(ValueError, match="device is 'gpu', but JAX finds only cpu"):

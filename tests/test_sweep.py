@@ -52,6 +52,14 @@ def test_a_member_that_diverges_harms_nobody():
     assert len(rows) == 6 and rows[-1].split() == ["1e+09", "he", "1", "inf", "inf", "1"]
 
 
+def test_of_members_that_all_fail_none_is_best():
+    net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+    result = sweep(net, keys=KEYS[:2], learning_rate=[1e9, 1e8])
+    assert result.failed.all()
+    with pytest.raises(ValueError, match="failed is True of all 2 members: none is best"):
+        _ = result.best
+
+
 def test_a_member_that_diverges_keeps_the_params_before_the_step_that_failed():
     """As fit does; among others that go on."""
     net, rates = jaxnet.MLP((2, 4, 1), ("identity", "identity")), [0.01, 3.0, 0.02, 30.0, 0.04]
