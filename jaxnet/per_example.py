@@ -53,7 +53,7 @@ def per_example_norms(
 
     Raises as `cost` does.
     """
-    return _norms(_deltas(net, params, X, Y, precision))[0]
+    return _norms(_deltas(net, params, X, Y, precision))[0].astype(params[0].W.dtype)
 
 
 def clipped_grads(
@@ -95,9 +95,8 @@ def clipped_grads(
     norms = _norms(layers)
     most = _representable(max_norm, norms.dtype)
     clip = most / jnp.maximum(norms, most)
-    grads = tuple(
-        Layer(product.weights(dZ * clip, A_prev), (dZ * clip).sum(axis=1, keepdims=True)) for dZ, A_prev in layers
-    )[::-1]
+    clipped = (((_roomy(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
+    grads = tuple(Layer(product.weights(dZ, A_prev), dZ.sum(axis=1, keepdims=True)) for dZ, A_prev in clipped)[::-1]
     return grads if not noisy else _noisy(grads, key, most * jnp.asarray(noise_multiplier, most.dtype))
 
 
@@ -120,7 +119,12 @@ def _norms(layers):
 
 
 def _square(columns):
-    return (columns * columns).sum(axis=0, keepdims=True)
+    return (_roomy(columns) * _roomy(columns)).sum(axis=0, keepdims=True)
+
+
+def _roomy(x):
+    """x in float32 or more: float16 holds no square above 256²."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _representable(number, dtype):
@@ -133,4 +137,5 @@ def _representable(number, dtype):
 
 def _noisy(grads, key, deviation):
     entries, in_their_tree = ravel_pytree(grads)  # one draw for all: XLA takes long to compile each
-    return in_their_tree(entries + deviation * jax.random.normal(key, entries.shape, entries.dtype))
+    noise = deviation.astype(entries.dtype) * jax.random.normal(key, entries.shape, entries.dtype)
+    return in_their_tree(entries + noise)

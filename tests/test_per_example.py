@@ -139,6 +139,21 @@ def test_noise_has_the_deviation_it_should_and_comes_from_the_key(key):
     assert np.array_equal(jaxnet.clipped_grads(net, params, X, Y, 0.5, key, 3.0)[0].W, noisy[0].W)
 
 
+def test_norms_of_float16_are_summed_in_float32(key):
+    """The square of 300 is no float16, that of 2e-4 has hardly a digit there."""
+    net = jaxnet.MLP((4, 1), ("identity",))
+    params, X, _, _ = cases.point(net, key, m=5, dtype=jnp.float32)
+    params, X = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), (params, X))
+    for size in (300.0, 2e-4):
+        Y = jnp.full((1, 5), -size, jnp.float16)
+        zero = jax.tree.map(jnp.zeros_like, params)  # predicts 0: ∂ℓ/∂z is the size
+        found = np.float64(jaxnet.per_example_norms(net, zero, X, Y))
+        true = size * np.sqrt(1 + (np.float64(X) ** 2).sum(axis=0))
+        np.testing.assert_allclose(found, true, rtol=0.01)
+        clipped = jaxnet.clipped_grads(net, zero, X, Y, size / 2)
+        np.testing.assert_allclose(clipped[0].b[0, 0], (size / 2 / true * size).sum(), rtol=0.03)
+
+
 def test_an_example_without_gradient_is_no_division_by_zero(key):
     net = cases.NETS["price"]
     params, X, _, _ = cases.point(net, key, dtype=jnp.float32)
