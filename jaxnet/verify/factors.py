@@ -14,7 +14,8 @@ from jaxnet.verify.judgement import Cause
 from jaxnet.verify.noise import largest, norm
 
 COARSE = 1e-2  # above this relative tolerance a relation between entries proves nothing
-LOOSE = 0.1  # above this one, neither does a factor of all of them
+LOOSE = 0.4  # above this one, neither does a factor of all of them
+OFF = 1 / 4  # of the tolerance: so far may a factor be off that is a mean over a leaf's entries
 LISTED = 6
 
 
@@ -75,7 +76,7 @@ def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> s
     """
     if tolerance > min(LOOSE, abs(alpha - 1) / 4):
         return None
-    sizes, close = {m for _, m in candidates(evidence.problem)}, max(tolerance, 1e-6)
+    sizes, close = {m for _, m in candidates(evidence.problem)}, max(OFF * tolerance, 1e-6)
     forms = [*_made_of_m(n, "mean"), *(form for m in sizes for form in _times_m(alpha, m, close))]
     follows_m = any(near(alpha, of(m), close) for m in sizes for _, of in forms)
     if follows_m and evidence.batch is not None and evidence.second is not None:  # another batch size can tell
@@ -84,13 +85,13 @@ def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> s
             fits = [name for name, of in made if alpha2 and near(alpha, of(m), close) and near(alpha2, of(m2), close)]
             if len(fits) == 1:
                 return fits[0].replace("{m}", str(m))
-        if alpha2 is None or not near(alpha, alpha2, tolerance):
+        if alpha2 is None or not near(alpha, alpha2, close):
             return None
-    if evidence.moved is None or not near(alpha, again(evidence.moved) or np.nan, 4 * tolerance):
+    if evidence.moved is None or not near(alpha, again(evidence.moved) or np.nan, 4 * close):
         return None
-    if near(alpha, -1.0, tolerance):
+    if near(alpha, -1.0, close):
         return "the sign is wrong (factor -1)"
-    return f"a factor {digits(alpha, tolerance / 4)} on every entry"
+    return f"a factor {digits(alpha, OFF * tolerance)} on every entry"
 
 
 def digits(factor: float, within: float = 0.0) -> str:

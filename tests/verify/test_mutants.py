@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.mutants import MUTANTS
+from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16
 from jaxnet.verify import check_gradients
 
 VISIBLE = [name for name, mutant in MUTANTS.items() if mutant.visible]
@@ -62,6 +62,15 @@ def test_a_mutant_is_refused_in_float64(name):
         point = mutant.point(jax.random.key(2), jnp.float64)
         report = check_gradients(mutant.loss, mutant.gradient, *point, raise_=False)
     assert failed(report) == paths(mutant), str(report)
+
+
+@pytest.mark.parametrize("name", SHOWN_IN_BFLOAT16)
+def test_a_gross_mutant_is_named_in_bfloat16(name):
+    mutant = MUTANTS[name]
+    point = mutant.point(jax.random.key(0), jnp.bfloat16)
+    report = check_gradients(mutant.loss, mutant.gradient, *point, raise_=False, **mutant.options)
+    assert failed(report) == paths(mutant), str(report)
+    assert mutant.cause is None or re.search(mutant.cause, str(report.cause), re.IGNORECASE), str(report)
 
 
 def test_the_bug_on_a_branch_not_taken_passes_and_the_full_check_points_at_the_branch():
