@@ -61,7 +61,7 @@ def _looked_into(nearby, leaves, asked) -> list[str]:
 
 def _beside_a_kink(f, step: bool) -> Noise:
     """The noise of another gradient than autodiff's, which g may be; without the step over the kink if it holds one."""
-    noise = Noise(f.unit * norm(f.r), f.unit * largest(f.r), f.noise.terms) if step else f.noise
+    noise = Noise(f.unit * f.r_norm, f.unit * largest(f.r), f.noise.terms) if step else f.noise
     return noise.widened(f.unit * norm(f.g), f.unit * largest(f.g))
 
 

@@ -217,7 +217,7 @@ class Evidence:
     # ---- arithmetic --------------------------------------------------------------------------------------------------
     def tolerance(self, f: Finding) -> float:
         """How far a confirmed relation may be off, relative to the leaf."""
-        return max(8 * f.noise.norm / max(norm(f.r), 1e-300), 16 * f.unit)
+        return max(8 * f.noise.norm / max(f.r_norm, 1e-300), 16 * f.unit)
 
     def equal(self, g, other, f: Finding) -> bool:
         """Whether two gradients agree to within the tolerance of a leaf."""

@@ -159,7 +159,7 @@ def _line_factors(evidence, f, axis: int) -> tuple[np.ndarray, np.ndarray]:
     differ = tolerance <= COARSE and np.ptp(factors) > 2 * tolerance * largest(factors)
     if not differ or not evidence.equal(f.g, np.expand_dims(factors, axis) * f.r, f):
         return factors, np.array([], int)
-    return factors, np.flatnonzero(np.abs(factors - 1) * size > tolerance * norm(f.r))
+    return factors, np.flatnonzero(np.abs(factors - 1) * size > tolerance * f.r_norm)
 
 
 def _those(factors, off) -> str:

@@ -56,6 +56,14 @@ class Finding:
     unused: bool = False
     overflows: bool = False  # autodiff is not finite in the leaf's own dtype, here or one rounding away
     variants: dict = field(default_factory=dict)
+    _measured: tuple = (None, 0.0)  # r, and its norm
+
+    @property
+    def r_norm(self) -> float:
+        """The norm of r, for which many ask."""
+        if self._measured[0] is not self.r:
+            self._measured = (self.r, norm(self.r))
+        return self._measured[1]
 
     @property
     def g(self) -> np.ndarray | None:
@@ -150,7 +158,6 @@ def grade(f: Finding):
     if f.verdict == "FAIL" and f.cause:
         f.score = max(f.score, float(np.nextafter(FAIL, np.inf)))
         return
-    size = norm(f.r)
     if not np.isfinite(f.r).all():
         f.verdict, f.note = "INCONCLUSIVE", "autodiff is not finite here"
     elif f.score > FAIL and f.overflows:
@@ -162,7 +169,7 @@ def grade(f: Finding):
         f.verdict, f.note = "EMPTY", "the leaf has no entries: nothing to judge"
     elif f.unused:
         f.verdict, f.note = "PASS", "the loss does not use this leaf, or stops it, and its gradient is exactly zero"
-    elif size == 0.0:
+    elif f.r_norm == 0.0:
         f.verdict, f.note = "INCONCLUSIVE", "the true gradient is exactly zero here (dead or saturated)"
     elif resolution(f.r, f.noise) >= 1.0:
         f.verdict = "INCONCLUSIVE"
@@ -178,8 +185,8 @@ def _why_noisy(f: Finding) -> str:
     if rounding >= max(gap, shaken):
         return " (rounding)"
     if shaken > gap:
-        return f" (one rounding of the inputs moves it by {ratio(shaken, norm(f.r)):.1g}: chaotic or saturated)"
-    return f" (autodiff is off by {ratio(gap, norm(f.r)):.1g} of it in {f.dtype}: saturated, or the loss cancels)"
+        return f" (one rounding of the inputs moves it by {ratio(shaken, f.r_norm):.1g}: chaotic or saturated)"
+    return f" (autodiff is off by {ratio(gap, f.r_norm):.1g} of it in {f.dtype}: saturated, or the loss cancels)"
 
 
 def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
@@ -201,14 +208,14 @@ def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
             "resolution": f.slopes.resolution,
         }
     if not f.comparable or not f.r.size:
-        size = norm(f.r) if f.r is not None else norm(f.g) if f.raw is not None else 0.0
+        size = f.r_norm if f.r is not None else norm(f.g) if f.raw is not None else 0.0
         return LeafReport(**row, **(told or {"norm": size}))
     error = f.g - f.r
     at = f.worst or np.unravel_index(int(np.nanargmax(_magnitude(error))), error.shape)
     return LeafReport(
         **row,
-        norm=norm(f.r),
-        relative_error=ratio(norm(error), norm(f.r)),
+        norm=f.r_norm,
+        relative_error=ratio(norm(error), f.r_norm),
         ulps=ulps(f.g, f.r, f.dtype),
         worst_index=tuple(int(k) for k in at),
         manual=_item(f.g[tuple(at)]),

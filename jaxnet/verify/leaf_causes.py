@@ -109,6 +109,8 @@ def few_entries(e, i, f) -> Cause | None:
     """Only a handful of entries differ."""
     if f.r.size == 1:  # all of them
         return None
+    if np.sum(np.abs(sample(f.g) - sample(f.r)) > 16 * f.noise.entry) > FEW:  # seen already, before millions are
+        return None
     error = np.abs(f.g - f.r)
     off = error > 16 * f.noise.entry
     rest = float(np.max(error[~off], initial=0.0))
@@ -125,7 +127,7 @@ def few_entries(e, i, f) -> Cause | None:
 
 def regulariser(e, i, f) -> Cause | None:
     """g = r ± λ θ: at other parameters too, and called weight decay if it has nothing to do with the data."""
-    noise = e.tolerance(f) * norm(f.r)
+    noise = e.tolerance(f) * f.r_norm
     if f.r.size < 3 or e.tolerance(f) > COARSE:
         return None
 
@@ -172,7 +174,7 @@ def _decay_over_m(times, other, m, m2, slack) -> Cause | None:
 
 def precision(e, i, f) -> Cause | None:
     """The formula is right in float64 and loses digits in its own dtypes."""
-    size = ratio(norm(f.g - f.r), norm(f.r))
+    size = ratio(norm(f.g - f.r), f.r_norm)
     if not size < 0.3 or e.exact is None or not norm(e.exact[i] - f.r) <= 1e-3 * norm(f.g - f.r):
         return None
     trace = e.manual.trace()
@@ -204,7 +206,7 @@ def example_left_out(e, i, f) -> Cause | None:
         return None
     error = sample(f.g - f.r)
     for k, samples in e.shares.items():
-        if largest(np.abs(error) - np.abs(samples[i])) > 2 * e.tolerance(f) * norm(f.r):
+        if largest(np.abs(error) - np.abs(samples[i])) > 2 * e.tolerance(f) * f.r_norm:
             continue  # neither left out nor twice: a few entries tell
         share = e.true_at(k)[i] / e.batch.m
         if norm(share) > 32 * f.noise.norm and e.equal(f.g, f.r - share, f):

@@ -60,4 +60,4 @@ def take_steps_out_of_the_noise(check, nearby: Subgradients, leaves: dict[int, F
 
 def _rounding(f: Finding) -> Noise:
     """The rounding of the leaf itself."""
-    return Noise(f.unit * norm(f.r), f.unit * largest(f.r))
+    return Noise(f.unit * f.r_norm, f.unit * largest(f.r))

@@ -112,7 +112,7 @@ def double_precision(check, own, draws):
             f.noise = noise_of(r, None if own is None else wide(own[i]), draws[i] if draws else [], f.unit)
             if own is not None:
                 f.entries = np.maximum(f.entries, np.maximum(np.abs(wide(own[i]) - r), f.unit * np.abs(r)))
-        gaps = [ratio(f.noise.terms[0], norm(f.r)) for f in check.findings if own is not None and norm(f.r) > 0]
+        gaps = [ratio(f.noise.terms[0], f.r_norm) for f in check.findings if own is not None and f.r_norm > 0]
         said = f"loss {value:.6g}"
         if gaps:
             said += f"; witness 1 is within {max(gaps):.1e} of it on every leaf"
@@ -163,7 +163,7 @@ def no_examples(check) -> bool:
 
 def empty_batch(check) -> bool:
     """An empty batch has no gradient to check; an empty array that takes no part in the loss changes nothing."""
-    if not no_examples(check) or any(f.r is not None and norm(f.r) > 0 for f in check.findings):
+    if not no_examples(check) or any(f.r is not None and f.r_norm > 0 for f in check.findings):
         return False
     for f in check.findings:
         f.verdict, f.note = "INCONCLUSIVE", "an empty array among the arguments: no example to check on"
