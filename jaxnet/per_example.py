@@ -24,7 +24,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from jaxnet import validation as check
 from jaxnet.network import MLP, Layer, Params, forward, value_and_grad
-from jaxnet.precision import PRECISIONS
+from jaxnet.precision import PRECISIONS, roomy
 
 
 def one_example_grads(
@@ -95,7 +95,7 @@ def clipped_grads(
     norms = _norms(layers)
     most = _representable(max_norm, norms.dtype)
     clip = most / jnp.maximum(norms, most)
-    clipped = (((_roomy(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
+    clipped = (((roomy(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
     grads = tuple(Layer(product.weights(dZ, A_prev), dZ.sum(axis=1, keepdims=True)) for dZ, A_prev in clipped)[::-1]
     return grads if not noisy else _noisy(grads, key, most * jnp.asarray(noise_multiplier, most.dtype))
 
@@ -119,12 +119,7 @@ def _norms(layers):
 
 
 def _square(columns):
-    return (_roomy(columns) * _roomy(columns)).sum(axis=0, keepdims=True)
-
-
-def _roomy(x):
-    """x in float32 or more: float16 holds no square above 256²."""
-    return x.astype(np.promote_types(x.dtype, np.float32))
+    return (roomy(columns) * roomy(columns)).sum(axis=0, keepdims=True)
 
 
 def _representable(number, dtype):

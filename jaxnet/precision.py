@@ -13,6 +13,8 @@ What "bfloat16" buys: matrix units (tensor cores, AMX, AVX-512 BF16). On two cor
 cotangents; a backward pass by hand rounds dZ too. On a CPU, XLA takes its fast path only for operands laid out as A B,
 and folds a plain transpose back into the product; `_turned` lays the operand out in a way that it cannot fold.
 A compiler that knows no such product is found out by asking it once; it gets the rounded operands in float32.
+
+Squares, of which norms are made, are taken in float32 or more whatever the policy: `roomy`.
 """
 
 from collections.abc import Callable
@@ -59,6 +61,11 @@ def _written_out(W):
 def _few_sums(dZ, A_prev):
     """dZ A_prevᵀ entry by entry. XLA does a product with few results and many terms one by one, a sum by lanes."""
     return (dZ[:, None, :] * A_prev[None, :, :]).sum(axis=2)
+
+
+def roomy(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x in float32 or more, to be squared: float16 holds no square above 256²."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _narrow(A: Float[Array, "n k"]) -> BFloat16[Array, "n k"]:

@@ -27,6 +27,7 @@ from jaxnet.examples import Data
 from jaxnet.labels import accuracy
 from jaxnet.network import MLP, Params, cost, cost_and_output, value_output_and_grad
 from jaxnet.one_kernel import OPTIONS, one_kernel, where_possible
+from jaxnet.precision import roomy
 from jaxnet.shuffle import shuffled
 
 GRADIENTS = {
@@ -87,7 +88,7 @@ def _tried_step(net, optimizer, gradient, precision):
         )  # fmt: skip
         params = optax.apply_updates(state.params, updates)
         norm = _norm(grads)
-        metrics = {"cost": J, "gradient_norm": norm, "finite": jnp.isfinite(J + norm)}
+        metrics = {"cost": J, "gradient_norm": norm, "finite": jnp.isfinite(J.astype(norm.dtype) + norm)}
         if is_classifier(net):
             metrics["accuracy"] = accuracy(A, Y, weights)
         return TrainState(params, opt_state, state.step + 1, state.key), metrics
@@ -97,7 +98,8 @@ def _tried_step(net, optimizer, gradient, precision):
 
 def _norm(grads: Params) -> Float[Array, ""]:
     """√Σ g²; down the columns first, side by side, for a sum of everything is one addition after the other on a CPU."""
-    return jnp.sqrt(sum(jax.lax.optimization_barrier((g * g).sum(axis=0)).sum() for g in jax.tree.leaves(grads)))
+    wide = map(roomy, jax.tree.leaves(grads))
+    return jnp.sqrt(sum(jax.lax.optimization_barrier((g * g).sum(axis=0)).sum() for g in wide))
 
 
 def _all_finite(params: Params) -> Bool[Array, ""]:

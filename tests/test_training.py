@@ -142,6 +142,18 @@ def test_train_step_undoes_a_step_that_is_not_finite():
     chex.assert_trees_all_equal(after._replace(key=0), state._replace(key=0))
 
 
+@pytest.mark.parametrize("size", [200.0, 2e-4])
+def test_a_step_s_norm_is_squared_in_float32(size):
+    """In float16 two squares of 200 are infinite and 2e-4 has hardly any: the step counts, by its true norm."""
+    net = jaxnet.MLP((4, 1), ("identity",))
+    params = jaxnet.init(net, jax.random.key(0), "zeros", jnp.float16)  # predicts 0: ∂J/∂z is the size
+    state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(0))
+    X, Y = jnp.ones((4, 8), jnp.float16), jnp.full((1, 8), -size, jnp.float16)
+    after, metrics = jaxnet.train_step(net, OPTIMIZER)(state, X, Y)
+    np.testing.assert_allclose(metrics["gradient_norm"], size * np.sqrt(5), rtol=2e-3)
+    assert metrics["finite"] and int(after.step) == 1 and after.params[0].W.dtype == jnp.float16
+
+
 def test_nothing_is_trained_after_a_step_that_is_not_finite():
     """One example of the shuffled epoch overflows: the steps before it count, those after it do not run."""
     net = jaxnet.MLP((2, 1), ("identity",))
