@@ -100,7 +100,8 @@ def fit(
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
-        precision: a name of the table in precision.py.
+        precision: a name of the table in precision.py. Params are float64 with "float64", or where those given, else
+            X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
         progress: show a progress bar, if standard error is a terminal.
         callbacks: functions (epoch, state, history), or one, called after each epoch (the first is 1); one that
             returns True stops training.
@@ -155,7 +156,7 @@ def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
         return place(Data.by_columns(X, Y, weights))
     lacking = parallel.filling(X.shape[1], mesh)
     if lacking:
-        weights = np.ones(X.shape[1], np.promote_types(X.dtype, np.float32)) if weights is None else weights
+        weights = np.ones(X.shape[1], X.dtype) if weights is None else weights
         X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lacking)]) for array in (X, Y, weights))
     else:
         X, Y, weights = Data.by_columns(X, Y, weights)

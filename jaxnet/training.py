@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -142,7 +141,7 @@ class Plan:
 
 def start(state: TrainState, keeps_best: bool) -> Run:
     """The bookkeeping of a run that begins at a state."""
-    dtype = np.promote_types(state.params[0].W.dtype, np.float32)
+    dtype = state.params[0].W.dtype
     zero, yes = jnp.int32(0), jnp.array(True)
     best_params = state.params if keeps_best else None
     nothing_yet, never_better = jnp.array(jnp.nan, dtype), jnp.array(jnp.inf, dtype)
@@ -177,7 +176,7 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
     m, batch_size = data.X.shape[0], plan.batch_size
     key, shuffle_key = jax.random.split(state.key)
     order = _batches(shuffled(shuffle_key, m), batch_size, plan.mesh)
-    counted = _batches(jnp.ones(m, np.promote_types(data.X.dtype, np.float32)), batch_size, plan.mesh)
+    counted = _batches(jnp.ones(m, data.X.dtype), batch_size, plan.mesh)
     weighted = data.weights is not None or order.size > m
 
     def one_batch(carry, batch):
@@ -197,7 +196,7 @@ def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
     (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
     if not guarded:
         finite &= _all_finite(state.params)  # once not finite, they have stayed so
-    epoch = {name: (v.astype(totals.dtype) * totals).sum() / totals.sum() for name, v in metrics.items()}
+    epoch = {name: (v * totals).sum() / totals.sum() for name, v in metrics.items()}
     return state, epoch | {"gradient_norm": metrics["gradient_norm"].max(), "finite": finite}
 
 
@@ -215,9 +214,7 @@ def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) ->
     before = run
     epoch = full_batch_epoch if plan.batch_size is None else mini_batch_epoch
     state, metrics = epoch(plan, run.state, data)
-    dtype = run.best_cost.dtype
     run = run._replace(state=state, finite=metrics.pop("finite"))
-    metrics = {name: value.astype(dtype) for name, value in metrics.items()}
     stop = ~run.finite
     if plan.tol is not None:
         change = jnp.abs(metrics["cost"] - run.last_cost)
@@ -226,7 +223,7 @@ def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) ->
         stop |= calm >= CALM_EPOCHS
     if validation_data is not None:
         J, A = cost_and_output(plan.net, state.params, *validation_data, plan.precision)
-        metrics["validation_cost"] = J = J.astype(dtype)
+        metrics["validation_cost"] = J
         if is_classifier(plan.net):
             metrics["validation_accuracy"] = accuracy(A, validation_data.Y)
         if plan.patience is not None:

@@ -20,7 +20,6 @@ from jaxnet.losses import LOSSES
 from jaxnet.precision import PRECISIONS
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
-TRAINED = ("float16", "bfloat16", "float32", "float64")  # dtypes of params
 
 
 # Names and numbers
@@ -254,13 +253,17 @@ def _first_bad(argument: str, array: np.ndarray, bad: np.ndarray, mend: str) -> 
         raise ValueError(f"{argument} holds {array[where]} at {place} ({bad.sum()} such); {mend}")
 
 
-def class_targets(output: str, Y: np.ndarray, argument: str = "Y") -> None:
-    """Refuse targets that are no probabilities: outside [0, 1], or for softmax not summing to one per example."""
+def class_targets(output: str, Y: np.ndarray, argument: str, came: Any) -> None:
+    """Refuse targets that are no probabilities: outside [0, 1], or for softmax not summing to one per example.
+
+    What came, before it was cast, says to how many digits they sum.
+    """
     bad = (Y < 0) | (Y > 1)
     _first_bad(argument, Y, bad, "expected targets from 0 to 1: number two classes 0 and 1, or use one_hot")
     if output == "softmax":
         sums = Y.sum(axis=0, dtype=np.float64)
-        off = np.flatnonzero(np.abs(sums - 1) > 1e-2 if Y.dtype.itemsize < 4 else np.abs(sums - 1) > 1e-5)
+        itemsize = getattr(getattr(came, "dtype", None), "itemsize", 8)
+        off = np.flatnonzero(np.abs(sums - 1) > (1e-2 if itemsize < 4 else 1e-5))
         if off.size:
             raise ValueError(
                 f"{argument}[:, {off[0]}] sums to {sums[off[0]]:g}; expected class probabilities that sum to 1 in"
@@ -327,30 +330,27 @@ def dataset(net: Any, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
 
 
 def _examples(net: Any, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
+    came = Y
     X, Y = host_array(of + "X", X, dtype), host_array(of + "Y", Y, dtype)
     _columns(of + "X", X, net.sizes[0], "n_x")
     targets(net, X, Y, None)
     if weights is not None:
-        weights = example_weights(weights, np.promote_types(dtype, np.float32))  # counts in bfloat16 end at 256
+        weights = example_weights(weights, dtype)
         targets(net, X, Y, weights)
     if net.loss == "cross_entropy":
-        class_targets(net.activations[-1], Y, of + "Y")
+        class_targets(net.activations[-1], Y, of + "Y", came)
     return X, Y, weights
 
 
 def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
-    """Return the dtype to train in: float64 if asked for, else the params', else X's if it is one, else float32.
+    """Return the dtype to train in: float64 if asked for, or if the params, else X, have it; in all else float32.
 
-    JAX with 64-bit off knows no float64; float64 data is then trained in float32. Operands in bfloat16 are those of
-    params in float32 or more.
+    JAX with 64-bit off knows no float64; float64 data is then trained in float32. So is what has fewer bits: float16
+    has no 1e-8, Adam's epsilon, and the updates of most steps are less than a bfloat16 weight's last digit.
     """
-    if precision == "float64":
-        return jnp.dtype("float64")
     came = params[0].W.dtype if params is not None else getattr(X, "dtype", None)
-    known = isinstance(came, np.dtype) and came.name in TRAINED  # not a list, or an array of another library
-    name = came.name if known else "float32"  # whatever the order of its bytes
-    if precision == "bfloat16":
-        name = np.promote_types(jnp.dtype(name), np.float32).name
+    follows = isinstance(came, np.dtype) and came.name == "float64"  # in any order of its bytes, of NumPy or JAX
+    name = "float64" if follows or precision == "float64" else "float32"
     return jnp.dtype(jax.dtypes.canonicalize_dtype(name))
 
 

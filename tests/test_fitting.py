@@ -116,14 +116,30 @@ def test_float64_follows_the_inputs(x64):
     assert jaxnet.fit(NET, X, Y, **settings).params[0].W.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("given", [">f4", ">f8", np.longdouble, jnp.float8_e4m3fn, np.int8, bool])
+NOT_TRAINED_IN = [">f4", ">f8", np.longdouble, np.float16, jnp.bfloat16, jnp.float8_e4m3fn, np.int8, bool]
+
+
+@pytest.mark.parametrize("given", NOT_TRAINED_IN)
 @pytest.mark.parametrize("batch_size", [None, 16])
-def test_data_of_dtypes_that_jax_does_not_train_in(given, batch_size):
-    """Of another order of bytes, or of more or fewer bits: they are trained in float32."""
+def test_data_of_dtypes_that_fit_does_not_train_in(given, batch_size):
+    """Of another order of bytes, or of more or fewer bits: it is trained in float32."""
     came = X.astype(given)
     result = fit(came, batch_size=batch_size)
     assert result.params[0].W.dtype == jnp.float32
     chex.assert_trees_all_equal(result.params, fit(came.astype(np.float32), batch_size=batch_size).params)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.usefixtures("implicit_promotion")
+def test_adam_trains_params_and_data_of_16_bits(precision):
+    """In float32: its epsilon, 1e-8, is 0 in float16, and a step of 1e-3 is no change to a bfloat16 weight of 1."""
+    for given in (np.float16, jnp.bfloat16):
+        start = jax.tree.map(lambda leaf, given=given: leaf.astype(given), jaxnet.init(NET, jax.random.key(1)))
+        result = fit(
+            X.astype(given), Y.astype(given), params=start, optimizer=optax.adam(1e-2), precision=precision, epochs=30
+        )
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(result.params)} == {"float32"}
+        assert result.history["cost"][-1] < 0.9 * result.history["cost"][0]
 
 
 def test_any_device_by_name():
