@@ -135,10 +135,10 @@ def forward(
 
     Raises:
         ValueError: params or X do not have the shapes of net.sizes.
-        TypeError: X and params differ in dtype, or net is no MLP.
+        TypeError: X and params differ in dtype, precision is "float64" and theirs is another, or net is no MLP.
     """
     check.inputs(net, params, X)
-    product = PRECISIONS[check.precision(precision)]
+    product = PRECISIONS[check.precision(precision, params)]
     A = X
     cache = [Activity(X, X)]
     for (W, b), g in zip(params, net.g[1:], strict=True):
@@ -160,7 +160,7 @@ def backward(
         ValueError: params, cache or dZ do not have the shapes of net.sizes.
     """
     check.output_derivative(net, params, cache, dZ)
-    product = PRECISIONS[check.precision(precision)]
+    product = PRECISIONS[check.precision(precision, params)]
     grads = []
     for (W, _), (Z_prev, A_prev), g_prev in reversed(tuple(zip(params, cache[:-1], net.g[:-1], strict=True))):
         dA_prev = product.inputs(W, dZ)

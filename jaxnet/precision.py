@@ -4,7 +4,7 @@
 
 Legend: W (n, n_prev), A_prev (n_prev, m), Z and dZ (n, m). A policy is a triple of functions behind these plain forms:
 
-    "float32", "float64"   in the operands' own dtype, never a lower one
+    "float32", "float64"   in the operands' own dtype, never a lower one ("float64" is refused for others)
     "tf32"                 float32, with operands that a GPU's tensor cores may round to TF32 (elsewhere: float32)
     "bfloat16"             operands rounded to bfloat16, sums in float32; params, biases and updates stay float32
 

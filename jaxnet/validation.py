@@ -367,11 +367,17 @@ def batches(batch_size: int | None, m: int) -> int | None:
     return int(batch_size)
 
 
-def precision(name: str) -> str:
-    """Return the name of a precision policy; "float64" is refused where JAX would round it."""
+def precision(name: str, params: Any = None) -> str:
+    """Return the name of a precision policy; "float64" is refused where JAX would round it, and for other params."""
     choice("precision", name, PRECISIONS)
     if name == "float64":
         float_dtype("precision", jnp.float64)
+        came = jnp.float64 if params is None else jnp.result_type(params[0].W)
+        if came != jnp.float64:
+            raise TypeError(
+                f"precision is 'float64' but params are {came}; cast params, X and Y to float64, such as"
+                " init(net, key, dtype=jnp.float64) (nothing is promoted in silence; `fit` casts what it is given)"
+            )
     return name
 
 

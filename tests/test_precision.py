@@ -42,6 +42,25 @@ def test_float64_is_refused_where_jax_would_round(untyped):
         jaxnet.cost(net, params, X, Y, precision="float64")
 
 
+def test_float64_is_refused_where_the_operands_are_not(untyped, x64):
+    """They would be multiplied in float32, in silence."""
+    net, optimizer = cases.NETS["binary"], optax.sgd(0.1)
+    params, X, Y, _ = cases.point(net, jax.random.key(0), dtype=jnp.float32)
+    state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(0))
+    _, cache = jaxnet.forward(net, params, X)
+    named = {"precision": "float64"}
+    for call in (
+        lambda: jaxnet.value_and_grad(net, params, X, Y, **named),
+        lambda: jaxnet.predict(net, params, X, **named),
+        lambda: jaxnet.backward(net, params, cache, Y, **named),
+        lambda: jaxnet.per_example_norms(net, params, X, Y, **named),
+        lambda: jax.jit(jaxnet.train_step(net, optimizer, **named))(state, X, Y),
+        lambda: jaxnet.train_step(net, optimizer, "autodiff", **named)(state, X, Y),
+    ):
+        with pytest.raises(TypeError, match="precision is 'float64' but params are float32; cast params, X and Y"):
+            call()
+
+
 def test_unknown_precision_names_the_nearest(untyped):
     net = cases.NETS["binary"]
     params, X, Y, _ = cases.point(net, jax.random.key(0), dtype=jnp.float32)
