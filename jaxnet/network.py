@@ -106,8 +106,10 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
 
     Raises:
         ValueError: an unknown scheme, a scale that is not positive, or float64 while JAX's 64-bit is off.
+        TypeError: key is no single random key, or dtype no floating one.
     """
     check.mlp(net)
+    check.key(key)
     scheme = check.init_scheme(scheme, SCHEMES)
     dtype = check.float_dtype("dtype", dtype)
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
@@ -124,7 +126,11 @@ def _layer(key, n_prev, n, dtype, scale, zeros) -> Layer:
 
     Zeros are plain: randn * 0 would leave every other entry at -0.0.
     """
-    W = jnp.zeros((n, n_prev), dtype) if zeros else jax.random.normal(key, (n, n_prev), dtype) * scale
+    W = (
+        jnp.zeros((n, n_prev), dtype)
+        if zeros
+        else jax.random.normal(key, (n, n_prev), dtype) * jnp.asarray(scale, dtype)
+    )
     return Layer(W, b=jnp.zeros((n, 1), dtype))
 
 

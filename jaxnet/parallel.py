@@ -44,7 +44,10 @@ def mesh(n_devices: int | None = None) -> Mesh:
     devices = jax.devices()
     n = len(devices) if n_devices is None else check.count("n_devices", n_devices)
     if n > len(devices):
-        raise ValueError(f"n_devices is {n}, but JAX finds {len(devices)}")
+        raise ValueError(
+            f"n_devices is {n}, but JAX finds {len(devices)}; give at most {len(devices)}, or None for all (more on a"
+            f' CPU: jax.config.update("jax_num_cpu_devices", {n}) before anything is computed)'
+        )
     return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:n])
 
 

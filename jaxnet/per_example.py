@@ -86,7 +86,7 @@ def clipped_grads(
     max_norm = check.positive("max_norm", max_norm)
     noisy = isinstance(noise_multiplier, jax.core.Tracer) or not np.array_equal(noise_multiplier, 0)
     if noisy:
-        noise_multiplier = check.positive("noise_multiplier", noise_multiplier)
+        noise_multiplier = check.positive("noise_multiplier", noise_multiplier, ", or 0 for no noise")
         if key is None:
             raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
         check.key(key)

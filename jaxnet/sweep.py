@@ -185,7 +185,7 @@ def _start_members(static, keys, rates, scales):
         init_key, run_key = jax.random.split(key)
         unit = init(plan.net, init_key, 1.0, scale.dtype)
         params = tuple(Layer(W * jnp.where(jnp.isnan(scale), SCHEMES["he"](*W.shape), scale), b) for W, b in unit)
-        transformation = check.gradient_transformation(optimizer(rate))
+        transformation = check.gradient_transformation(optimizer(rate), "optimizer(learning_rate)")
         state = TrainState(params, transformation.init(params), jnp.int32(0), run_key)
         return training.start(state, keeps_best=False), rate
 

@@ -80,6 +80,7 @@ def _tried_step(net, optimizer, gradient, precision):
     optimizer = optax.with_extra_args_support(check.gradient_transformation(optimizer))
 
     def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
+        check.train_state(state)
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line

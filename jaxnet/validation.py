@@ -35,10 +35,10 @@ def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{hint}")
 
 
-def positive(argument: str, value: Any) -> float | jax.Array:
+def positive(argument: str, value: Any, otherwise: str = "") -> float | jax.Array:
     """Return the value as a float if it is a finite number above zero: a scalar of Python, NumPy or JAX.
 
-    A traced scalar, which has no value yet, is returned as it came.
+    A traced scalar, which has no value yet, is returned as it came. The message adds what else would do.
     """
     scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.shape == ()
     if scalar and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
@@ -46,7 +46,7 @@ def positive(argument: str, value: Any) -> float | jax.Array:
             return value
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
-        raise ValueError(f"{argument} is {value!r}; expected a finite number above 0")
+        raise ValueError(f"{argument} is {value!r}; expected a finite number above 0{otherwise}")
     return float(value)
 
 
@@ -118,9 +118,10 @@ def network(sizes: Any, activations: Any, loss: str | None) -> tuple[tuple[int, 
 
 def init_scheme(scheme: Any, choices: Iterable[str]) -> str | float:
     """Return the scheme: one of the names, or a positive float (the s of the notes' randn * s)."""
-    if isinstance(scheme, numbers.Real) and not isinstance(scheme, bool):
-        return positive("scheme", scheme)
-    return choice("scheme", scheme, choices)
+    names = tuple(choices)
+    if isinstance(scheme, str):
+        return choice("scheme", scheme, names)
+    return positive("scheme", scheme, f", or one of {', '.join(map(repr, names))}")
 
 
 def mlp(net: Any) -> tuple[int, ...]:
@@ -128,6 +129,15 @@ def mlp(net: Any) -> tuple[int, ...]:
     if not (hasattr(net, "sizes") and hasattr(net, "activations")):
         raise TypeError(f"net is {net!r}; expected an MLP, such as MLP((2, 4, 1), ('tanh', 'sigmoid'))")
     return net.sizes
+
+
+def train_state(state: Any) -> None:
+    """Refuse what is no TrainState, such as the params alone."""
+    if getattr(state, "_fields", None) != ("params", "opt_state", "step", "key"):
+        raise TypeError(
+            f"state is a {type(state).__name__}; expected a TrainState(params, opt_state, step, key), such as"
+            " TrainState(params, optimizer.init(params), jnp.int32(0), key)"
+        )
 
 
 def params_of(net: Any, params: Any) -> None:
@@ -142,6 +152,7 @@ def params_of(net: Any, params: Any) -> None:
         if getattr(layer, "_fields", None) != ("W", "b"):
             raise ValueError(f"params[{position}] is a {type(layer).__name__}; expected {wanted}")
         for name, leaf, expected in zip(("W", "b"), layer, ((n, n_prev), (n, 1)), strict=True):
+            _array(f"params[{position}].{name}", leaf)
             if jnp.shape(leaf) != expected:
                 raise ValueError(
                     f"params[{position}].{name} has shape {jnp.shape(leaf)}; expected {expected} for sizes {sizes}"
@@ -167,7 +178,10 @@ def targets(net: Any, X: Any, Y: Any, weights: Any) -> None:
     if jnp.shape(Y)[1] != m:
         raise ValueError(f"Y has {jnp.shape(Y)[1]} examples but X has {m}; X and Y need as many columns")
     _same_dtype("Y", Y, "X", X)
-    if weights is not None and jnp.shape(weights) != (m,):
+    if weights is None:
+        return
+    _array("weights", weights)
+    if jnp.shape(weights) != (m,):
         raise ValueError(f"weights has shape {jnp.shape(weights)}; expected ({m},), one number an example")
 
 
@@ -182,6 +196,12 @@ def output_derivative(net: Any, params: Any, cache: Any, dZ: Any) -> None:
         raise ValueError(f"dZ has shape {jnp.shape(dZ)}; expected {shapes[-1]}, the shape of Z[L]")
 
 
+def _array(argument: str, array: Any) -> None:
+    """Refuse a list: a tree of numbers to JAX."""
+    if isinstance(array, list | tuple):
+        raise TypeError(f"{argument} is a {type(array).__name__}; expected an array: jnp.asarray({argument})")
+
+
 def _same_dtype(argument: str, array: Any, other: str, reference: Any) -> None:
     came, expected = jnp.result_type(array), jnp.result_type(reference)
     if came != expected:
@@ -193,6 +213,7 @@ def _same_dtype(argument: str, array: Any, other: str, reference: Any) -> None:
 
 def _columns(argument: str, array: Any, rows: int, symbol: str) -> None:
     """Refuse an array that is not (rows, m) with m > 0, naming the reading that would fit."""
+    _array(argument, array)
     shape = jnp.shape(array)
     expected = f"({symbol}={rows}, m): one example a column"
     if len(shape) == 1:
@@ -381,11 +402,11 @@ def precision(name: str, params: Any = None) -> str:
     return name
 
 
-def gradient_transformation(optimizer: Any) -> Any:
+def gradient_transformation(optimizer: Any, argument: str = "optimizer") -> Any:
     """Return the optimizer if it has optax's (init, update)."""
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(
-            f"optimizer is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
+            f"{argument} is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
             " optax.adam(1e-3)"
         )
     return optimizer
@@ -439,9 +460,14 @@ def placement(device: str | None, mesh: Any) -> None:
 def key(key: Any) -> None:
     """Refuse what is no single JAX random key."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
-    raw = getattr(key, "dtype", None) == np.uint32 and key.shape == jax.random.PRNGKey(0).shape
+    raw = getattr(key, "dtype", None) == np.uint32 and key.shape == _raw_key_shape()
     if not (typed or raw):
         raise TypeError(f"key is {key!r}; expected one JAX random key, such as jax.random.key(0)")
+
+
+def _raw_key_shape() -> tuple[int, ...]:
+    """The shape of a key as plain numbers, of the generator that JAX is set to."""
+    return jax.eval_shape(jax.random.PRNGKey, 0).shape
 
 
 # Settings of many networks
@@ -449,7 +475,7 @@ def key(key: Any) -> None:
 
 def keys(keys: Any) -> Any:
     """Return one or several JAX random keys as a vector of them."""
-    shape, own = getattr(keys, "shape", ()), jax.random.PRNGKey(0).shape
+    shape, own = getattr(keys, "shape", ()), _raw_key_shape()
     typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     raw = getattr(keys, "dtype", None) == np.uint32 and shape[-1:] == own
     if not (typed or raw) or 0 in shape:

@@ -200,7 +200,8 @@ def test_bad_arguments(key):
         jaxnet.clipped_grads(net, params, X, Y, 1.0, noise_multiplier=1.0)
     with pytest.raises(TypeError, match="key is 7; expected one JAX random key"):
         jaxnet.clipped_grads(net, params, X, Y, 1.0, 7, noise_multiplier=1.0)
-    with pytest.raises(ValueError, match="noise_multiplier is -1"):
-        jaxnet.clipped_grads(net, params, X, Y, 1.0, key, -1)
+    for noise in (-1, jnp.float32(-1), float("nan")):
+        with pytest.raises(ValueError, match=r"noise_multiplier is .*; .* number above 0, or 0 for no noise"):
+            jaxnet.clipped_grads(net, params, X, Y, 1.0, key, noise)
     with pytest.raises(ValueError, match="Y has 5 examples but X has 6"):
         jaxnet.per_example_grads(net, params, X, Y[:, 1:])

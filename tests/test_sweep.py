@@ -144,7 +144,8 @@ def test_settings_of_jax_hold_for_all_members():
         ),
         ({"init_scale": "he"}, "init_scale is 'he'; expected a number"),
         ({"optimizer": optax.sgd(0.1)}, "optimizer is .*; expected a function of the rate, such as optax.sgd itself"),
-        ({"optimizer": lambda rate: None}, "optimizer is None; expected an optax.GradientTransformation"),
+        ({"optimizer": lambda rate: None}, r"optimizer\(learning_rate\) is None; expected an optax.Gradient"),
+        ({"optimizer": lambda rate: rate}, r"optimizer\(learning_rate\) is .*Tracer.*; expected an optax.Gradient"),
     ],
 )
 def test_settings_that_are_none(changes, message):

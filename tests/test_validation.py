@@ -147,6 +147,33 @@ def test_init_refuses_scheme(scheme):
         jaxnet.init(NET, jax.random.key(0), scheme)
 
 
+@pytest.mark.parametrize("scalar", [np.float32, np.array, jnp.float32])
+def test_init_takes_a_scale_of_any_kind(scalar):
+    key = jax.random.key(0)
+    want = jaxnet.init(NET, key, 0.25, jnp.bfloat16)
+    assert (jaxnet.init(NET, key, scalar(0.25), jnp.bfloat16)[0].W == want[0].W).all()
+    traced = jax.jit(lambda scale: jaxnet.init(NET, key, scale, jnp.bfloat16))(scalar(0.25))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(traced)} == {"bfloat16"}
+    assert (traced[0].W == want[0].W).all()
+    with pytest.raises(
+        ValueError, match=r"scheme is -1\.0; expected a finite number above 0, or one of 'he', 'xavier'"
+    ):
+        jaxnet.init(NET, key, scalar(-1.0))
+
+
+@pytest.mark.parametrize("key", [0, None, jax.random.split(jax.random.key(0)), jnp.zeros(3, jnp.uint32)])
+def test_init_refuses_key(key):
+    with pytest.raises(TypeError, match=r"key is [\s\S]*; expected one JAX random key, such as jax.random.key\(0\)"):
+        jaxnet.init(NET, key)
+
+
+@pytest.mark.parametrize("lift", [lambda f: f, jax.jit])
+def test_init_takes_keys_of_either_kind(lift):
+    start = lift(lambda key: jaxnet.init(NET, key))
+    typed, raw = start(jax.random.key(5)), start(jax.random.PRNGKey(5))
+    assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (typed, raw)), strict=True))
+
+
 def test_init_refuses_dtype():
     with pytest.raises(ValueError, match="dtype is float64, but 64-bit is off"):
         jaxnet.init(NET, jax.random.key(0), dtype=jnp.float64)
@@ -165,6 +192,7 @@ BROADCASTING = (PARAMS[0]._replace(b=jnp.zeros(5)), PARAMS[1])  # JAX would add 
         ((PARAMS[1], PARAMS[0]), r"params\[0\].W has shape \(4, 5\); expected \(5, 3\)"),
         (list(PARAMS), "params is a list; expected a tuple of 2"),
         (tuple(map(tuple, PARAMS)), r"params\[0\] is a tuple; expected a tuple of 2 Layer\(W, b\)"),
+        ((PARAMS[0]._replace(b=[[0.0]] * 5), PARAMS[1]), r"params\[0\].b is a list; .* jnp.asarray\(params\[0\].b\)"),
         ((PARAMS[0], jax.tree.map(jnp.bfloat16, PARAMS[1])), r"params\[1\].W is bfloat16 but params\[0\].W is float32"),
     ],
 )
@@ -194,6 +222,30 @@ def test_inputs_are_checked_when_traced():
         jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.bfloat16))
     with pytest.raises(ValueError, match="params is a str; expected a tuple of 2"):
         jaxnet.forward(NET, "he", jnp.asarray(X))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("X", (X.tolist(), Y)), ("Y", (X, Y.tolist())), ("weights", (X, Y, [1.0] * M)), ("weights", (X, Y, (1.0,) * M))],
+)
+def test_lists_are_no_arrays(name, given):
+    state = jaxnet.TrainState(PARAMS, optax.sgd(0.1).init(PARAMS), jnp.int32(0), jax.random.key(0))
+    for call in (
+        lambda: jaxnet.cost(NET, PARAMS, *given),
+        lambda: jaxnet.train_step(NET, optax.sgd(0.1))(state, *given),
+        lambda: jax.jit(jaxnet.train_step(NET, optax.sgd(0.1), "autodiff"))(state, *given),
+    ):
+        with pytest.raises(TypeError, match=rf"{name} is a \w+; expected an array: jnp.asarray\({name}\)"):
+            call()
+
+
+@pytest.mark.parametrize("state", [PARAMS, (PARAMS, (), 0, jax.random.key(0)), None])
+def test_train_step_refuses_what_is_no_state(state):
+    for lift in (jax.jit, lambda step: step):
+        with pytest.raises(
+            TypeError, match=r"state is a \w+; expected a TrainState.*optimizer.init\(params\), jnp.int32"
+        ):
+            lift(jaxnet.train_step(NET, optax.sgd(0.1)))(state, X, Y)
 
 
 def test_train_step_is_checked_when_made():
