@@ -50,7 +50,7 @@ class FitResult(NamedTuple):
 
 
 class NotFiniteError(FloatingPointError):
-    """Cost, gradient or new params were NaN or infinite; the step was undone, `.result` holds the last good state."""
+    """Cost, gradient's norm or new params were not finite; the step was undone, `.result` holds the last good state."""
 
     result: FitResult
 
@@ -110,7 +110,7 @@ def fit(
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which, what came and what to do.
-        NotFiniteError: the cost or the gradient became NaN or infinite.
+        NotFiniteError: the cost, the gradient's norm or the params became NaN or infinite.
     """
     optimizer = check.gradient_transformation(DEFAULT_OPTIMIZER if optimizer is None else optimizer)
     epochs = check.epochs(epochs, steps, batch_size)
@@ -235,14 +235,17 @@ def _stopped_by(callbacks, epoch, state, history) -> bool:
 
 
 def _not_finite_message(state: TrainState, history, epoch: int) -> str:
-    norms = ", ".join(
-        f"|W[{number}]| = {float(jnp.linalg.norm(layer.W)):.3g}" for number, layer in enumerate(state.params, 1)
-    )
+    wide = [np.asarray(layer.W, np.float64) for layer in state.params]  # where squares of float32 do not overflow
+    norms = ", ".join(f"|W[{number}]| = {np.linalg.norm(W):.3g}" for number, W in enumerate(wide, 1))
+    gradient_norm = history["gradient_norm"][epoch]
+    most = float(np.finfo(gradient_norm.dtype).max) ** 0.5
+    beyond = f" (above {most:.2g} its square overflows)" if np.isposinf(gradient_norm) else ""
     rate = getattr(state.opt_state, "hyperparams", {}).get("learning_rate")
     at_rate = "" if rate is None else f", learning rate {float(rate):.3g}"
     return (
-        f"the cost, the gradient or the new params are not finite at step {int(state.step) + 1} (epoch {epoch + 1}):"
-        f" cost {history['cost'][epoch]:.3g}, gradient norm {history['gradient_norm'][epoch]:.3g}{at_rate}; {norms}."
+        "the cost, the gradient's norm or the new params are not finite"
+        f" at step {int(state.step) + 1} (epoch {epoch + 1}):"
+        f" cost {history['cost'][epoch]:.3g}, gradient norm {gradient_norm:.3g}{beyond}{at_rate}; {norms}."
         " The step was undone and the state before it is in this error's .result; lower the learning rate, clip the"
         " gradient (optax.clip_by_global_norm) or rescale X"
     )

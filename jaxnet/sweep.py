@@ -44,7 +44,7 @@ class SweepResult(NamedTuple):
 
     params: the last params, of a member that failed those before the step that failed.
     history: NumPy arrays (n, epochs), as in `fit`; NaN after a failure.
-    failed: whether the member's cost or gradient was not finite.
+    failed: whether the member's cost, gradient's norm or params were not finite.
     learning_rate, init_scale: the settings; init_scale NaN stands for the "he" scheme.
     """
 

@@ -49,8 +49,9 @@ def train_step(net: MLP, optimizer: optax.GradientTransformation, gradient: str 
     """Return a pure function (state, X, Y, weights=None) -> (state, metrics): one step of gradient descent.
 
     With optax.sgd(rate) the update is W -= rate * dW, as in the notes. Metrics are scalars: "cost" and
-    "gradient_norm" at the incoming state, "accuracy" for classifiers, and "finite". Where cost, gradient or the new
-    params are not finite, or all weights are 0, the state comes back as it was.
+    "gradient_norm" at the incoming state, "accuracy" for classifiers, and "finite". Where cost, gradient_norm
+    or the new params are not finite, or all weights are 0, the state comes back as it was. It keeps its dtype: in
+    float16 Adam's eps=1e-8 is 0, and no step of it is finite; make float32 params (`fit` does).
 
     Args:
         net: the network.

@@ -269,6 +269,24 @@ def test_new_params_that_are_not_finite_are_undone_too():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(caught.value.result.params))
 
 
+def test_norms_that_overflow_are_named_as_such():
+    """A gradient of 1e19 has no norm in float32, and weights of 1e20 have one that is not infinite."""
+    net = jaxnet.MLP((2, 1), ("sigmoid",))
+    start = jaxnet.init(net, jax.random.key(0), "zeros")
+    grads = jaxnet.value_and_grad(net, start, jnp.asarray(1e20 * X), jnp.asarray(Y))[1]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    beyond = (
+        r"gradient's norm .* cost 0\.693, gradient norm inf \(above 1\.8e\+19 its square overflows\); \|W\[1\]\| = 0\."
+    )
+    settings = {"key": jax.random.key(0), "optimizer": optax.sgd(jnp.inf)}
+    for batch_size in (None, 16):
+        with pytest.raises(jaxnet.NotFiniteError, match=beyond):
+            jaxnet.fit(net, 1e20 * X, Y, params=start, batch_size=batch_size, **settings)
+    large = (start[0]._replace(W=jnp.array([[3e20, 4e20]])),)
+    with pytest.raises(jaxnet.NotFiniteError, match=r"gradient norm \d\.\d+; \|W\[1\]\| = 5e\+20\."):
+        jaxnet.fit(net, X, Y, params=large, batch_size=None, **settings)
+
+
 def test_an_error_keeps_the_result_of_the_fit_that_raised_it():
     def inner(epoch, state, history):
         fit(optimizer=optax.sgd(jnp.inf), batch_size=None)
