@@ -115,23 +115,22 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
     keys = jax.random.split(key, len(net.sizes) - 1)
     return tuple(
-        _layer(k, n_prev, n, dtype, scale(n, n_prev), zeros=scheme == "zeros")
+        _layer((n, n_prev, dtype, scheme == "zeros"), k, scale(n, n_prev))
         for k, n_prev, n in zip(keys, net.sizes[:-1], net.sizes[1:], strict=True)
     )
 
 
-@partial(once, static_argnames=("n_prev", "n", "dtype", "zeros"))
-def _layer(key, n_prev, n, dtype, scale, zeros) -> Layer:
+@once
+def _layer(static, key, scale) -> Layer:
     """W = randn * scale, b = 0; jitted by itself, for layers of one shape share a program, whatever their network.
 
     Zeros are plain: randn * 0 would leave every other entry at -0.0.
     """
-    W = (
-        jnp.zeros((n, n_prev), dtype)
-        if zeros
-        else jax.random.normal(key, (n, n_prev), dtype) * jnp.asarray(scale, dtype)
-    )
-    return Layer(W, b=jnp.zeros((n, 1), dtype))
+    n, n_prev, dtype, zeros = static
+    b = jnp.zeros((n, 1), dtype)
+    if zeros:
+        return Layer(jnp.zeros((n, n_prev), dtype), b)
+    return Layer(jax.random.normal(key, (n, n_prev), dtype) * jnp.asarray(scale, dtype), b)
 
 
 def forward(

@@ -24,15 +24,24 @@ def test_a_start_by_itself_and_as_a_part_of_a_program_are_one(scheme):
 
 
 def test_once_is_differentiated_and_traced_as_its_function():
-    cube = once(lambda x, n: x**n, static_argnames=("n",))
-    assert cube(2.0, n=3) == 8.0
-    assert jax.grad(lambda x: cube(x, n=3))(2.0) == 12.0
-    assert jax.eval_shape(lambda x: cube(x, n=3), 2.0).shape == ()
+    power = once(lambda n, x: x**n)
+    assert power(3, 2.0) == 8.0
+    assert jax.grad(lambda x: power(3, x))(2.0) == 12.0
+    assert jax.eval_shape(lambda x: power(3, x), 2.0).shape == ()
 
 
-def test_a_compiler_that_refuses_the_options_gets_none(monkeypatch):
+def test_a_compiler_that_refuses_the_options_gets_none_and_is_asked_once(monkeypatch):
     monkeypatch.setitem(OPTIONS, "xla_an_option_of_another_version", True)
-    cube = once(lambda x, n: x**n, static_argnames=("n",))
+    jit, asked = jax.jit, []
+
+    def noting(function, **settings):
+        jitted = jit(function, **settings)
+        note = asked.append if "compiler_options" in settings else lambda arguments: None
+        return lambda *arguments: (note(arguments), jitted(*arguments))[1]
+
+    monkeypatch.setattr(jax, "jit", noting)
+    power = once(lambda n, x: x**n)
     with pytest.raises(jax.errors.JaxRuntimeError):
-        jax.jit(lambda x: x, compiler_options=OPTIONS)(3.0)
-    assert cube(3.0, n=3) == 27.0
+        jit(lambda x: x, compiler_options=OPTIONS)(3.0)
+    assert power(3, 3.0) == 27.0 and power(3, 2.0) == 8.0
+    assert asked == [(3, 3.0)]
