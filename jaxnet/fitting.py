@@ -106,7 +106,8 @@ def fit(
         callbacks: functions (epoch, state, history), or one, called after each epoch (the first is 1); one that
             returns True stops training.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
-        mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding.
+        mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
+            full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which, what came and what to do.

@@ -2,6 +2,8 @@
 
 Every device of the mesh holds all params and its own share of each batch's columns; `jax.jit` then computes the one
 gradient of the whole batch, with one all-reduce of the gradient's size. `forward` and `backward` know nothing of it.
+Mini-batches are drawn from all examples, so every device holds those too: split over the devices, each step would
+gather its batch across them, one more all-reduce and two all-gathers as XLA does it.
 
 Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
 """
