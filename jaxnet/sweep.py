@@ -114,7 +114,7 @@ def sweep(
         weights: (m,), as in `fit`.
         validation: (X, Y), as in `fit`.
         gradient: "manual" or "autodiff".
-        precision: a name of the table in precision.py.
+        precision: a name of the table in precision.py, as in `fit`.
         progress: show a progress bar, if standard error is a terminal.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
 
