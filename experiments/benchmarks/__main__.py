@@ -67,6 +67,8 @@ def chosen(config: Config) -> list[int]:
 def main(config: Config) -> int:
     """Run the rows; the exit code says whether all ran, not whether goals were held: a time is no test."""
     numbers = chosen(config)
+    if config.rounds < 1:
+        sys.exit(f"--rounds {config.rounds}: expected 1 or more counted runs, such as {contest.ROUNDS}")
     try:
         device = parallel.device(config.device)
     except ValueError as error:
@@ -87,6 +89,8 @@ def main(config: Config) -> int:
             print(f"row {number} is broken: {type(error).__name__}: {error}", file=sys.stderr)
             broken += 1
             continue
+        if config.quick:
+            found = [contest.unjudged(record) for record in found]
         for part, record in enumerate(found):
             print("\n".join(contest.table(record)), flush=True)
             contest.figure(record).savefig(directory / f"{ROWS[number]}_{part}.png", dpi=110)
@@ -112,10 +116,20 @@ def write(directory: Path, config: Config, records) -> None:
         '"times ours" is the median over rounds of a contestant\'s time over ours in the same round.',
         "",
     ]
-    lines = [line for record in records for line in contest.table(record)]
+    lines = [line for record in records for line in contest.table(record)] + unmeasured(config)
     (directory / "RESULTS.md").write_text("\n".join([*head, *lines]).rstrip() + "\n")
     content = {"command": how, "versions": versions, "processor": processor(), "records": records}
     (directory / "results.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def unmeasured(config: Config) -> list[str]:
+    """A line on the rows that need a GPU, where there is none."""
+    rows = [str(n) for n in ON_GPU if n not in chosen(config)]
+    if not rows or jax.default_backend() == "gpu":
+        return []
+    return [
+        f"Not measured here, for want of a GPU (`python -m experiments.benchmarks --device gpu`): {' and '.join(rows)}."
+    ]
 
 
 def version(package: str) -> str:

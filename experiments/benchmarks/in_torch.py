@@ -1,7 +1,8 @@
-"""The work in PyTorch: eager, fused, compiled, under autocast, as CUDA graphs; clipped sums by Opacus."""
+"""The work in PyTorch: eager, compiled, under autocast, as CUDA graphs; clipped sums by Opacus."""
 
 import contextlib
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -58,12 +59,45 @@ def finished(model, device):
     return model
 
 
-def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=False, device="cpu") -> Contestant:
-    """A loop of steps: forward, backward, optimizer.step.
+def descent(parameters, rate, optimizer="sgd"):
+    """Return step(J), which moves the parameters down the gradient of J and is as fast as torch's users write it.
+
+    For SGD one call for all gradients and one for all updates: 1.4x as fast as backward and optimizer.step for
+    64-32-10. For Adam its fused optimizer, 1.2 to 1.6x as fast as its default.
+    """
+    import torch
+
+    if optimizer == "sgd":
+        parameters = tuple(parameters)
+
+        def step(J):
+            grads = torch.autograd.grad(J, parameters)
+            with torch.no_grad():
+                torch._foreach_add_(parameters, grads, alpha=-rate)
+
+        return step
+
+    kinds = {"adam": torch.optim.Adam, "adamw": partial(torch.optim.AdamW, weight_decay=DECAY)}
+    return stepping(kinds[optimizer](parameters, lr=rate, fused=True))
+
+
+def stepping(optimizer):
+    """Return step(J) by an optimizer of torch's."""
+
+    def step(J):
+        optimizer.zero_grad(set_to_none=True)
+        J.backward()
+        optimizer.step()
+
+    return step
+
+
+def eager(work: Workload, threads: int, compiled=False, autocast=False, device="cpu") -> Contestant:
+    """A loop of steps: forward, backward, update.
 
     The steps of Adam, g / √g² at first, turn roundings of small gradients into steps of full size.
     """
-    name = placed("torch" + " compile" * compiled + " fused" * fused + " autocast" * autocast, threads, device)
+    name = placed("torch" + " compile" * compiled + " autocast" * autocast, threads, device)
 
     def prepare():
         import torch
@@ -86,14 +120,9 @@ def eager(work: Workload, threads: int, fused=False, compiled=False, autocast=Fa
         def run():
             use(threads, work.precision)
             model = sequential(work.params, work.hidden, device)
-            kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[work.optimizer]
-            options = {"fused": True} if fused else {}
-            options |= {"weight_decay": DECAY} if work.optimizer == "adamw" else {}
-            optimizer = kind(model.parameters(), lr=work.rate, **options)
+            step = descent(model.parameters(), work.rate, work.optimizer)
             for batch in batches:
-                optimizer.zero_grad(set_to_none=True)
-                forward(model, batch).backward()
-                optimizer.step()
+                step(forward(model, batch))
             return finished(model, device)
 
         return run
@@ -120,12 +149,11 @@ def graphed(work: Workload, compiled=False, device="cuda") -> Contestant:
 
         forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if compiled else loss
 
+        step = descent(parameters, work.rate)
+
         def steps():
             for batch in order.unbind():
-                J = forward(slice(None) if work.batch_size is None else batch)
-                grads = torch.autograd.grad(J, parameters)
-                with torch.no_grad():
-                    torch._foreach_add_(parameters, grads, alpha=-work.rate)
+                step(forward(slice(None) if work.batch_size is None else batch))
 
         use(1, work.precision)
         replay = recorded(steps)

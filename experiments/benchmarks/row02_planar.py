@@ -30,7 +30,7 @@ def races(config) -> list[Race]:
             1.0,
             "<= 0.020 s, >= 1.5x jax.grad in a scan",
             {"jax.grad in a scan": 1.5},
-            None if config.quick else 0.020,
+            0.020,
             WHY,
         )
     ]

@@ -21,11 +21,11 @@ def records(config) -> list[dict]:
     for optimizer, share in (("sgd", 0.90), ("adamw", 0.86)):
         work = clusters((n,) * 9, m, None, steps, 1e-3, precision="bfloat16", optimizer=optimizer)
         device = "cuda" if on_gpu else "cpu"
-        compiled = in_torch.eager(work, 1, autocast=True, fused=True, compiled=True, device=device)
+        compiled = in_torch.eager(work, 1, autocast=True, compiled=True, device=device)
         peers = (
             in_jax.grad_in_scan(work),
             in_jax.nnx(work),
-            in_torch.eager(work, 1, autocast=True, fused=True, device=device),
+            in_torch.eager(work, 1, autocast=True, device=device),
             compiled if on_gpu else dataclasses.replace(compiled, needs="the full size: it compiles for minutes"),
         )
         race = Race(

@@ -24,14 +24,12 @@ def one_by_one(work: Workload, rates) -> Contestant:
             model = in_torch.sequential(work.params, work.hidden)
             for layer in (layer for layer in model if isinstance(layer, torch.nn.Linear)):
                 torch.nn.init.normal_(layer.weight, std=(2 / layer.in_features) ** 0.5)
-            optimizer, loss_of = torch.optim.SGD(model.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
+            step, loss_of = in_torch.descent(model.parameters(), rate), torch.nn.CrossEntropyLoss()
             for _ in range(work.epochs):
                 total = 0.0
                 for i in torch.randperm(work.m).reshape(-1, work.batch_size):
-                    optimizer.zero_grad(set_to_none=True)
                     J = loss_of(model(X[i]), labels[i])
-                    J.backward()
-                    optimizer.step()
+                    step(J)
                     total += J.detach()
             return float(total) * work.batch_size / work.m
 

@@ -18,7 +18,7 @@ from experiments.benchmarks import (
     torch_sweep,
 )
 from experiments.benchmarks.contest import Contestant, Race
-from experiments.benchmarks.workload import digits
+from experiments.benchmarks.workload import DECAY, digits
 from tests.comparison import assert_trees_close
 
 CONFIG = benchmarks.Config(quick=True, rounds=1)
@@ -41,6 +41,12 @@ def test_a_fast_wrong_answer_is_no_answer():
 
 def test_a_nan_is_another_result():
     assert "nan" in raced(contestant("ours", 1.0), contestant("broken", float("nan")))["refused"]["broken"]
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf")])
+def test_nobody_is_compared_with_a_cost_that_is_no_number(cost):
+    with pytest.raises(ValueError, match=f"a race: ours ended at a cost of {cost}"):
+        raced(contestant("ours", cost), contestant("theirs", 1.0))
 
 
 def test_who_is_not_installed_is_named():
@@ -86,6 +92,40 @@ def test_a_goal_is_judged_by_the_ratios(monkeypatch):
     assert record["rows"]["theirs"]["ratio"] == 3 and record["rows"]["slow"]["ratio"] == 90
     assert record["goals"] == {">= 4x theirs": False, ">= 50x slow": True, "<= 2 s": True}
     assert now[0] == 4 * (1 + 3) + 2 * 90 and "one counted run alone" in record["notes"][0]
+
+
+def rows_of(**ratios):
+    return {"ours": {"ratio": 1.0, "median": 1.0}} | {name: {"ratio": ratio} for name, ratio in ratios.items()}
+
+
+def test_a_goal_against_a_family_means_its_best_form():
+    race = Race("a race", (), "s", 1.0, "to be first", {"torch": 4, "sklearn": 4, contest.BEST_PEER: 2, "absent": 9})
+    assert contest.judged(race, rows_of(torch_eager=5, torch_compile=3, sklearn=4, jax=2.5)) == {
+        ">= 4x torch (torch_compile)": False,
+        ">= 4x sklearn": True,
+        ">= 2x the best peer (jax)": True,
+    }
+
+
+def test_a_ratio_is_the_median_of_the_ratios_round_by_round():
+    """A machine that is slow for a round is slow for both: the ratio of the medians would be 3."""
+    found = contest.summary({"ours": [1, 2, 4], "theirs": [2, 6, 8]}, "ours", 1e3)
+    assert found["theirs"] == {"median": 6e3, "min": 2e3, "ratio": 2} and found["ours"]["ratio"] == 1
+
+
+def test_a_contestant_with_a_clock_of_its_own_is_believed():
+    ours, theirs = (
+        Contestant(n, lambda t=t: lambda: t, lambda t: 1.0, clock=float) for n, t in (("us", 2), ("they", 7))
+    )
+    assert raced(ours, theirs)["rows"]["they"] == {"median": 7.0, "min": 7.0, "ratio": 3.5, "cost": 1.0}
+
+
+def test_toy_sizes_are_not_judged():
+    record = contest.unjudged(
+        raced(contestant("ours", 1.0), contestant("theirs", 1.0), goals={"theirs": 1e9}, why="because")
+    )
+    lines = "\n".join(contest.table(record))
+    assert "nothing is proved" in lines and not any(word in lines for word in ("MISSED", "held", "because"))
 
 
 def test_what_is_compiled_in_the_warm_up_is_nobody_s_time(monkeypatch):
@@ -173,6 +213,36 @@ def test_what_torch_saves_is_counted_without_computing_it(hidden, arrays):
     params = jaxnet.init(jaxnet.MLP((8,) * 6, (hidden,) * 4 + ("identity",)), jax.random.key(0))
     for device in ("meta", "cpu"):
         assert torch_memory.saved(params, hidden, 32, device) == arrays * 8 * 32 * 4
+
+
+def test_no_counted_run_is_refused_at_the_start():
+    with pytest.raises(SystemExit, match="--rounds 0: expected 1 or more"):
+        benchmarks.main(dataclasses.replace(CONFIG, rounds=0))
+
+
+def test_rows_that_need_a_gpu_are_listed_where_there_is_none(monkeypatch):
+    (line,) = benchmarks.unmeasured(CONFIG)
+    assert "--device gpu" in line and line.endswith(": 10 and 11.")
+    assert benchmarks.unmeasured(dataclasses.replace(CONFIG, rows="10"))[0].endswith(": 11.")
+    assert benchmarks.unmeasured(dataclasses.replace(CONFIG, rows="10,11")) == []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert benchmarks.unmeasured(CONFIG) == []
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("adam", 1e-2), ("adamw", 1e-2)])
+def test_torch_s_fastest_form_takes_the_steps_of_its_optimizers(optimizer, rate):
+    torch = pytest.importorskip("torch")
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    options = {"weight_decay": DECAY} if optimizer == "adamw" else {}
+    work = digits((64, 32, 10), 32, 1, rate, optimizer=optimizer)
+    model = in_torch.sequential(work.params, work.hidden)
+    plain = kinds[optimizer](model.parameters(), lr=rate, **options)
+    X, labels = torch.tensor(work.X.T.copy()), torch.tensor(work.labels)
+    for batch in map(torch.tensor, work.batches):
+        plain.zero_grad()
+        torch.nn.functional.cross_entropy(model(X[batch]), labels[batch]).backward()
+        plain.step()
+    assert_trees_close(in_torch.params_of(in_torch.eager(work, 1).prepare()()), in_torch.params_of(model), 1e-5)
 
 
 def test_unknown_rows_name_the_known_ones():
