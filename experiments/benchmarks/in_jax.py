@@ -110,16 +110,16 @@ def grad_in_scan(work: Workload) -> Contestant:
 
 
 def grad_in_a_loop(work: Workload) -> Contestant:
-    """A Python loop of jitted steps."""
+    """A Python loop of jitted steps, the states donated."""
 
     def prepare():
         X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), _step(work)
-        at = jax.jit(lambda params, opt_state, i: step(params, opt_state, X[i], Y[i]))
-        whole = jax.jit(lambda params, opt_state: step(params, opt_state, X, Y))
+        at = jax.jit(lambda params, opt_state, i: step(params, opt_state, X[i], Y[i]), donate_argnums=(0, 1))
+        whole = jax.jit(lambda params, opt_state: step(params, opt_state, X, Y), donate_argnums=(0, 1))
         start = by_rows(work.params)
 
         def run():
-            params = start
+            params = jax.tree.map(jnp.copy, start)
             opt_state = work.gradient_transformation.init(params)
             for batch in work.batches:
                 params, opt_state, _ = (
@@ -167,7 +167,7 @@ def equinox(work: Workload) -> Contestant:
 
 
 def nnx(work: Workload) -> Contestant:
-    """Flax NNX as its documentation trains: nnx.jit of a step, a loop in Python."""
+    """Flax NNX as its documentation trains where a step is short: nnx.jit, nnx.cached_partial, a loop in Python."""
 
     def prepare():
         from flax import nnx
@@ -199,8 +199,9 @@ def nnx(work: Workload) -> Contestant:
         def run():
             model = Net()
             optimizer = nnx.Optimizer(model, work.gradient_transformation, wrt=nnx.Param)
+            at = nnx.cached_partial(step, model, optimizer)  # 2.9x as fast for 64-32-10
             for batch in work.batches:
-                step(model, optimizer, None if work.batch_size is None else batch)
+                at(None if work.batch_size is None else batch)
             params = [(layer.kernel[...].T, layer.bias[...][:, None]) for layer in model.layers]
             return tuple(jaxnet.Layer(*p) for p in jax.block_until_ready(params))
 

@@ -31,6 +31,7 @@ def classifier(work: Workload) -> Contestant:
                 solver=work.optimizer,
                 alpha=0.0,
                 momentum=0.0,
+                nesterovs_momentum=False,  # of no momentum the same steps, 1.06x as fast
                 batch_size=work.batch_size or work.m,
                 learning_rate_init=work.rate,
                 max_iter=work.epochs,

@@ -112,6 +112,7 @@ def grid_search(work, copies) -> Contestant:
                 solver="sgd",
                 alpha=0.0,
                 momentum=0.0,
+                nesterovs_momentum=False,
                 batch_size=work.batch_size,
                 max_iter=work.epochs,
                 tol=0.0,

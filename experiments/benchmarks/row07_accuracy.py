@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.benchmarks import in_keras
+from experiments.benchmarks import in_keras, in_torch
 from experiments.benchmarks.contest import Contestant, Race
 from jaxnet import data
 
@@ -114,25 +114,26 @@ def race(recipe: Recipe, n_seeds: int, goals, limit, strict: bool) -> Race:
     def torch():
         import torch
 
-        torch.set_num_threads(1)
-
         def one(seed, split, train, test):
             torch.manual_seed(seed)
             X, labels = torch.tensor(train), torch.tensor(split.labels)
             model = torch.nn.Sequential(torch.nn.Linear(n_x, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 10))
-            adam, loss_of = torch.optim.Adam(model.parameters(), lr=recipe.rate), torch.nn.CrossEntropyLoss()
+            adam = torch.optim.Adam(model.parameters(), lr=recipe.rate, fused=True)
+            step, loss_of = in_torch.stepping(adam), torch.nn.CrossEntropyLoss()
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
             for _ in range(epochs):
                 for i in torch.randperm(m).split(batch):
-                    adam.zero_grad(set_to_none=True)
-                    loss_of(model(X[i]), labels[i]).backward()
-                    adam.step()
+                    step(loss_of(model(X[i]), labels[i]))
                     schedule.step()
             with torch.no_grad():
                 read = model(torch.tensor(test)).argmax(dim=1).numpy()
             return (read == split.labels_test).mean()
 
-        return lambda: [one(seed, split, *data) for seed, split, data in zip(seeds, splits, rows, strict=True)]
+        def run():
+            in_torch.use(1, "float32")
+            return [one(seed, split, *data) for seed, split, data in zip(seeds, splits, rows, strict=True)]
+
+        return run
 
     def keras():
         import keras
