@@ -115,14 +115,34 @@ def eager(work: Workload, threads: int, compiled=False, autocast=False, device="
                 Z = model(X[batch])
             return loss_of(Z.float(), Y[batch] if binary else labels[batch])
 
-        forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if compiled else loss
+        compile_ = partial(torch.compile, mode="max-autotune-no-cudagraphs") if compiled else lambda function: function
+        forward = compile_(loss)
+
+        def in_parts(model):
+            step = descent(model.parameters(), work.rate, work.optimizer)
+            return lambda batch: step(forward(model, batch))
+
+        skeleton = sequential(work.params, work.hidden, device)
+
+        @compile_
+        def descend(parameters, batch):
+            J = lambda p: loss(lambda A: torch.func.functional_call(skeleton, p, A), batch)  # noqa: E731
+            grads = torch.func.grad(J)(parameters)
+            torch._foreach_add_([*parameters.values()], [*grads.values()], alpha=-work.rate)
+
+        def in_one_program(model):
+            parameters = {name: p.detach() for name, p in model.named_parameters()}
+            return lambda batch: descend(parameters, batch)
+
+        # one program for the step is 3x as fast as one for the loss, for 64-32-10; torch's fused Adam stays outside
+        started = in_one_program if compiled and work.optimizer == "sgd" else in_parts
 
         def run():
             use(threads, work.precision)
             model = sequential(work.params, work.hidden, device)
-            step = descent(model.parameters(), work.rate, work.optimizer)
+            step = started(model)
             for batch in batches:
-                step(forward(model, batch))
+                step(batch)
             return finished(model, device)
 
         return run
