@@ -113,11 +113,16 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     scheme = check.init_scheme(scheme, SCHEMES)
     dtype = check.float_dtype("dtype", dtype)
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
-    keys = jax.random.split(key, len(net.sizes) - 1)
     return tuple(
         _layer((n, n_prev, dtype, scheme == "zeros"), k, scale(n, n_prev))
-        for k, n_prev, n in zip(keys, net.sizes[:-1], net.sizes[1:], strict=True)
+        for k, n_prev, n in zip(_keys(len(net.sizes) - 1, key), net.sizes[:-1], net.sizes[1:], strict=True)
     )
+
+
+@once
+def _keys(count, key) -> tuple[PRNGKeyArray, ...]:
+    """One key a layer."""
+    return tuple(jax.random.split(key, count))
 
 
 @once
