@@ -119,9 +119,9 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     )
 
 
-@once
+@partial(jax.jit, static_argnums=0)
 def _keys(count, key) -> tuple[PRNGKeyArray, ...]:
-    """One key a layer."""
+    """One key a layer, by one program: an array of keys taken apart would be a second one."""
     return tuple(jax.random.split(key, count))
 
 

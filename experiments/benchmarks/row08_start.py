@@ -67,11 +67,11 @@ print(time.perf_counter() - began, float(J))
 """
 
 WHY = (
-    "Cold, compiling takes it: 0.24 s for the step, of which its formulas are 0.13, the guard against what is not finite "
-    "0.05, the norm 0.03; 0.2 s for the random start (threefry and the inverse error function, a program for the keys "
-    "and one a layer, by few passes of the compiler: jaxnet/once.py; it was 0.5), 50 ms for jax.random.key. Warm, what "
-    "is left is tracing, loading and the first calls. Tried: the step by fewer passes compiles in 0.06 to 0.18 s, and "
-    "then runs 1.3 to 2.5 times as long. A start drawn by NumPy compiles nothing, and torch eager's whole step does not."
+    "Cold, compiling takes it: 0.24 s for the step, of which its formulas are 0.13, the guard against what is not "
+    "finite 0.05, the norm 0.03; 0.2 s for the random start (a program for the keys and one a layer, threefry and the "
+    "inverse error function by few passes of the compiler: jaxnet/once.py; it was 0.5), 50 ms for the key. Warm, "
+    "what is left is tracing, loading and the first calls. Tried: the step by fewer passes compiles in 0.06 to 0.18 s, "
+    "and then runs 1.3 to 2.5 times as long. A start drawn by NumPy compiles nothing, nor does torch eager."
 )
 
 
