@@ -202,7 +202,8 @@ def figure(record: dict[str, Any]) -> Figure:
     if record["limits"]:
         drawing.legend(loc="outside lower right", ncols=len(record["limits"]), fontsize="small")
     reach = (low / 2, high * (high / low) ** 0.35 * 2) if log else (0, high * 1.25)  # room for the labels
-    axes.set(xlabel=f"time ({record['unit']})", title=record["title"], xlim=reach)
+    axes.set(xlabel=f"time ({record['unit']})", xlim=reach)
+    drawing.suptitle(record["title"], fontsize="large")  # over the names too: it is longer than the axes are wide
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.invert_yaxis()
     return drawing
