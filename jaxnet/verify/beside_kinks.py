@@ -117,11 +117,11 @@ def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray]) -> dict[int
         there, manual = check.problem.double(place)[1], own.exact(place)
         for i in list(steps):
             r, error = check.findings[i].r, here[i] - check.findings[i].r
-            changed = norm(manual[i] - there[i] - error)
-            if changed > SAME * norm(error) or not bits_differ(manual[i], here[i]):
-                del steps[i]
-            else:
+            as_here = norm(manual[i] - there[i] - error) <= SAME * norm(error)
+            if as_here and bits_differ(manual[i], here[i]):
                 steps[i] = max(steps[i], norm(there[i] - r))
+            else:
+                del steps[i]
     if not steps:
         return {}
     beside = [x + HAIR * (x - wide(v)) for x, v in zip(place, check.problem.params.values, strict=True)]
