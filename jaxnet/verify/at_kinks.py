@@ -20,7 +20,7 @@ def accept_subgradients(check):
     if blind or not check.problem.has_kinks():
         return
     leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
-    wrong = [i for i, f in leaves.items() if f.wrong and not f.cause]
+    wrong = [i for i, f in leaves.items() if f.wrong and not f.cause and not f.certain]
     asked = [i for i, f in leaves.items() if i in wrong or in_doubt(f)]
     if not asked:
         return
@@ -46,7 +46,7 @@ def accept_subgradients(check):
 
 def _looked_into(nearby, leaves, asked) -> list[str]:
     """Which of some leaves are mixtures of gradients next to the point."""
-    wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause]
+    wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause and not leaves[i].certain]
     torn = [i for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])]
     if not wrong and not torn:
         return []

@@ -176,7 +176,7 @@ class Evidence:
         for f, exact in zip(self.findings, self.exact, strict=True):
             if f.wrong and not norm(exact - f.g) <= min(self.tolerance(f) * norm(f.g), 0.1 * norm(f.g - f.r)):
                 return None
-        return self._own.exact(self.batch.alone(k))
+        return self._own.exact(given=self.batch.alone(k))
 
     def manual_at(self, given) -> list:
         """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""

@@ -52,6 +52,7 @@ class Finding:
     cause: Cause | None = None
     note: str | None = None
     worst: tuple[int, ...] | None = None
+    certain: bool = False  # its formula is wrong beside every kink as well
     frozen: bool = False
     unused: bool = False
     overflows: bool = False  # autodiff is not finite in the leaf's own dtype, here or one rounding away

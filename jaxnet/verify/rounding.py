@@ -76,9 +76,10 @@ class OwnRounding:
             with jax.enable_x64(True):
                 self.program.expect(as_written, (self.trace.consts, self.inputs), quickly=True)
 
-    def exact(self, given=None) -> list[np.ndarray] | None:
-        """The user's own gradient evaluated in float64, with other fixed arrays of the same shapes perhaps."""
-        inputs = self.inputs if given is None else [*self.problem.own(self.problem.params.values), *given]
+    def exact(self, values=None, given=None) -> list[np.ndarray] | None:
+        """The user's own gradient evaluated in float64; at other values or fixed arrays of the same shapes if given."""
+        values = self.problem.own(self.problem.params.values) if values is None else values
+        inputs = [*values, *(self.problem.given.values if given is None else given)]
         with jax.enable_x64(True):
             try:
                 run = self.program.compiled(as_written, quickly=True)

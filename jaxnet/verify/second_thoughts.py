@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from jaxnet.verify.at_kinks import accept_subgradients
+from jaxnet.verify.beside_kinks import judge_formulas
 from jaxnet.verify.disputes import settle_disputes
 from jaxnet.verify.judgement import grade
 from jaxnet.verify.noise import FAIL, WARN, score
@@ -18,6 +19,7 @@ EXACT = 1e-3  # of the noise in the leaf's own dtype: how near a formula has to 
 
 def reconsider(check):
     """Before a leaf fails: a kink? a formula that cancels? an autodiff that is wrong itself?"""
+    judge_formulas(check)
     if check.kinks == "subgradient":
         accept_subgradients(check)
     suspects = [

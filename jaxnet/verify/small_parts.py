@@ -29,7 +29,7 @@ def judge_small_parts(check):
     with tolerated(check.problem, "small entries"):
         own = OwnRounding(check.problem, check.manual, check.seed)
         exact = own.exact() if own.traceable else None
-        for values in (values for _ in range(DRAWS) for values in _a_hair_away(check)):
+        for values in (values for _ in range(DRAWS) for values in a_hair_away(check)):
             there = check.problem.double(values)[1]
             for i, off in suspects.items():
                 r = check.findings[i].r
@@ -56,8 +56,8 @@ def _off(f):
     return (size > 0) & (f.entries <= KNOWN * size) & (np.abs(f.g - f.r) > WRONG * size)
 
 
-def _a_hair_away(check) -> tuple[list, list]:
-    """The parameters, each moved by a few of its own roundings (a zero by some of the smallest), and moved back.
+def a_hair_away(check, roundings: float = 16.0) -> tuple[list, list]:
+    """The parameters, each moved by up to some of its own roundings (a zero by some of the smallest), and moved back.
 
     Each by another number of them: equal steps would leave a tie of equal numbers as it is.
     """
@@ -65,7 +65,7 @@ def _a_hair_away(check) -> tuple[list, list]:
     for v in map(wide, check.problem.params.values):
         size = np.abs(v)
         least = float(np.min(size, where=size > 0, initial=1.0))
-        step = 16.0 * max(check.problem.units) * np.maximum(size, least) * check.rng.uniform(-1.0, 1.0, v.shape)
+        step = roundings * max(check.problem.units) * np.maximum(size, least) * check.rng.uniform(-1.0, 1.0, v.shape)
         there.append(v + step)
         back.append(v - step)
     return there, back

@@ -6,7 +6,7 @@
 One rounding makes one of two equal numbers the larger, and the gradient steps from one of its values there to another.
 Sixteen such steps are no tolerance: a gradient at a tie is a mixture of those values (kinks.py), whatever rounding
 does. Only ties that are exact in float64 are meant: what is a hair away from its kink may fall to either side in
-another formula, and that is noise.
+another formula, and that is noise; what it hides of a formula is found beside the kink (beside_kinks.py).
 """
 
 import numpy as np

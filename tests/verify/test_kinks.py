@@ -7,6 +7,7 @@ import pytest
 
 from jaxnet.verify import check_gradients
 from jaxnet.verify.conventions import has_kinks
+from jaxnet.verify.manual import Manual, Run
 from jaxnet.verify.witnesses import Problem
 from tests.verify.verdicts import verdict
 
@@ -331,3 +332,55 @@ def test_a_number_at_its_kink(dtype):
     x = np.zeros((), dtype)
     for slope, said in ((0.0, "PASS"), (0.3, "PASS"), (1.2, "FAIL")):
         assert verdict(lambda x: 3 * jnp.maximum(x, 0), lambda x, slope=slope: 3 * slope + 0 * x, x) == said
+
+
+# ---------------------------------------------------------------- near ties
+
+
+def scaled(leaf, grads, factor=1.001):
+    return tuple(factor * g if k == leaf else g for k, g in enumerate(grads))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_step_over_a_near_tie_hides_no_wrong_formula(seed):
+    """One of 32 examples is a rounding away from a unit's kink: where rounding falls is noise, 1.001 is not."""
+    loss, gradient, params = wide_net_beside_a_kink(hair=0.0, seed=seed)
+    assert verdict(loss, gradient, params) == "PASS"
+    assert verdict(loss, lambda p: gradient(p, 1.0), params) == "PASS"
+    for leaf in range(3):
+        assert verdict(loss, lambda p, leaf=leaf: scaled(leaf, gradient(p)), params) == "FAIL"
+
+
+def test_a_formula_that_is_wrong_beside_the_kink_too_is_found_in_a_few_gradients(monkeypatch):
+    loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)
+    taken, double = [], Problem.double
+    monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
+    report = check_gradients(loss, lambda p: scaled(0, gradient(p)), params, raise_=False)
+    assert [x.verdict for x in report.leaves.values()] == ["FAIL", "PASS", "PASS"]
+    assert "a factor 1.001" in report.cause and len(taken) <= 12
+
+
+def test_a_constant_rounded_otherwise_may_fall_to_the_other_side():
+    """(1/3) x and x / 3 differ by a rounding; at equal entries a maximum takes one or the other, in float64 as well."""
+    third, w = np.float32(1 / 3), np.random.default_rng(0).normal(size=40).astype(np.float32)
+    x = np.random.default_rng(1).uniform(1, 2, size=(2, 40)).astype(np.float32)
+    x[1] = np.float32(x[0] / 3)
+    loss = lambda x: jnp.sum(w * jnp.maximum(x[0] / 3, x[1]))  # noqa: E731
+    right = lambda x: w * jnp.where(x[0] * third > x[1], jnp.array([[1 / 3], [0]]), jnp.array([[0], [1]]))  # noqa: E731
+    assert verdict(loss, right, x) != "FAIL"
+
+
+def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
+    """Compiled, sums are taken in another order: here as if the bias were a few roundings less."""
+    loss, gradient, (W1, b1, W2) = wide_net_beside_a_kink(hair=5e-7)
+    with jax.numpy_dtype_promotion("standard"):
+        here, there = gradient((W1, b1, W2)), gradient((W1, b1 - 1e-6 * jnp.abs(b1), W2))
+    assert np.abs(there[0] - here[0])[0].max() > 1e3 * np.abs(there[0] - here[0])[1:].max()
+    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])  # noqa: E731
+    monkeypatch.setattr(Manual, "jitted", compiled(there))
+    assert verdict(loss, gradient, (W1, b1, W2)) == "PASS"
+    monkeypatch.setattr(Manual, "jitted", compiled(scaled(2, there, 1.5)))
+    assert verdict(loss, gradient, (W1, b1, W2)) == "FAIL"
+    monkeypatch.undo()
+    traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)  # noqa: E731
+    assert verdict(loss, traced, (W1, b1, W2)) == "FAIL"

@@ -1,0 +1,143 @@
+"""The formula beside kinks: the gradient as written and the true one in float64, where neither falls over a kink.
+
+A pre-activation a rounding away from its kink falls to one side in float32 and to the other in float64, and the
+gradient steps by all that an example gives to it. Autodiff's step is noise, for a gradient as right may take it or not;
+but sixteen steps hide a factor of 1.001. In float64 every right formula takes the same side:
+
+    e(p) = the formula at p − ∇J(p), both in float64
+    wrong   e(p) is more than the formula's constants lose in the leaf's dtype, and the same a few roundings around p
+
+A formula that takes other sides (by a constant rounded otherwise, by another convention at an exact tie) is off by
+other steps at each of these points, or by none: it may be right, and the kinks are looked into.
+"""
+
+import time
+
+import numpy as np
+
+from jaxnet.verify.interpret import is_float
+from jaxnet.verify.judgement import Finding, grade
+from jaxnet.verify.manual import bits_differ
+from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
+from jaxnet.verify.report import Statement
+from jaxnet.verify.rounding import OwnRounding
+from jaxnet.verify.small_parts import a_hair_away
+from jaxnet.verify.steps import in_doubt
+from jaxnet.verify.strip import equations, opaque_operations
+from jaxnet.verify.tree import unit_roundoff, wide
+from jaxnet.verify.trouble import tolerated
+
+AROUND = 64.0  # roundings: how far the other points are at most
+PAIRS = 2  # of them, opposite each other: a tie is to one side of it at one of a pair
+SAME = 0.1  # of an error, by which it may change: a step more or less changes it by more
+HAIR = 2.0**-18  # of the way to a point: so near it there is no kink, only slope
+STEEP = 4.0  # times what the slope makes of the way: a step
+
+
+def judge_formulas(check):
+    """Refuses leaves whose error the steps over near ties hide, and spares the others that are wrong anyway the search.
+
+    A leaf that fails is `certain` to be wrong if its formula is; one that passes by its noise alone fails if its
+    formula is wrong and such steps are seen.
+    """
+    suspects = {i: f for i, f in enumerate(check.findings) if _may_be_a_step(f)}
+    if not suspects or not check.problem.reversible or not check.problem.has_kinks():
+        return
+    begun, wrong = time.perf_counter(), []
+    with tolerated(check.problem, "formulas beside kinks"):
+        own, exact = _as_written(check)
+        off = {i: exact[i] for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) > FAIL}
+        for i, (step, straight) in _still_off(check, own, off).items():
+            f, rounding = suspects[i], 4.0 / AROUND * straight
+            noise = _constants(f).widened(rounding, rounding)
+            if not f.wrong and step > max(STEEP * straight, f.noise.norm / FAIL):
+                _refuse(f, exact[i], noise)
+            elif f.wrong:
+                f.certain = score(exact[i], f.r, f.noise.widened(noise.norm, noise.entry)) > FAIL
+            wrong += [i] if f.certain else []
+    said = f"{len(suspects)} leaves are off by rounding, steps or more; the formula in float64 is wrong in {len(wrong)}"
+    check.statements.append(Statement("beside kinks", said, time.perf_counter() - begun))
+
+
+def forgive_steps(check, variant: str, eager: list):
+    """Passes leaves that a variant alone takes over a near tie: by such a step, and by a formula that is right."""
+    suspects = {i: f for i, f in enumerate(check.findings) if f.wrong and f.comparable and f.autodiff}
+    if not suspects or not check.problem.reversible or not check.problem.has_kinks():
+        return
+    with tolerated(check.problem, "formulas beside kinks"):
+        _, exact = _as_written(check)
+        right = [i for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) <= FAIL]
+        for place in _around(check, 2 * PAIRS):
+            right = [i for i in right if suspects[i].wrong]
+            if not right:
+                break
+            there = check.problem.double(place)[1]
+            for i in right:
+                f, step = suspects[i], there[i] - suspects[i].r
+                noise = f.noise.widened(norm(step), largest(step))
+                if score(f.g, f.r, noise) <= FAIL:
+                    f.raw, f.noise, f.verdict, f.cause = eager[i], noise, "PASS", None
+                    f.score, f.note = score(f.g, f.r, noise), f"under {variant} it takes a step over a kink nearby"
+
+
+def _as_written(check) -> tuple[OwnRounding, list[np.ndarray] | None]:
+    """The formula, and what it gives in float64 if that tells of it: nothing in it, or in the loss, is less precise."""
+    own = OwnRounding(check.problem, check.manual, check.seed)
+    programs = (check.problem.trace, own.trace) if own.traceable else ()
+    dtypes = {v.aval.dtype for p in programs for e in equations(p) for v in e.outvars if hasattr(v.aval, "dtype")}
+    coarse = any(unit_roundoff(d) > min(check.problem.units) for d in dtypes if is_float(d))
+    hidden = coarse or any(map(opaque_operations, programs))
+    exact = own.exact() if own.traceable and not hidden else None
+    whole = exact is not None and [x.shape for x in exact] == [np.shape(f.raw) for f in check.findings]
+    return own, exact if whole else None
+
+
+def _may_be_a_step(f: Finding) -> bool:
+    """Whether a leaf fails, or passes by what may be steps alone."""
+    if not f.comparable or not f.autodiff or f.frozen or f.cause or not np.isfinite(f.r).all():
+        return False
+    return f.wrong or (f.verdict == "PASS" and in_doubt(f))
+
+
+def _constants(f: Finding) -> Noise:
+    """What a formula in float64 keeps of the rounding of its constants, in a sum of many terms."""
+    size = FAIL * f.unit * norm(f.r)
+    return Noise(size, FAIL * f.unit * largest(f.r), (0.0, 0.0, size))
+
+
+def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray]) -> dict[int, tuple[float, float]]:
+    """Which formulas are off around the point as they are at it; how far r changes on the way, and would straight on.
+
+    A leaf that does not change with the parameters is no formula of them.
+    """
+    steps = dict.fromkeys(here, 0.0)
+    for place in _around(check, PAIRS):
+        if not steps:
+            return {}
+        there, manual = check.problem.double(place)[1], own.exact(place)
+        for i in list(steps):
+            r, error = check.findings[i].r, here[i] - check.findings[i].r
+            as_here = norm(manual[i] - there[i] - error) <= SAME * norm(error)
+            if as_here and bits_differ(manual[i], here[i]):
+                steps[i] = max(steps[i], norm(there[i] - r))
+            else:
+                del steps[i]
+    if not steps:
+        return {}
+    beside = [x + HAIR * (x - wide(v)) for x, v in zip(place, check.problem.params.values, strict=True)]
+    moved = check.problem.double(beside)[1]
+    return {i: (step, norm(moved[i] - there[i]) / HAIR) for i, step in steps.items()}
+
+
+def _around(check, pairs: int):
+    """Points around the parameters, two and two opposite each other."""
+    for _ in range(pairs):
+        yield from a_hair_away(check, AROUND)
+
+
+def _refuse(f: Finding, exact: np.ndarray, noise: Noise):
+    """What the formula gives in float64 stands for it: there the error is not mixed with steps."""
+    f.raw, f.noise, f.score, f.certain = exact, noise, score(exact, f.r, noise), True
+    grade(f)
+    f.certain = f.wrong
+    f.note = f.note or "within the steps over kinks a rounding away; but the formula is off in float64, where are none"
