@@ -1,4 +1,4 @@
-"""The network of the lecture notes and its two passes: four lines out, four lines home.
+"""The network of the lecture notes and its two passes: three lines out, five lines home.
 
 | notes                    | code              | shape                | remark                                        |
 |--------------------------|-------------------|----------------------|-----------------------------------------------|

@@ -8,7 +8,7 @@ import pytest
 import jaxnet
 
 
-@pytest.mark.parametrize("activation", ["relu", "softplus", "tanh", "sigmoid", "gelu", "silu"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "softplus", "tanh", "sigmoid", "gelu", "silu"])
 def test_a_step_keeps_one_array_a_layer(activation):
     """A or Z of each layer and four more at work; jax.grad keeps two for relu, three for silu, four for gelu."""
     layers, n, m = 12, 64, 512

@@ -75,7 +75,7 @@ def main(config: Config) -> int:
         sys.exit(f"--device: {error}")
     directory = config.results / "benchmarks"
     require_writable(directory / "RESULTS.md", directory / "results.json")
-    records, broken = [], 0
+    records, broken = [], {}
     for number in numbers:
         module = importlib.import_module(f"experiments.benchmarks.{ROWS[number]}")
         try:
@@ -86,21 +86,22 @@ def main(config: Config) -> int:
                     else [contest.run(race, config.rounds) for race in module.races(config)]
                 )
         except Exception as error:  # one broken row does not stop the others
-            print(f"row {number} is broken: {type(error).__name__}: {error}", file=sys.stderr)
-            broken += 1
-            continue
-        if config.quick:
+            mend = '; pip install -e ".[experiments,peers]"' if isinstance(error, ModuleNotFoundError) else ""
+            broken[number] = f"{type(error).__name__}: {error}{mend}"
+            print(f"row {number} is broken: {broken[number]}", file=sys.stderr)
+            found = []
+        if config.quick or (number in ON_GPU and config.device != "gpu"):
             found = [contest.unjudged(record) for record in found]
         for part, record in enumerate(found):
             print("\n".join(contest.table(record)), flush=True)
             contest.figure(record).savefig(directory / f"{ROWS[number]}_{part}.png", dpi=110)
         records += found
-        write(directory, config, records)
+        write(directory, config, records, broken)
     return 1 if broken else 0
 
 
-def write(directory: Path, config: Config, records) -> None:
-    """RESULTS.md and results.json with where, when and how."""
+def write(directory: Path, config: Config, records, broken) -> None:
+    """RESULTS.md and results.json with where, when and how, and why a row is missing."""
     how = "python -m experiments.benchmarks" + "".join(f" {part}" for part in sys.argv[1:])
     versions = {name: version(name) for name in PACKAGES}
     head = [
@@ -116,15 +117,16 @@ def write(directory: Path, config: Config, records) -> None:
         '"times ours" is the median over rounds of a contestant\'s time over ours in the same round.',
         "",
     ]
-    lines = [line for record in records for line in contest.table(record)] + unmeasured(config)
+    lines = [line for record in records for line in contest.table(record)]
+    lines += [f"Row {number} is broken: {why}" for number, why in broken.items()] + unmeasured(config)
     (directory / "RESULTS.md").write_text("\n".join([*head, *lines]).rstrip() + "\n")
-    content = {"command": how, "versions": versions, "processor": processor(), "records": records}
+    content = {"command": how, "versions": versions, "processor": processor(), "records": records, "broken": broken}
     (directory / "results.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 
 def unmeasured(config: Config) -> list[str]:
     """A line on the rows that need a GPU, where there is none."""
-    rows = [str(n) for n in ON_GPU if n not in chosen(config)]
+    rows = [str(n) for n in ON_GPU if config.device != "gpu" or n not in chosen(config)]
     if not rows or jax.default_backend() == "gpu":
         return []
     return [

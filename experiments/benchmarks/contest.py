@@ -120,7 +120,7 @@ def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
         "refused": refused,
         "rounds": rounds,
         "why": race.why,
-        "limits": [] if race.limit is None else [race.limit],
+        "mark": mark(race, rows),
         "notes": [
             *race.notes,
             *(
@@ -149,22 +149,37 @@ def judged(race: Race, rows: Mapping[str, dict[str, float]]) -> dict[str, bool]:
 
     So "torch" means torch's best form, and BEST_PEER the best of all.
     """
-    ours, *peers = rows
-    held = {}
-    for family, least in race.goals.items():
-        rivals = [name for name in peers if family == BEST_PEER or name.startswith(family)]
-        if rivals:
-            best = min(rivals, key=lambda name: rows[name]["ratio"])
-            held[f">= {least:g}x {family}" + f" ({best})" * (best != family)] = rows[best]["ratio"] >= least
+    ours, *_ = rows
+    held = {
+        f">= {least:g}x {family}" + f" ({best})" * (best != family): rows[best]["ratio"] >= least
+        for family, best, least in rivals(race, rows)
+    }
     if race.limit is not None:
         held[f"<= {race.limit:g} {race.unit}"] = rows[ours]["median"] <= race.limit
     return held
 
 
+def mark(race: Race, rows: Mapping[str, dict[str, float]]) -> float | None:
+    """The time of ours, in the unit, at which all goals are held; of ratios of medians, so a line for the eye."""
+    times = [rows[best]["median"] / least for _, best, least in rivals(race, rows)]
+    return min([*times, *([] if race.limit is None else [race.limit])], default=None)
+
+
+def rivals(race: Race, rows: Mapping[str, dict[str, float]]) -> list[tuple[str, str, float]]:
+    """For each goal that somebody here can be asked for: the family, its fastest, and the least ratio to ours."""
+    _, *peers = rows
+    found = []
+    for family, least in race.goals.items():
+        names = [name for name in peers if family == BEST_PEER or name.startswith(family)]
+        if names:
+            found.append((family, min(names, key=lambda name: rows[name]["ratio"]), least))
+    return found
+
+
 def unjudged(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a race at a toy size, where no goal is held or missed."""
-    note = "a small version (--quick): nothing is proved at this size, and no goal is judged"
-    return record | {"goals": {}, "limits": [], "notes": [*record["notes"], note]}
+    note = "a small version: nothing is proved at this size, and no goal is judged"
+    return record | {"goals": {}, "mark": None, "notes": [*record["notes"], note]}
 
 
 def table(record: dict[str, Any]) -> list[str]:
@@ -185,28 +200,38 @@ def table(record: dict[str, Any]) -> list[str]:
 
 
 def figure(record: dict[str, Any]) -> Figure:
-    """Bars of the medians, ours in blue, and the goals as lines; on a log axis where they differ by much."""
-    names = list(record["rows"])
-    medians, ratios = ([record["rows"][name][key] for name in names] for key in ("median", "ratio"))
-    low, high = (pick([*medians, *record["limits"]]) for pick in (min, max))
-    log = high / low >= WIDE
-    drawing = Figure(figsize=(8, 0.42 * len(names) + 1.6), layout="constrained")
-    axes = drawing.subplots()
-    colours = [BLUE if name == record["ours"] else GREY for name in names]
-    bars = axes.barh(names, medians, color=colours, log=log)
-    times = [f"{ratio:{'.0f' if ratio >= 10 else '.2g'}}x" for ratio in ratios]
-    labels = [f"{number(value)} ({x})" for value, x in zip(medians, times, strict=True)]
-    axes.bar_label(bars, labels, padding=4, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-    for limit in record["limits"]:
-        axes.axvline(limit, color=ORANGE, linestyle="--", label=f"goal {number(limit)}")
-    if record["limits"]:
-        drawing.legend(loc="outside lower right", ncols=len(record["limits"]), fontsize="small")
-    reach = (low / 2, high * (high / low) ** 0.35 * 2) if log else (0, high * 1.25)  # room for the labels
-    axes.set(xlabel=f"time ({record['unit']})", xlim=reach)
+    """Bars of the medians, and of the memory where that is a goal, ours in blue; what ours has to reach as a line."""
+    rows, memory, ours = record["rows"], record.get("memory"), record["ours"]
+    times = {name: (row["median"], row["ratio"]) for name, row in rows.items()}
+    panels = [(times, record["mark"], f"time ({record['unit']})")]
+    if memory:
+        sizes = {name: (size / 1e6, size / memory[ours]) for name, size in memory.items()}
+        panels += [(sizes, record["mark_of_memory"] / 1e6, "temporary memory (MB)")]
+    heights = [len(values) + 2 for values, *_ in panels]
+    drawing = Figure(figsize=(8, 0.42 * sum(heights) + 0.8), layout="constrained")
     drawing.suptitle(record["title"], fontsize="large")  # over the names too: it is longer than the axes are wide
+    for axes, panel in zip(
+        drawing.subplots(len(panels), squeeze=False, height_ratios=heights).flat, panels, strict=True
+    ):
+        _bars(axes, ours, *panel)
+    return drawing
+
+
+def _bars(axes, ours: str, values: Mapping[str, tuple[float, float]], goal: float | None, what: str):
+    """A bar a name, labelled with the value and its ratio to ours; on a log axis where they differ by much."""
+    lengths = [value for value, _ in values.values()]
+    low, high = (pick([*lengths, *([] if goal is None else [goal])]) for pick in (min, max))
+    log = high / low >= WIDE
+    bars = axes.barh([*values], lengths, color=[BLUE if name == ours else GREY for name in values], log=log)
+    labels = [f"{number(value)} ({x:{'.0f' if x >= 10 else '.2g'}}x)" for value, x in values.values()]
+    axes.bar_label(bars, labels, padding=4, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+    if goal is not None:
+        axes.axvline(goal, color=ORANGE, linestyle="--", label=f"goal {number(goal)}")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize="small", borderaxespad=0)
+    reach = (low / 2, high * (high / low) ** 0.3) if log else (0, high * 1.25)  # room for the labels
+    axes.set(xlabel=what, xlim=reach)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.invert_yaxis()
-    return drawing
 
 
 def number(value: float) -> str:

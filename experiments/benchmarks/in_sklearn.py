@@ -20,6 +20,8 @@ def classifier(work: Workload) -> Contestant:
         class FromOurStart(MLPClassifier):
             def _init_coef(self, fan_in, fan_out, dtype):
                 W, b = next(self.start)
+                if len(W) == 2 and fan_out == 1:  # of two classes it knows the second's unit less the first's
+                    W, b = W[1:] - W[:1], b[1:] - b[:1]
                 return np.array(W.T, dtype), np.array(b[:, 0], dtype)
 
         rows = np.ascontiguousarray(work.X.T)
@@ -45,7 +47,10 @@ def classifier(work: Workload) -> Contestant:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(rows, work.labels)
             pairs = zip(model.coefs_, model.intercepts_, strict=True)
-            return tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in pairs)
+            *hidden, last = (jaxnet.Layer(W.T, b[:, None]) for W, b in pairs)
+            if work.sizes[-1] == 2:
+                last = jaxnet.Layer(*(np.vstack([np.zeros_like(leaf), leaf]) for leaf in last))
+            return *hidden, last
 
         return run
 

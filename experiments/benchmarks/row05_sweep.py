@@ -16,7 +16,9 @@ RATES = np.float32([0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3])
 
 WHY = (
     "Each of the two cores runs its members in one kernel; a model-step costs what a step of row 1 does, halved by the "
-    "two cores. vmap of jax.grad gains from products over many nets at once."
+    "two cores. vmap of jax.grad gains from products over many nets at once, and so do torch's stacked nets: 40x those "
+    "would be 0.47 us a model-step, 1 us a step on a core, of which the products alone take 2.8. Tried, as in row 1: "
+    "other forms of the products, of the gathering, of the threads."
 )
 
 

@@ -22,6 +22,12 @@ def records(config) -> list[dict]:
     def clipped(params, X, Y):
         return jaxnet.clipped_grads(net, params, X, Y, MAX_NORM)
 
+    def noisy(params, X, Y):
+        return jaxnet.clipped_grads(net, params, X, Y, MAX_NORM, jax.random.key(0), noise_multiplier=1.0)
+
+    def norms(params, X, Y):
+        return jaxnet.per_example_norms(net, params, X, Y)
+
     def plain(params, X, Y):
         return jaxnet.value_and_grad(net, params, X, Y)[1]
 
@@ -69,8 +75,14 @@ def records(config) -> list[dict]:
         "norms, where the plain gradient has done with a layer at once."
     )
     memory = {name: program.memory_analysis().temp_size_in_bytes for name, program in programs.items()}
-    ratio = memory["vmap(jax.grad), clipped"] / memory["jaxnet.clipped_grads"]
-    record["memory"], record["goals"][">= 50x less temporary memory"] = memory, ratio >= 50
+    naive_size = memory["vmap(jax.grad), clipped"]
+    ratio = naive_size / memory["jaxnet.clipped_grads"]
+    record["memory"], record["mark_of_memory"] = memory, naive_size / 50
+    record["goals"][">= 50x less temporary memory"] = ratio >= 50
     listed = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in memory.items())
     record["notes"] += [f"temporary memory: {listed} ({ratio:.0f}x)"]
+    others = {"jaxnet.per_example_norms": norms, "jaxnet.clipped_grads with noise": noisy}
+    for name, function in others.items():
+        size = jax.jit(function).lower(params, X, Y).compile().memory_analysis().temp_size_in_bytes
+        record["notes"] += [f"{name}, not raced: {size / 1e6:.2f} MB"]
     return [record]

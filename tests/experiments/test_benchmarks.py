@@ -10,7 +10,10 @@ import jaxnet
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.benchmarks import (
     contest,
+    in_jax,
+    in_sklearn,
     in_torch,
+    row01_tiny,
     row09_memory,
     row10_gpu_wide,
     row11_gpu_narrow,
@@ -18,7 +21,7 @@ from experiments.benchmarks import (
     torch_sweep,
 )
 from experiments.benchmarks.contest import Contestant, Race
-from experiments.benchmarks.workload import DECAY, digits
+from experiments.benchmarks.workload import DECAY, clusters, digits
 from tests.comparison import assert_trees_close
 
 CONFIG = benchmarks.Config(quick=True, rounds=1)
@@ -220,11 +223,38 @@ def test_no_counted_run_is_refused_at_the_start():
         benchmarks.main(dataclasses.replace(CONFIG, rounds=0))
 
 
+def test_a_row_that_breaks_is_told_in_the_results(monkeypatch, tmp_path, capsys):
+    def races(config):
+        raise ModuleNotFoundError("No module named 'sklearn'")
+
+    monkeypatch.setattr(row01_tiny, "races", races)
+    assert benchmarks.main(dataclasses.replace(CONFIG, rows="1", results=tmp_path)) == 1
+    for text in (capsys.readouterr().err, (tmp_path / "benchmarks" / "RESULTS.md").read_text()):
+        assert "ow 1 is broken: ModuleNotFoundError" in text and "pip install" in text
+
+
+def test_scikit_learn_starts_from_our_two_outputs():
+    """It knows the second's less the first's: as good a start, not two units that both learn one class."""
+    work = clusters((2, 8, 2), 200, 4, 20, 0.05, hidden="tanh")
+    peer = in_sklearn.classifier(work)
+    ours = in_jax.ours(work)
+    assert peer.cost(peer.prepare()()) < 1.25 * ours.cost(ours.prepare()()) < 0.6
+
+
+def test_the_goal_is_marked_where_the_strictest_is_held():
+    record = raced(contestant("ours", 1.0), contestant("theirs", 1.0), goals={"theirs": 4}, limit=1e-9)
+    assert record["mark"] == 1e-9
+    record = raced(contestant("ours", 1.0), contestant("theirs", 1.0), goals={"theirs": 4})
+    assert record["mark"] == record["rows"]["theirs"]["median"] / 4
+    (axes,) = contest.figure(record).axes
+    assert axes.get_legend() is not None
+
+
 def test_rows_that_need_a_gpu_are_listed_where_there_is_none(monkeypatch):
     (line,) = benchmarks.unmeasured(CONFIG)
     assert "--device gpu" in line and line.endswith(": 10 and 11.")
-    assert benchmarks.unmeasured(dataclasses.replace(CONFIG, rows="10"))[0].endswith(": 11.")
-    assert benchmarks.unmeasured(dataclasses.replace(CONFIG, rows="10,11")) == []
+    assert benchmarks.unmeasured(dataclasses.replace(CONFIG, rows="10,11")) == [line]  # small ones on a CPU
+    assert benchmarks.unmeasured(dataclasses.replace(CONFIG, rows="10", device="gpu"))[0].endswith(": 11.")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert benchmarks.unmeasured(CONFIG) == []
 
