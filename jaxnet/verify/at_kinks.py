@@ -1,9 +1,11 @@
 """The verdict at a kink: which of the leaves that differ from autodiff are subgradients."""
 
 import time
+from contextlib import contextmanager
 
 import numpy as np
 
+from jaxnet.verify.beside_kinks import as_written
 from jaxnet.verify.kinks import Subgradients, within
 from jaxnet.verify.nearby import flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
@@ -31,7 +33,9 @@ def accept_subgradients(check):
             asked.remove(i)
         if asked:
             take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
-            accepted = _looked_into(nearby, leaves, asked)
+            torn = {i: leaves[i] for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])}
+            with _by_their_formulas(check, torn) as told:
+                accepted = _looked_into(nearby, leaves, asked, told)
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
@@ -44,10 +48,27 @@ def accept_subgradients(check):
     check.statements.append(Statement("kinks", said, time.perf_counter() - begun))
 
 
-def _looked_into(nearby, leaves, asked) -> list[str]:
-    """Which of some leaves are mixtures of gradients next to the point."""
+@contextmanager
+def _by_their_formulas(check, torn):
+    """Lets the formula in float64 stand for leaves that rounding alone may tear; yields those that have one.
+
+    Without their noise the rounding of g, and the side of a near tie that it took, would count as errors.
+    """
+    exact = as_written(check)[1] if torn else None
+    kept = {i: f.raw for i, f in torn.items() if exact}
+    for i in kept:
+        torn[i].raw = exact[i]
+    try:
+        yield [*kept]
+    finally:
+        for i, raw in kept.items():
+            if not torn[i].wrong:
+                torn[i].raw = raw
+
+
+def _looked_into(nearby, leaves, asked, torn) -> list[str]:
+    """Which of some leaves are mixtures of gradients next to the point; torn are those without a verdict."""
     wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause and not leaves[i].certain]
-    torn = [i for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])]
     if not wrong and not torn:
         return []
     noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
@@ -77,6 +98,7 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
     left = nearby.remainder(every, noise)
     at_once = all(within(x, noise[i]) for i, x in left.items()) or nearby.shared_out(every, noise)
     reached = list(doubtful) if at_once else []
+    undecided = at_once is None or bool(torn) or not all(leaves[i].wrong for i in doubtful)
     for i in doubtful if not at_once else ():
         beside_the_right = {j: every[j] for j in (*right, i)}
         if len(every) > 1:
@@ -92,7 +114,7 @@ def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
             leaves[i].verdict, leaves[i].note, leaves[i].noise = "FAIL", smooth, noise[i]
             leaves[i].score = score(leaves[i].g, leaves[i].r, noise[i])
         elif not at_once and len(reached) == len(doubtful):
-            leaves[i].verdict = "INCONCLUSIVE" if at_once is None or torn else "FAIL"
+            leaves[i].verdict = "INCONCLUSIVE" if undecided else "FAIL"
             leaves[i].note = "at a kink: this leaf may be a subgradient, but no ties give all leaves at once"
         else:
             _accept(leaves[i], nearby.interval(i, _furthest(leaves[i])), noise[i])

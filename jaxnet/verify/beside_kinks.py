@@ -31,6 +31,7 @@ AROUND = 64.0  # roundings: how far the other points are at most
 PAIRS = 2  # of them, opposite each other: a tie is to one side of it at one of a pair
 SAME = 0.1  # of an error, by which it may change: a step more or less changes it by more
 HAIR = 2.0**-18  # of the way to a point: so near it there is no kink, only slope
+STEPS = 4.0  # of the formula around the point, that a variant may be off by
 STEEP = 4.0  # times what the slope makes of the way: a step
 
 
@@ -45,7 +46,7 @@ def judge_formulas(check):
         return
     begun, wrong = time.perf_counter(), []
     with tolerated(check.problem, "formulas beside kinks"):
-        own, exact = _as_written(check)
+        own, exact = as_written(check)
         off = {i: exact[i] for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) > FAIL}
         for i, (step, straight) in _still_off(check, own, off).items():
             f, rounding = suspects[i], 4.0 / AROUND * straight
@@ -59,28 +60,35 @@ def judge_formulas(check):
     check.statements.append(Statement("beside kinks", said, time.perf_counter() - begun))
 
 
-def forgive_steps(check, variant: str, eager: list):
-    """Passes leaves that a variant alone takes over a near tie: by such a step, and by a formula that is right."""
-    suspects = {i: f for i, f in enumerate(check.findings) if f.wrong and f.comparable and f.autodiff}
+def forgive_steps(check, variant: str, before: list[Finding]):
+    """Gives leaves that a variant alone takes over a near tie their eager verdict back.
+
+    The variant is off by no more than the formula in float64 steps by, a few roundings around the point; and the
+    formula is right there, or gives what the eager run gave, here or at one of those points.
+    """
+    suspects = {i: f for i, f in enumerate(check.findings) if f.wrong and not before[i].wrong and f.comparable}
     if not suspects or not check.problem.reversible or not check.problem.has_kinks():
         return
     with tolerated(check.problem, "formulas beside kinks"):
-        _, exact = _as_written(check)
-        right = [i for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) <= FAIL]
-        for place in _around(check, 2 * PAIRS):
-            right = [i for i in right if suspects[i].wrong]
-            if not right:
-                break
-            there = check.problem.double(place)[1]
-            for i in right:
-                f, step = suspects[i], there[i] - suspects[i].r
-                noise = f.noise.widened(norm(step), largest(step))
-                if score(f.g, f.r, noise) <= FAIL:
-                    f.raw, f.noise, f.verdict, f.cause = eager[i], noise, "PASS", None
-                    f.score, f.note = score(f.g, f.r, noise), f"under {variant} it takes a step over a kink nearby"
+        own, exact = as_written(check)
+        if exact is None:
+            return
+        rounding = {i: AROUND * f.unit for i, f in suspects.items()}  # of a leaf, from point to point
+        as_eager = {i: before[i].noise.widened(norm(exact[i]) * u, largest(exact[i]) * u) for i, u in rounding.items()}
+        told = {i for i, f in suspects.items() if score(exact[i], f.r, _constants(f)) <= FAIL}
+        steps = {i: before[i].noise for i in suspects}
+        for gradient in (exact, *map(own.exact, _around(check, 2 * PAIRS))):
+            told |= {i for i in suspects if score(gradient[i], before[i].g, as_eager[i]) <= FAIL}
+            moves = {i: (gradient[i] - exact[i]) * (STEPS / FAIL) for i in suspects}
+            steps = {i: steps[i].widened(norm(move), largest(move)) for i, move in moves.items()}
+        for i in told:
+            f, was = suspects[i], before[i]
+            if score(f.g, was.g, steps[i]) <= FAIL:
+                vars(f).update(vars(was))
+                f.note = was.note or f"under {variant} it takes a step over a kink nearby"
 
 
-def _as_written(check) -> tuple[OwnRounding, list[np.ndarray] | None]:
+def as_written(check) -> tuple[OwnRounding, list[np.ndarray] | None]:
     """The formula, and what it gives in float64 if that tells of it: nothing in it, or in the loss, is less precise."""
     own = OwnRounding(check.problem, check.manual, check.seed)
     programs = (check.problem.trace, own.trace) if own.traceable else ()

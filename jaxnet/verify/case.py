@@ -82,7 +82,8 @@ def _written(tree) -> str:
 
 def _literal(leaf) -> str:
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return f"jax.random.wrap_key_data({_literal(np.asarray(jax.random.key_data(leaf)))})"
+        impl = str(jax.random.key_impl(leaf))
+        return f"jax.random.wrap_key_data({_literal(np.asarray(jax.random.key_data(leaf)))}, impl={impl!r})"
     if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
         return repr(leaf)
     array = np.asarray(leaf)

@@ -1,5 +1,6 @@
 """check_gradients: the story of one check, from the question to the report."""
 
+import dataclasses
 import time
 
 import jax
@@ -189,11 +190,11 @@ class Check:
                 self.notes.append(f"the {name} variant was not run: {run.refused}")
                 continue
             ran.append(name)
-            eager = [f.raw for f in self.findings]
+            before = [dataclasses.replace(f) for f in self.findings]
             for f, leaf in zip(self.findings, run.leaves, strict=True):
                 judge_variant(f, name, leaf)
-            forgive_steps(self, name, eager)
-            self.blame_the_variant(call, eager)
+            forgive_steps(self, name, before)
+            self.blame_the_variant(call, [f.raw for f in before])
         if ran:
             self.statements.append(Statement("0 manual gradient", " and ".join(ran), time.perf_counter() - begun))
 

@@ -52,7 +52,7 @@ def largest(x) -> float:
         return 0.0
     if np.iscomplexobj(x):
         return float(np.max(np.abs(x)))
-    return float(np.maximum(np.max(x), -np.min(x)))  # no temporary of the leaf's size
+    return float(np.maximum(np.max(x), -np.min(x))) + 0.0  # no -0, no temporary of the leaf's size
 
 
 def noise_of(r: np.ndarray, a: np.ndarray | None, draws: list[tuple[float, float]], unit: float) -> Noise:

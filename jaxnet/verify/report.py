@@ -88,7 +88,7 @@ class Report:
             cells = [f"`{called(leaf.path)}`", str(leaf.shape), _number(leaf.norm), _number(leaf.relative_error)]
             cells += [_number(leaf.score), _index(leaf.worst_index), _number(leaf.manual), _number(leaf.reference)]
             cells += [_number(leaf.resolution), f"{leaf.verdict}{': ' + leaf.cause if leaf.cause else ''}"]
-            rows.append("| " + " | ".join(cells) + " |")
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join([f"**{self.verdict}** {self.cause or ''}".rstrip(), "", *rows])
 
     def reproduce(self) -> str:
@@ -112,7 +112,8 @@ class TreeMismatch(GradientMismatch, ValueError):  # noqa: N818
 
 
 def _text(report: Report) -> str:
-    head = f"{report.verdict}  {len(report.leaves)} leaves, {report.seconds:.1f} s, seed {report.seed}"
+    count = len(report.leaves)
+    head = f"{report.verdict}  {count} {'leaf' if count == 1 else 'leaves'}, {report.seconds:.1f} s, seed {report.seed}"
     lines = [head]
     if report.leaves:
         first = min(max(len(leaf.path) for leaf in report.leaves.values()), 11)

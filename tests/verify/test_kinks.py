@@ -384,3 +384,44 @@ def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
     monkeypatch.undo()
     traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)  # noqa: E731
     assert verdict(loss, traced, (W1, b1, W2)) == "FAIL"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_near_tie_tears_no_right_formula(seed):
+    """Near the optimum rounding alone may move a leaf by all of itself, where one example is at its kink."""
+    rng = np.random.default_rng(seed)
+    X, W, b = rng.normal(size=(10, 3)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32), np.zeros(2)
+    b[0] = -(np.float64(X[0]) @ np.float64(W[:, 0]))
+    b = b.astype(np.float32)
+    Y = (np.maximum(X @ W + b, 0) + 1e-3 * rng.normal(size=(10, 2))).astype(np.float32)
+
+    def loss(p):
+        return jnp.mean(jnp.sum((jax.nn.relu(X @ p[0] + p[1]) - Y) ** 2, axis=1))
+
+    def gradient(p):
+        z = X @ p[0] + p[1]
+        d = jnp.float32(0.2) * (jax.nn.relu(z) - Y) * (z > 0).astype(z.dtype)
+        return X.T @ d, d.sum(axis=0)
+
+    assert verdict(loss, gradient, (W, b)) != "FAIL"
+    assert verdict(loss, lambda p: scaled(0, gradient(p), 1.5), (W, b)) != "PASS"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5, 8, 9])
+def test_compiled_it_may_step_where_another_convention_holds_too(seed):
+    """z = 0 by rounding in one example, and compiled it is not; a padded feature puts all others at exact ties."""
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.normal(size=size).astype(np.float32) for size in ((40, 2), 2, 2))
+    y = rng.normal(size=40).astype(np.float32)
+    b[0], b[1], x[:, 1] = -(x[0, 0] * w[0]), 0, 0
+
+    def loss(p):
+        return jnp.mean((jnp.sum(jnp.maximum(p[0] * x + p[1], 0), axis=1) - y) ** 2)
+
+    def gradient(p):
+        z = p[0] * x + p[1]
+        d = jnp.float32(2 / 40) * (jnp.sum(jnp.maximum(z, 0), axis=1) - y)
+        dz = d[:, None] * (z > 0).astype(z.dtype)
+        return (dz * x).sum(axis=0), dz.sum(axis=0)
+
+    assert verdict(loss, gradient, (w, b)) != "FAIL"
