@@ -28,7 +28,7 @@ from jaxnet.verify.tree import unit_roundoff, wide
 from jaxnet.verify.trouble import tolerated
 
 AROUND = 64.0  # roundings: how far the other points are at most
-PAIRS = 2  # of them, opposite each other: a tie is to one side of it at one of a pair
+PAIRS = 2  # of them, opposite each other: a tie is to one side of it at one of a pair; of what fails anyway one will do
 SAME = 0.1  # of an error, by which it may change: a step more or less changes it by more
 HAIR = 2.0**-18  # of the way to a point: so near it there is no kink, only slope
 STEPS = 4.0  # of the formula around the point, that a variant may be off by
@@ -48,7 +48,8 @@ def judge_formulas(check):
     with tolerated(check.problem, "formulas beside kinks"):
         own, exact = as_written(check)
         off = {i: exact[i] for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) > FAIL}
-        for i, (step, straight) in _still_off(check, own, off).items():
+        pairs = 1 if all(f.wrong for f in suspects.values()) else PAIRS
+        for i, (step, straight) in _still_off(check, own, off, pairs).items():
             f, rounding = suspects[i], 4.0 / AROUND * straight
             noise = _constants(f).widened(rounding, rounding)
             if not f.wrong and step > max(STEEP * straight, f.noise.norm / FAIL):
@@ -113,13 +114,13 @@ def _constants(f: Finding) -> Noise:
     return Noise(size, FAIL * f.unit * largest(f.r), (0.0, 0.0, size))
 
 
-def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray]) -> dict[int, tuple[float, float]]:
+def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], pairs: int) -> dict[int, tuple[float, float]]:
     """Which formulas are off around the point as they are at it; how far r changes on the way, and would straight on.
 
     A leaf that does not change with the parameters is no formula of them.
     """
     steps = dict.fromkeys(here, 0.0)
-    for place in _around(check, PAIRS):
+    for place in _around(check, pairs):
         if not steps:
             return {}
         there, manual = check.problem.double(place)[1], own.exact(place)
