@@ -31,7 +31,6 @@ AROUND = 64.0  # roundings: how far the other points are at most
 PAIRS = 2  # of them, opposite each other: a tie is to one side of it at one of a pair; of what fails anyway one will do
 SAME = 0.1  # of an error, by which it may change: a step more or less changes it by more
 HAIR = 2.0**-18  # of the way to a point: so near it there is no kink, only slope
-STEPS = 4.0  # of the formula around the point, that a variant may be off by
 STEEP = 4.0  # times what the slope makes of the way: a step
 
 
@@ -62,10 +61,9 @@ def judge_formulas(check):
 
 
 def forgive_steps(check, variant: str, before: list[Finding]):
-    """Gives leaves that a variant alone takes over a near tie their eager verdict back.
+    """Gives leaves that a variant alone takes over near ties their eager verdict back.
 
-    The variant is off by no more than the formula in float64 steps by, a few roundings around the point; and the
-    formula is right there, or gives what the eager run gave, here or at one of those points.
+    Both runs then lie, entry by entry, between what the formula gives in float64 here and a few roundings around.
     """
     suspects = {i: f for i, f in enumerate(check.findings) if f.wrong and not before[i].wrong and f.comparable}
     if not suspects or not check.problem.reversible or not check.problem.has_kinks():
@@ -74,17 +72,15 @@ def forgive_steps(check, variant: str, before: list[Finding]):
         own, exact = as_written(check)
         if exact is None:
             return
-        rounding = {i: AROUND * f.unit for i, f in suspects.items()}  # of a leaf, from point to point
-        as_eager = {i: before[i].noise.widened(norm(exact[i]) * u, largest(exact[i]) * u) for i, u in rounding.items()}
-        told = {i for i, f in suspects.items() if score(exact[i], f.r, _constants(f)) <= FAIL}
-        steps = {i: before[i].noise for i in suspects}
-        for gradient in (exact, *map(own.exact, _around(check, 2 * PAIRS))):
-            told |= {i for i in suspects if score(gradient[i], before[i].g, as_eager[i]) <= FAIL}
-            moves = {i: (gradient[i] - exact[i]) * (STEPS / FAIL) for i in suspects}
-            steps = {i: steps[i].widened(norm(move), largest(move)) for i, move in moves.items()}
-        for i in told:
-            f, was = suspects[i], before[i]
-            if score(f.g, was.g, steps[i]) <= FAIL:
+        low, high = ({i: exact[i] for i in suspects} for _ in range(2))
+        for there in map(own.exact, _around(check, 2 * PAIRS)):
+            low, high = (
+                {i: pick(x, there[i]) for i, x in ends.items()} for pick, ends in ((np.fmin, low), (np.fmax, high))
+            )
+        for i, f in suspects.items():
+            was, rounding = before[i], AROUND * f.unit  # of a leaf, from point to point
+            noise = was.noise.widened(rounding * norm(exact[i]), rounding * largest(exact[i]))
+            if all(score(x, np.clip(x, low[i], high[i]), noise) <= FAIL for x in (f.g, was.g)):
                 vars(f).update(vars(was))
                 f.note = was.note or f"under {variant} it takes a step over a kink nearby"
 
