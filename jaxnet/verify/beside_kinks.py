@@ -63,7 +63,7 @@ def judge_formulas(check):
 def forgive_steps(check, variant: str, before: list[Finding]):
     """Gives leaves that a variant alone takes over near ties their eager verdict back.
 
-    Both runs then lie, entry by entry, between what the formula gives in float64 here and a few roundings around.
+    Both runs then lie, entry by entry, among what the formula gives in float64 here and a few roundings around.
     """
     suspects = {i: f for i, f in enumerate(check.findings) if f.wrong and not before[i].wrong and f.comparable}
     if not suspects or not check.problem.reversible or not check.problem.has_kinks():
@@ -80,7 +80,8 @@ def forgive_steps(check, variant: str, before: list[Finding]):
         for i, f in suspects.items():
             was, rounding = before[i], AROUND * f.unit  # of a leaf, from point to point
             noise = was.noise.widened(rounding * norm(exact[i]), rounding * largest(exact[i]))
-            if all(score(x, np.clip(x, low[i], high[i]), noise) <= FAIL for x in (f.g, was.g)):
+            step = high[i] - low[i]  # and as much again, for several ties in one entry
+            if all(score(x, np.clip(x, low[i] - step, high[i] + step), noise) <= FAIL for x in (f.g, was.g)):
                 vars(f).update(vars(was))
                 f.note = was.note or f"under {variant} it takes a step over a kink nearby"
 
