@@ -62,7 +62,7 @@ def leaky_relu(Z: Float[Array, "n m"]) -> Float[Array, "n m"]:
 
 
 def leaky_relu_derivative(Z: Float[Array, "n m"], A: Float[Array, "n m"]) -> Float[Array, "n m"]:
-    """g' = 1 where Z >= 0, else 0.01. At Z = 0 it is 1 (as jax.nn.leaky_relu)."""
+    """g' = 1 where Z >= 0, and with it A, else 0.01. At Z = 0 it is 1 (as jax.nn.leaky_relu)."""
     return jnp.where(A >= 0, 1, jnp.full_like(A, LEAK))
 
 

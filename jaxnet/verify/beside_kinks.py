@@ -108,7 +108,7 @@ def _may_be_a_step(f: Finding) -> bool:
 
 def _constants(f: Finding) -> Noise:
     """What a formula in float64 keeps of the rounding of its constants, in a sum of many terms."""
-    size = FAIL * f.unit * norm(f.r)
+    size = FAIL * f.unit * f.r_norm
     return Noise(size, FAIL * f.unit * largest(f.r), (0.0, 0.0, size))
 
 
