@@ -1,0 +1,144 @@
+"""Beside a kink: a unit that a rounding puts on the other side hides no wrong formula, and fails no right one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnet.verify import check_gradients
+from jaxnet.verify.manual import Manual, Run
+from jaxnet.verify.witnesses import Problem
+from tests.verify.verdicts import verdict
+
+
+def wide_net_beside_a_kink(hair, seed=0):
+    """A net of 70,000 parameters, a unit of which is a hair from its kink for one example; its gradient by relu'(0)."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    W1, W2 = jax.random.normal(keys[0], (256, 256)) / 16, jax.random.normal(keys[1], (10, 256)) / 16
+    X, labels = jax.random.normal(keys[2], (256, 32)), jax.random.randint(keys[3], (32,), 0, 10)
+    Z = np.asarray(W1, np.float64) @ np.asarray(X, np.float64)
+    b1 = np.zeros((256, 1), np.float32)
+    b1[0] = -Z[0, 0] * (1 - hair)
+
+    def loss(params):
+        W1, b1, W2 = params
+        Z = W2 @ jnp.maximum(W1 @ X + b1, 0.0)
+        return jnp.mean(jax.nn.logsumexp(Z, axis=0) - Z[labels, jnp.arange(32)])
+
+    def gradient(params, at_zero=0.0):
+        W1, b1, W2 = params
+        Z1 = W1 @ X + b1
+        A1 = jnp.maximum(Z1, 0.0)
+        dZ2 = (jax.nn.softmax(W2 @ A1, axis=0) - jax.nn.one_hot(labels, 10, axis=0)) / 32
+        dZ1 = W2.T @ dZ2 * jnp.where(Z1 == 0, at_zero, Z1 > 0)
+        return (dZ1 @ X.T, dZ1.sum(axis=1, keepdims=True), dZ2 @ A1.T)
+
+    return loss, gradient, (W1, jnp.asarray(b1), W2)
+
+
+def test_an_error_that_dwarfs_what_ties_do_is_found_in_a_few_gradients(monkeypatch):
+    loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)  # of these the first look shows the kink
+    taken, double = [], Problem.double
+    monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
+    wrong = lambda p: tuple(g * 1.5 if i == 0 else g for i, g in enumerate(gradient(p)))  # noqa: E731
+    report = check_gradients(loss, wrong, params, raise_=False)
+    assert [x.verdict for x in report.leaves.values()] == ["FAIL", "PASS", "PASS"]
+    assert len(taken) <= 12  # all that could be drawn were 70
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_convention_of_a_large_net_is_in_reach(value):
+    """One dead layer: every unit is at its kink for every example."""
+    loss, gradient, (W1, b1, W2) = wide_net_beside_a_kink(hair=0.0)
+    dead = (0 * W1, 0 * b1, W2)
+    assert check_gradients(loss, lambda p: gradient(p, value), dead, raise_=False).verdict != "FAIL"
+
+
+def scaled(leaf, grads, factor=1.001):
+    return tuple(factor * g if k == leaf else g for k, g in enumerate(grads))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_step_over_a_near_tie_hides_no_wrong_formula(seed):
+    """One of 32 examples is a rounding away from a unit's kink: where rounding falls is noise, 1.001 is not."""
+    loss, gradient, params = wide_net_beside_a_kink(hair=0.0, seed=seed)
+    assert verdict(loss, gradient, params) == "PASS"
+    assert verdict(loss, lambda p: gradient(p, 1.0), params) == "PASS"
+    for leaf in range(3):
+        assert verdict(loss, lambda p, leaf=leaf: scaled(leaf, gradient(p)), params) == "FAIL"
+
+
+def test_a_formula_that_is_wrong_beside_the_kink_too_is_found_in_a_few_gradients(monkeypatch):
+    loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)
+    taken, double = [], Problem.double
+    monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
+    report = check_gradients(loss, lambda p: scaled(0, gradient(p)), params, raise_=False)
+    assert [x.verdict for x in report.leaves.values()] == ["FAIL", "PASS", "PASS"]
+    assert "a factor 1.001" in report.cause and len(taken) <= 12
+
+
+def test_a_constant_rounded_otherwise_may_fall_to_the_other_side():
+    """(1/3) x and x / 3 differ by a rounding; at equal entries a maximum takes one or the other, in float64 as well."""
+    third, w = np.float32(1 / 3), np.random.default_rng(0).normal(size=40).astype(np.float32)
+    x = np.random.default_rng(1).uniform(1, 2, size=(2, 40)).astype(np.float32)
+    x[1] = np.float32(x[0] / 3)
+    loss = lambda x: jnp.sum(w * jnp.maximum(x[0] / 3, x[1]))  # noqa: E731
+    right = lambda x: w * jnp.where(x[0] * third > x[1], jnp.array([[1 / 3], [0]]), jnp.array([[0], [1]]))  # noqa: E731
+    assert verdict(loss, right, x) != "FAIL"
+
+
+def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
+    """Compiled, sums are taken in another order: here as if the bias were a few roundings less."""
+    loss, gradient, (W1, b1, W2) = wide_net_beside_a_kink(hair=5e-7)
+    with jax.numpy_dtype_promotion("standard"):
+        here, there = gradient((W1, b1, W2)), gradient((W1, b1 - 1e-6 * jnp.abs(b1), W2))
+    assert np.abs(there[0] - here[0])[0].max() > 1e3 * np.abs(there[0] - here[0])[1:].max()
+    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])  # noqa: E731
+    monkeypatch.setattr(Manual, "jitted", compiled(there))
+    assert verdict(loss, gradient, (W1, b1, W2)) == "PASS"
+    monkeypatch.setattr(Manual, "jitted", compiled(scaled(2, there, 1.5)))
+    assert verdict(loss, gradient, (W1, b1, W2)) == "FAIL"
+    monkeypatch.undo()
+    traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)  # noqa: E731
+    assert verdict(loss, traced, (W1, b1, W2)) == "FAIL"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_near_tie_tears_no_right_formula(seed):
+    """Near the optimum rounding alone may move a leaf by all of itself, where one example is at its kink."""
+    rng = np.random.default_rng(seed)
+    X, W, b = rng.normal(size=(10, 3)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32), np.zeros(2)
+    b[0] = -(np.float64(X[0]) @ np.float64(W[:, 0]))
+    b = b.astype(np.float32)
+    Y = (np.maximum(X @ W + b, 0) + 1e-3 * rng.normal(size=(10, 2))).astype(np.float32)
+
+    def loss(p):
+        return jnp.mean(jnp.sum((jax.nn.relu(X @ p[0] + p[1]) - Y) ** 2, axis=1))
+
+    def gradient(p):
+        z = X @ p[0] + p[1]
+        d = jnp.float32(0.2) * (jax.nn.relu(z) - Y) * (z > 0).astype(z.dtype)
+        return X.T @ d, d.sum(axis=0)
+
+    assert verdict(loss, gradient, (W, b)) != "FAIL"
+    assert verdict(loss, lambda p: scaled(0, gradient(p), 1.5), (W, b)) != "PASS"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5, 8, 9])
+def test_compiled_it_may_step_where_another_convention_holds_too(seed):
+    """z = 0 by rounding in one example, and compiled it is not; a padded feature puts all others at exact ties."""
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.normal(size=size).astype(np.float32) for size in ((40, 2), 2, 2))
+    y = rng.normal(size=40).astype(np.float32)
+    b[0], b[1], x[:, 1] = -(x[0, 0] * w[0]), 0, 0
+
+    def loss(p):
+        return jnp.mean((jnp.sum(jnp.maximum(p[0] * x + p[1], 0), axis=1) - y) ** 2)
+
+    def gradient(p):
+        z = p[0] * x + p[1]
+        d = jnp.float32(2 / 40) * (jnp.sum(jnp.maximum(z, 0), axis=1) - y)
+        dz = d[:, None] * (z > 0).astype(z.dtype)
+        return (dz * x).sum(axis=0), dz.sum(axis=0)
+
+    assert verdict(loss, gradient, (w, b)) != "FAIL"
