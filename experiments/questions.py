@@ -185,7 +185,7 @@ def seconds_at_two_million(config: Config) -> dict:
     }
     point = large_square(jax.random.key(config.seed))
     seconds = collections.defaultdict(list)
-    for _ in range(5):
+    for _ in range(10):
         for name, gradient in gradients.items():
             jax.clear_caches()
             answer = ask(checker, Problem(plain_loss, gradient, point[0], point[1:]), config.patience)

@@ -11,6 +11,7 @@ A formula that takes other sides (by a constant rounded otherwise, by another co
 other steps at each of these points, or by none: it may be right, and the kinks are looked into.
 """
 
+import itertools
 import time
 
 import numpy as np
@@ -28,7 +29,7 @@ from jaxnet.verify.tree import unit_roundoff, wide
 from jaxnet.verify.trouble import tolerated
 
 AROUND = 64.0  # roundings: how far the other points are at most
-PAIRS = 2  # of them, opposite each other: a tie is to one side of it at one of a pair; of what fails anyway one will do
+POINTS = 4  # of them, two and two opposite each other: a tie is to one side of it at one of a pair
 SAME = 0.1  # of an error, by which it may change: a step more or less changes it by more
 HAIR = 2.0**-18  # of the way to a point: so near it there is no kink, only slope
 STEEP = 4.0  # times what the slope makes of the way: a step
@@ -43,20 +44,25 @@ def judge_formulas(check):
     suspects = {i: f for i, f in enumerate(check.findings) if _may_be_a_step(f)}
     if not suspects or not check.problem.reversible or not check.problem.has_kinks():
         return
-    begun, wrong = time.perf_counter(), []
+    begun = time.perf_counter()
     with tolerated(check.problem, "formulas beside kinks"):
         own, exact = as_written(check)
         off = {i: exact[i] for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) > FAIL}
-        pairs = 1 if all(f.wrong for f in suspects.values()) else PAIRS
-        for i, (step, straight) in _still_off(check, own, off, pairs).items():
-            f, rounding = suspects[i], 4.0 / AROUND * straight
-            noise = _constants(f).widened(rounding, rounding)
-            if not f.wrong and step > max(STEEP * straight, f.noise.norm / FAIL):
-                _refuse(f, exact[i], noise)
-            elif f.wrong:
-                f.certain = score(exact[i], f.r, f.noise.widened(noise.norm, noise.entry)) > FAIL
-            wrong += [i] if f.certain else []
-    said = f"{len(suspects)} leaves are off by rounding, steps or more; the formula in float64 is wrong in {len(wrong)}"
+        del exact  # as large as all leaves
+        points = 1 if all(f.wrong for f in suspects.values()) else POINTS  # of what fails anyway steps are not sought
+        steps, last = _still_off(check, own, off, points)
+        for i, step in steps.items():
+            f = suspects[i]
+            f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, f, step)) > FAIL
+        unsure = {i: step for i, step in steps.items() if not suspects[i].certain}
+        for i, straight in _straight_on(check, *last, unsure).items() if unsure else ():
+            f = suspects[i]
+            if f.wrong:
+                f.certain = score(off[i], f.r, _with_rounding(f.noise, f, straight)) > FAIL
+            elif unsure[i] > max(STEEP * straight, f.noise.norm / FAIL):
+                _refuse(f, off[i], _with_rounding(_constants(f), f, straight))
+    wrong = sum(f.certain for f in suspects.values())
+    said = f"{len(suspects)} leaves are off by rounding, steps or more; the formula in float64 is wrong in {wrong}"
     check.statements.append(Statement("beside kinks", said, time.perf_counter() - begun))
 
 
@@ -74,7 +80,7 @@ def forgive_steps(check, variant: str, before: list[Finding]):
         if exact is None:
             return
         low, high = ({i: exact[i] for i in suspects} for _ in range(2))
-        for there in map(own.exact, _around(check, 2 * PAIRS)):
+        for there in map(own.exact, _around(check, 2 * POINTS)):
             low, high = (
                 {i: pick(x, there[i]) for i, x in ends.items()} for pick, ends in ((np.fmin, low), (np.fmax, high))
             )
@@ -112,15 +118,22 @@ def _constants(f: Finding) -> Noise:
     return Noise(size, FAIL * f.unit * largest(f.r), (0.0, 0.0, size))
 
 
-def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], pairs: int) -> dict[int, tuple[float, float]]:
-    """Which formulas are off around the point as they are at it; how far r changes on the way, and would straight on.
+def _with_rounding(noise: Noise, f: Finding, change: float) -> Noise:
+    """A noise, at least what a formula loses: its constants rounded, and the parameters, if r changes so far around."""
+    rounding = 4.0 / AROUND * change
+    least = _constants(f).widened(rounding, rounding)
+    return noise.widened(least.norm, least.entry)
+
+
+def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], points: int) -> tuple[dict[int, float], tuple]:
+    """Which formulas are off around the point as they are at it, and how far r changes; the last point, and r there.
 
     A leaf that does not change with the parameters is no formula of them.
     """
-    steps = dict.fromkeys(here, 0.0)
-    for place in _around(check, pairs):
+    steps, last = dict.fromkeys(here, 0.0), ()
+    for place in _around(check, points):
         if not steps:
-            return {}
+            break
         there, manual = check.problem.double(place)[1], own.exact(place)
         for i in list(steps):
             r, error = check.findings[i].r, here[i] - check.findings[i].r
@@ -129,17 +142,21 @@ def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], pairs: int)
                 steps[i] = max(steps[i], norm(there[i] - r))
             else:
                 del steps[i]
-    if not steps:
-        return {}
+        last = place, there
+    return steps, last
+
+
+def _straight_on(check, place, there, leaves) -> dict[int, float]:
+    """How far r would change on the way to a place, if it changed as it does there."""
     beside = [x + HAIR * (x - wide(v)) for x, v in zip(place, check.problem.params.values, strict=True)]
     moved = check.problem.double(beside)[1]
-    return {i: (step, norm(moved[i] - there[i]) / HAIR) for i, step in steps.items()}
+    return {i: norm(moved[i] - there[i]) / HAIR for i in leaves}
 
 
-def _around(check, pairs: int):
+def _around(check, points: int):
     """Points around the parameters, two and two opposite each other."""
-    for _ in range(pairs):
-        yield from a_hair_away(check, AROUND)
+    pairs = (a_hair_away(check, AROUND) for _ in range(points))
+    return itertools.islice(itertools.chain.from_iterable(pairs), points)
 
 
 def _refuse(f: Finding, exact: np.ndarray, noise: Noise):

@@ -23,7 +23,9 @@ def reconsider(check):
     if check.kinks == "subgradient":
         accept_subgradients(check)
     suspects = [
-        f for f in check.findings if f.comparable and not f.cause and f.score > WARN and f.verdict in ("FAIL", "PASS")
+        f
+        for f in check.findings
+        if f.comparable and not f.cause and not f.certain and f.score > WARN and f.verdict in ("FAIL", "PASS")
     ]
     if suspects:
         excuse_rounding(check, suspects)

@@ -56,19 +56,23 @@ def _off(f):
     return (size > 0) & (f.entries <= KNOWN * size) & (np.abs(f.g - f.r) > WRONG * size)
 
 
-def a_hair_away(check, roundings: float = 16.0) -> tuple[list, list]:
-    """The parameters, each moved by up to some of its own roundings (a zero by some of the smallest), and moved back.
+def a_hair_away(check, roundings: float = 16.0):
+    """The parameters, each moved by up to some of its own roundings (a zero by some of the smallest), then moved back.
 
     Each by another number of them: equal steps would leave a tie of equal numbers as it is.
     """
-    there, back = [], []
-    for v in map(wide, check.problem.params.values):
-        size = np.abs(v)
-        least = float(np.min(size, where=size > 0, initial=1.0))
-        step = roundings * max(check.problem.units) * np.maximum(size, least) * check.rng.uniform(-1.0, 1.0, v.shape)
-        there.append(v + step)
-        back.append(v - step)
-    return there, back
+    here = check.problem.params.values
+    there = [_shaken(wide(v), roundings * max(check.problem.units), check.rng) for v in here]
+    yield there
+    yield [2.0 * wide(v) - x for v, x in zip(here, there, strict=True)]
+
+
+def _shaken(v: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Entries each moved by up to `most` of their size."""
+    size = np.abs(v)
+    step = rng.uniform(-most, most, v.shape)
+    step *= np.maximum(size, np.min(size, where=size > 0, initial=1.0))
+    return np.asarray(v + step)
 
 
 def _refuse(f, off):

@@ -162,8 +162,16 @@ def called(path: str) -> str:
 def wide(leaf) -> np.ndarray:
     """A leaf on the host in float64 or complex128, to be read only: it is the leaf itself if that is so already."""
     array = np.asarray(leaf)
-    dtype = np.complex128 if jnp.issubdtype(array.dtype, jnp.complexfloating) else np.float64
-    return array.astype(dtype, copy=False)
+    return array.astype(_wide_dtype(array.dtype), copy=False)
+
+
+def wide_shape(leaf) -> jax.ShapeDtypeStruct:
+    """What `wide` gives, for a compiler: no numbers, and nothing copied."""
+    return jax.ShapeDtypeStruct(np.shape(leaf), _wide_dtype(jnp.result_type(leaf)))
+
+
+def _wide_dtype(dtype):
+    return np.complex128 if jnp.issubdtype(dtype, jnp.complexfloating) else np.float64
 
 
 def sample(x) -> np.ndarray:

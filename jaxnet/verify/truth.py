@@ -9,7 +9,7 @@ from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.noise import largest, noise_of, norm, ratio
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.rounding import OwnRounding
-from jaxnet.verify.tree import sample, wide
+from jaxnet.verify.tree import sample, wide, wide_shape
 from jaxnet.verify.trouble import note, tolerated
 
 DRAWS = 3
@@ -72,7 +72,7 @@ def own_precision(check):
     for k in range(DRAWS):
         _, moved = check.problem.reverse(check.seed + 1 + k, 1.0)
         for i, (f, m) in enumerate(zip(check.findings, moved, strict=True)):
-            gap = wide(m) - wide(grads[i])
+            gap = np.subtract(m, grads[i], dtype=wide_shape(m).dtype)
             draws[i].append((norm(gap), largest(gap)))
             f.entries = np.abs(gap) if f.entries is None else np.maximum(f.entries, np.abs(gap))
     said = f"loss {value:.6g}; gradient taken, and at {DRAWS} inputs one rounding away"

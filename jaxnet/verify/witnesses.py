@@ -24,7 +24,7 @@ from jaxnet.verify.interpret import UnreadableError
 from jaxnet.verify.programs import Program, program_of
 from jaxnet.verify.stops import places_of_stops
 from jaxnet.verify.strip import opaque_operations, rules_that_stay
-from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide
+from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide, wide_shape
 
 
 @contextlib.contextmanager
@@ -258,13 +258,16 @@ class Problem:
         """Begins to compile witness 2."""
         self.traced()
         with in_float64():
-            self.program.expect(self._doubling, (self.trace.consts, *self._here_doubled()), quickly=True)
+            self.program.expect(self._doubling, (self.trace.consts, *self._shapes_doubled()), quickly=True)
 
     def expect_value(self):
         """Begins to compile the loss in float64."""
-        build, arguments = self._valued([wide(v) for v in self.params.values], self.given.values)
+        build, arguments = self._valued(*self._shapes_doubled())
         with in_float64():
             self.program.expect(build, (self.trace.consts, *arguments), quickly=True)
+
+    def _shapes_doubled(self):
+        return [wide_shape(v) for v in self.params.values], self.given.values
 
     # ---- kinks -----------------------------------------------------------------------------------------------------
     def has_kinks(self) -> bool:
