@@ -23,7 +23,7 @@ def accept_subgradients(check):
         return
     leaves = {i: f for i, f in enumerate(check.findings) if f.comparable and not f.frozen and np.isfinite(f.g).all()}
     wrong = [i for i, f in leaves.items() if f.wrong and not f.cause and not f.certain]
-    asked = [i for i, f in leaves.items() if i in wrong or in_doubt(f)]
+    asked = [i for i, f in leaves.items() if i in wrong or (in_doubt(f) and not f.proved)]
     if not asked:
         return
     begun, accepted = time.perf_counter(), []

@@ -39,7 +39,7 @@ def judge_formulas(check):
     """Refuses leaves whose error the steps over near ties hide, and spares the others that are wrong anyway the search.
 
     A leaf that fails is `certain` to be wrong if its formula is; one that passes by its noise alone fails if its
-    formula is wrong and such steps are seen.
+    formula is wrong and such steps are seen, and is `proved` right if its formula is.
     """
     suspects = {i: f for i, f in enumerate(check.findings) if _may_be_a_step(f)}
     if not suspects or not check.problem.reversible or not check.problem.has_kinks():
@@ -48,6 +48,8 @@ def judge_formulas(check):
     with tolerated(check.problem, "formulas beside kinks"):
         own, exact = as_written(check)
         off = {i: exact[i] for i, f in suspects.items() if exact and score(exact[i], f.r, _constants(f)) > FAIL}
+        for i, f in suspects.items():
+            f.proved = exact is not None and i not in off and not f.wrong
         del exact  # as large as all leaves
         points = 1 if all(f.wrong for f in suspects.values()) else POINTS  # of what fails anyway steps are not sought
         steps, last = _still_off(check, own, off, points)

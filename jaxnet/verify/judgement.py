@@ -53,6 +53,7 @@ class Finding:
     note: str | None = None
     worst: tuple[int, ...] | None = None
     certain: bool = False  # its formula is wrong beside every kink as well
+    proved: bool = False  # its formula is right in float64, whatever its noise might hide
     frozen: bool = False
     unused: bool = False
     overflows: bool = False  # autodiff is not finite in the leaf's own dtype, here or one rounding away

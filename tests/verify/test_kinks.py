@@ -224,6 +224,14 @@ def test_the_magnitude_of_a_sum_of_exponentials_is_no_kink():
     assert has_kinks(jax.make_jaxpr(lambda x: jax.jit(jax.nn.relu)(jnp.exp(x) - 1)[0])(x))
 
 
+def test_an_index_is_no_kink():
+    """That i < 0 counts from the end is a comparison, of numbers that do not move."""
+    x = jnp.zeros(4)
+    assert not has_kinks(jax.make_jaxpr(lambda x, i: x[i])(x, 2))
+    assert has_kinks(jax.make_jaxpr(lambda x: x[jnp.argmax(x)])(x))
+    assert has_kinks(jax.make_jaxpr(lambda x: jnp.abs(jnp.sum(jax.lax.complex(x, x))))(x))
+
+
 def test_a_tie_that_others_below_it_may_hide(dtype):
     """To either side of the point the units below may hold the upper one down; not wherever they themselves are off."""
     W = np.array([-1, -2, 3, -2], dtype)

@@ -77,6 +77,15 @@ def test_a_formula_that_is_wrong_beside_the_kink_too_is_found_in_a_few_gradients
     assert "a factor 1.001" in report.cause and len(taken) <= 12
 
 
+def test_a_right_formula_beside_a_kink_is_known_by_one_gradient(monkeypatch):
+    loss, gradient, params = wide_net_beside_a_kink(hair=0.0, seed=4)
+    taken, double = [], Problem.double
+    monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
+    report = check_gradients(loss, gradient, params)
+    assert max(leaf.relative_error for leaf in report.leaves.values()) > 1e-3  # the step over it, which is noise
+    assert len(taken) == 1
+
+
 def test_a_constant_rounded_otherwise_may_fall_to_the_other_side():
     """(1/3) x and x / 3 differ by a rounding; at equal entries a maximum takes one or the other, in float64 as well."""
     third, w = np.float32(1 / 3), np.random.default_rng(0).normal(size=40).astype(np.float32)
