@@ -53,9 +53,9 @@ def judge_formulas(check):
         del exact  # as large as all leaves
         points = 1 if all(f.wrong for f in suspects.values()) else POINTS  # of what fails anyway steps are not sought
         steps, last = _still_off(check, own, off, points)
-        for i, step in steps.items():
-            f = suspects[i]
-            f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, f, step)) > FAIL
+        for i in steps:
+            f, most = suspects[i], AROUND * suspects[i].noise.norm  # by the draws r changes by no more, steps and all
+            f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, f, most)) > FAIL
         unsure = {i: step for i, step in steps.items() if not suspects[i].certain}
         for i, straight in _straight_on(check, *last, unsure).items() if unsure else ():
             f = suspects[i]
@@ -136,7 +136,7 @@ def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], points: int
     for place in _around(check, points):
         if not steps:
             break
-        there, manual = check.problem.double(place)[1], own.exact(place)
+        there, manual = ({i: grads[i] for i in steps} for grads in (check.problem.double(place)[1], own.exact(place)))
         for i in list(steps):
             r, error = check.findings[i].r, here[i] - check.findings[i].r
             as_here = norm(manual[i] - there[i] - error) <= SAME * norm(error)
