@@ -3,6 +3,10 @@
 `A - Y` is exact mathematics and cancels in float32 when A is nearly Y: the hand-written gradient is then off by one
 rounding of A, far above what autodiff of a stable loss loses. So a leaf that scores too high is read again with every
 operation rounded once more at random; and it is excused only when its formula, in float64, is right.
+
+Of a float64 leaf nothing more exact is known. There the formula is excused by its rounding alone, if that grows as the
+unit does: coarser roundings are drawn, which stand out above float64's own, and scaled down. A step over a kink does
+not grow, and is none.
 """
 
 import jax
@@ -18,18 +22,34 @@ from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import note
 
 DRAWS = 3
+SHOWN = 2.0**-41  # the least unit whose roundings stand out above those of float64
+COARSER = 16.0  # times that unit: rounding grows by as much
+LINEAR = 4.0  # times more or less than it should grow: it is no rounding
 
 
 class _Watching(Rounded):
-    """Rounded, and for each subtraction how much smaller the result is than what went in."""
+    """Rounded, and for each subtraction how much smaller the result is than what went in.
+
+    What is traced by itself is not watched: its values mean nothing outside.
+    """
+
+    APART = frozenset({"scan", "while", "cond", "shard_map", "remat2", "checkpoint"})
 
     def __init__(self, seed, unit):
         super().__init__(seed, unit)
-        self.places, self.loss = [], []
+        self.places, self.loss, self.apart = [], [], 0
+
+    def step(self, equation, inputs):
+        apart = equation.primitive.name in self.APART
+        self.apart += apart
+        try:
+            return super().step(equation, inputs)
+        finally:
+            self.apart -= apart
 
     def apply(self, equation, inputs):
         outs = super().apply(equation, inputs)
-        if not self.depth and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
+        if not self.apart and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
             before = jnp.maximum(jnp.max(jnp.abs(inputs[0])), jnp.max(jnp.abs(inputs[1])))
             after = jnp.max(jnp.abs(outs[0]))
             self.places.append(place_of(equation))
@@ -53,7 +73,19 @@ class OwnRounding:
         self.loss: list[float] = []
 
     def noise(self) -> list[tuple[float, float]]:
-        """Norm and largest entry of the rounding of each leaf."""
+        """Norm and largest entry of the rounding of each leaf; infinite where it is none."""
+        if self.unit > SHOWN:
+            return self._drawn(self.unit)
+        fine, coarse = self._drawn(SHOWN), self._drawn(COARSER * SHOWN)
+        return [
+            tuple(x * self.unit / SHOWN for x in one)
+            if one[0] / LINEAR <= other[0] / COARSER <= one[0] * LINEAR
+            else (np.inf, np.inf)
+            for one, other in zip(fine, coarse, strict=True)
+        ]
+
+    def _drawn(self, unit: float) -> list[tuple[float, float]]:
+        """The most that roundings of some unit change each leaf by."""
 
         def run(*arguments):
             return self.program.compiled(_rounded, quickly=True)(self.trace.consts, *arguments)
@@ -65,7 +97,7 @@ class OwnRounding:
             base = [wide(x) for x in base]
             found = [(0.0, 0.0)] * len(base)
             for draw in range(DRAWS):
-                moved, _ = run(self.inputs, np.uint32(self.seed + 1 + draw), np.float64(self.unit))
+                moved, _ = run(self.inputs, np.uint32(self.seed + 1 + draw), np.float64(unit))
                 gaps = [wide(m) - b for m, b in zip(moved, base, strict=True)]
                 found = [(max(n, norm(d)), max(e, largest(d))) for (n, e), d in zip(found, gaps, strict=True)]
         return found

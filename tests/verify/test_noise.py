@@ -1,5 +1,7 @@
 """The tolerance follows the problem: no absolute floor, no dtype table, and nothing green that was not seen."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,6 +99,65 @@ def test_a_formula_that_cancels_is_excused_and_named():
     assert hard.verdict != "FAIL", str(hard)
     wrong = check_gradients(stable, lambda z, y: 1.001 * (jnp.exp(z) / (1 + jnp.exp(z)) - y), z, y, raise_=False)
     assert wrong.verdict == "FAIL"
+
+
+def normalised_pairs(W, X):
+    """x̂ = (z - mean)/σ of pairs z = W X, and 1/σ: x̂ is nearly ±1, and what reaches z nearly cancels."""
+    Z = (X @ W).reshape(len(X), -1, 2)
+    inverse = 1 / jnp.sqrt(jnp.var(Z, 2, keepdims=True) + 1e-5)
+    return (Z - jnp.mean(Z, 2, keepdims=True)) * inverse, inverse
+
+
+def through_pairs(W, X, Y):
+    return jnp.mean((jnp.tanh(normalised_pairs(W, X)[0]).reshape(Y.shape) - Y) ** 2)
+
+
+def backward_through_pairs(W, X, Y, factor=1.0):
+    x, inverse = normalised_pairs(W, X)
+    dx = 2 * (jnp.tanh(x) - Y.reshape(x.shape)) / Y.size * (1 - jnp.tanh(x) ** 2)
+    dZ = inverse * (dx - jnp.mean(dx, 2, keepdims=True) - factor * x * jnp.mean(dx * x, 2, keepdims=True))
+    return X.T @ dZ.reshape(Y.shape)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3, 6])
+def test_a_formula_that_cancels_in_float64_is_excused_by_its_own_rounding(seed):
+    """Nothing more exact than float64 tells that it is right; what it loses grows as the unit of rounding does."""
+    rng = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        inputs = rng.normal(size=(3, 4)), rng.normal(size=(6, 3)), rng.normal(size=(6, 4))
+        true = jax.grad(through_pairs)(*inputs)
+        assert norm(backward_through_pairs(*inputs) - true) < 1e-11 * norm(true)
+        report = check_gradients(through_pairs, backward_through_pairs, *inputs, raise_=False)
+        assert report.verdict == "PASS" and report.leaves[""].resolution < 1e-9, str(report)
+        slip = partial(backward_through_pairs, factor=1 + 1e-8)
+        error = norm(slip(*inputs) - true) / norm(true)
+        assert error > report.leaves[""].resolution
+        assert check_gradients(through_pairs, slip, *inputs, raise_=False).verdict == "FAIL"
+
+
+def over_devices(gradient):
+    mesh, whole = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,)), jax.P()
+    return jax.shard_map(gradient, mesh=mesh, in_specs=whole, out_specs=whole)
+
+
+@pytest.mark.parametrize("apart", [jax.checkpoint, over_devices])
+def test_a_formula_that_is_traced_by_itself_can_be_rounded_too(apart):
+    with jax.enable_x64(True):
+        x = X.astype(np.float64)
+        for factor, verdict in ((1.0, "PASS"), (1.01, "FAIL")):
+            gradient = apart(lambda x, c=factor: c * (2 * x - jnp.sin(x)))
+            report = check_gradients(lambda x: jnp.sum(x**2 + jnp.cos(x)), gradient, x, raise_=False)
+            assert report.verdict == verdict, str(report)
+
+
+def test_a_step_over_a_kink_in_float64_is_no_rounding():
+    """relu at 0 turns with every rounding of its input, and hides no factor of 1.001."""
+    with jax.enable_x64(True):
+        x = np.linspace(-1.0, 1.0, 9)
+        loss = lambda x: jnp.sum(jax.nn.relu(x * 3.0) * jnp.arange(9.0))  # noqa: E731
+        for factor, verdict in ((1.0, "PASS"), (1.001, "FAIL")):
+            manual = lambda x, c=factor: c * jnp.where(x * 3.0 > 0, 3.0, 0.0) * jnp.arange(9.0)  # noqa: E731
+            assert check_gradients(loss, manual, x, raise_=False).verdict == verdict
 
 
 def test_widening_keeps_the_terms():
