@@ -19,7 +19,7 @@ from jaxnet.verify.stops import LANE, Held, Through
 from jaxnet.verify.tree import unit_roundoff
 
 
-def reverse(program: Program):
+def reverse(program: Program, gradient_of=jax.value_and_grad):
     """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u).
 
     Labels in floating point are exact: a rounding below, they would be others.
@@ -32,7 +32,7 @@ def reverse(program: Program):
             _unless(inputs_are_labels[len(values) :], given, moved),
             _unless(constants_are_labels, consts, constants),
         )
-        return jax.value_and_grad(lambda v: evaluate(program, Reader(), consts, v, given))(values)
+        return gradient_of(lambda v: evaluate(program, Reader(), consts, v, given))(values)
 
     return gradient
 
@@ -47,18 +47,29 @@ def double(program: Program, reading=Float64):
     return lambda consts, values, given: _read(program, reading(), consts, values, given)
 
 
+def own_forward(program: Program):
+    """The same as `reverse` by forward mode."""
+    return reverse(program, _entry_by_entry)
+
+
 def forward(program: Program):
-    """Value and gradient in float64 by forward mode, an entry at a time."""
+    """Value and gradient in float64 by forward mode."""
 
     def gradient(consts, values, given):
         values = [Float64().cast(v) for v in values]
+        return _entry_by_entry(lambda v: evaluate(program, Float64(), consts, v, given))(values)
+
+    return gradient
+
+
+def _entry_by_entry(loss):
+    """Value and gradient by forward mode, an entry at a time."""
+
+    def gradient(values):
         number, total = [], 0  # of each entry; the imaginary parts of a complex leaf come after the real ones
         for x in values:
             number.append(total + np.arange(x.size).reshape(x.shape))
             total += x.size * (2 if jnp.iscomplexobj(x) else 1)
-
-        def loss(values):
-            return evaluate(program, Float64(), consts, values, given)
 
         def along(k):
             v = [

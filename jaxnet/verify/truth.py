@@ -57,15 +57,20 @@ def true_gradient(check) -> bool:
 
 
 def own_precision(check):
-    """Witness 1, and what it makes of inputs that are one unit of rounding away."""
-    begun = time.perf_counter()
-    name = f"1 reverse autodiff ({'/'.join(dict.fromkeys(str(d) for d in check.problem.own_dtypes))})"
-    try:
-        value, grads = check.problem.reverse()
-    except Exception as error:  # e.g. reverse mode through a while loop
-        note(check.problem, error, "reverse autodiff")
-        said = f"cannot: {first_line(error)}"
-        check.statements.append(Statement(name, said, time.perf_counter() - begun))
+    """Witness 1, and what it makes of inputs that are one unit of rounding away; by forward mode if need be."""
+    begun, dtypes = time.perf_counter(), "/".join(dict.fromkeys(str(d) for d in check.problem.own_dtypes))
+    for mode in ("reverse autodiff", "forward mode, each coordinate"):
+        name = f"1 {mode} ({dtypes})"
+        try:
+            _require_few(check.problem)
+            value, grads = check.problem.reverse()
+            break
+        except Exception as error:  # e.g. reverse mode through a while loop
+            check.problem.reversible = False
+            note(check.problem, error, mode)
+            said = f"cannot: {first_line(error)}"
+            check.statements.append(Statement(name, said, time.perf_counter() - begun))
+    else:
         return float("nan"), None, None
     expect_doubts(check, grads)
     draws = [[] for _ in grads]
@@ -96,13 +101,10 @@ def expect_doubts(check, own):
 def double_precision(check, own, draws):
     """Witness 2; by forward mode if the program cannot be reversed and is small."""
     begun = time.perf_counter()
-    size = sum(np.size(v) for v in check.problem.params.values)
     name, said, value = "2 the same in float64", None, float("nan")
     try:
         if own is None:
-            check.problem.reversible = False
-            if size > FORWARD_LIMIT:
-                raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
+            _require_few(check.problem)
             name = "2 forward mode in float64, each coordinate"
         value, grads = check.problem.double()
         for i, (f, r) in enumerate(zip(check.findings, grads, strict=True)):
@@ -121,6 +123,13 @@ def double_precision(check, own, draws):
         said = f"cannot: {first_line(error)}"
     check.statements.append(Statement(name, said, time.perf_counter() - begun))
     return value
+
+
+def _require_few(problem):
+    """Refuses what has no reverse mode and more coordinates than forward mode can take one at a time."""
+    size = sum(np.size(v) for v in problem.params.values)
+    if not problem.reversible and size > FORWARD_LIMIT:
+        raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
 
 
 def black_box(check, error) -> bool:

@@ -152,7 +152,8 @@ class Problem:
     # ---- witness 1 -------------------------------------------------------------------------------------------------
     def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
         """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
-        value, grads = self.call(derivatives.reverse, *self._here(), *_shaking(seed, shake), quickly=False)
+        build = derivatives.reverse if self.reversible else derivatives.own_forward
+        value, grads = self.call(build, *self._here(), *_shaking(seed, shake), quickly=False)
         return float(value), grads
 
     def shaken(self, seed: int) -> list[np.ndarray]:

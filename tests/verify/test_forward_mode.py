@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.verify import check_gradients
+from jaxnet.verify import check_gradients, check_vjp
 
 RNG = np.random.default_rng(0)
 P = {"A": RNG.normal(size=(4, 4)).astype(np.float32) / 2, "b": np.full(4, 0.1, np.float32), "t": np.float32(0.7)}
@@ -81,3 +81,39 @@ def test_leaves_too_large_for_forward_mode_are_told_by_slopes():
     assert report.cause == ("['A']: a factor 2 on every entry. ['b']: the leaf is zero: frozen, or never filled in."), (
         str(report)
     )
+
+
+def fixed_point(W, x):
+    """z = tanh(W z + x), iterated until it stays."""
+
+    def step(state):
+        z = jnp.tanh(W @ state[0] + x)
+        return z, jnp.max(jnp.abs(z - state[0])), state[2] + 1
+
+    moving = lambda state: (state[1] > jnp.finfo(x.dtype).eps) & (state[2] < 200)  # noqa: E731
+    return jax.lax.while_loop(moving, step, (jnp.zeros_like(x), jnp.asarray(1.0, x.dtype), 0))[0]
+
+
+def implicit(factor):
+    """The fixed point with the rule of the implicit function theorem: u = (I - D W)⁻ᵀ c, D = 1 - z²."""
+
+    def bwd(kept, c):
+        W, z = kept
+        slope = 1 - z * z
+        u = factor * slope * jnp.linalg.solve((jnp.eye(z.size, dtype=z.dtype) - slope[:, None] * W).T, c)
+        return jnp.outer(u, z), u
+
+    ruled = jax.custom_vjp(fixed_point)
+    ruled.defvjp(lambda W, x: (fixed_point(W, x), (W, fixed_point(W, x))), bwd)
+    return ruled
+
+
+@pytest.mark.parametrize("seed", [1, 4, 5, 6, 7, 11])
+def test_what_a_loop_of_unknown_length_loses_is_noise_in_forward_mode_too(seed, dtype):
+    """The last step of an iteration is where rounding puts it: autodiff in its own dtype shows that."""
+    rng = np.random.default_rng(seed)
+    W, x = (0.3 * rng.normal(size=(3, 3))).astype(dtype), rng.normal(size=3).astype(dtype)
+    report = check_vjp(implicit(1.0), W, x, raise_=False)
+    assert report.verdict == "PASS" and "forward mode" in str(report), str(report)
+    report = check_vjp(implicit(1.01), W, x, raise_=False)
+    assert report.verdict == "FAIL" and "a factor 1.01" in report.cause, str(report)
