@@ -23,7 +23,7 @@ def factor_of_leaf(evidence: Evidence, i: int) -> Cause | None:
     """g = α r in one leaf; of one entry that says nothing unless α is the same for other data too."""
     *_, tolerance = compared = evidence.compared(i)
     alpha = alpha_of(*compared)
-    if not alpha:
+    if not alpha or not _in_the_formula(evidence, i, alpha, tolerance):
         return None
 
     def measure(there: Elsewhere):
@@ -58,7 +58,7 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
         return common(alpha_of(*there.both(i), tolerance) for i in wrong)
 
     alpha = common(alpha_of(c.g, c.r, tolerance) for c in compared)
-    if alpha is None:
+    if alpha is None or not all(_in_the_formula(evidence, i, alpha, tolerance) for i in wrong):
         return None
     if evidence.second is not None:
         size = float(np.sqrt(sum(norm(findings[i].g) ** 2 for i in wrong)))
@@ -67,6 +67,17 @@ def factor_of_all(evidence: Evidence, wrong: list[int]) -> str | None:
             return f"Clipped: every leaf has the same factor {alpha:.3g}, and the norm is {size:.4g} for any batch."
     text = explained(evidence, alpha, tolerance, None, measure)
     return f"Every leaf: {text}." if text else None
+
+
+def _in_the_formula(evidence: Evidence, i: int, alpha: float, tolerance: float) -> bool:
+    """Whether a factor that a coarse leaf allows is one of its formula in float64 too, if that is known.
+
+    The formula's constants may be rounded to the leaf's own dtype.
+    """
+    f = evidence.findings[i]
+    if tolerance <= COARSE or not f.comparable or evidence.exact is None:
+        return True
+    return near(alpha, alpha_of(evidence.exact[i], f.r, f.unit) or np.nan, tolerance)
 
 
 def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> str | None:
@@ -156,7 +167,8 @@ def _line_factors(evidence, f, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """The factors by which g is r, for each row (axis 1) or column (axis 0), and which are not 1; none if it is not."""
     size, tolerance = np.sqrt(np.sum(np.abs(f.r) ** 2, axis=axis)), evidence.tolerance(f)
     factors = np.real(np.sum(f.g * np.conj(f.r), axis=axis)) / np.maximum(size**2, 1e-300)
-    differ = tolerance <= COARSE and np.ptp(factors) > 2 * tolerance * largest(factors)
+    known = factors[size > 0]  # of a line of zeros any factor is right
+    differ = tolerance <= COARSE and known.size > 1 and np.ptp(known) > 2 * tolerance * largest(known)
     if not differ or not evidence.equal(f.g, np.expand_dims(factors, axis) * f.r, f):
         return factors, np.array([], int)
     return factors, np.flatnonzero(np.abs(factors - 1) * size > tolerance * f.r_norm)

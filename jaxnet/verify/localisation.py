@@ -4,13 +4,15 @@ The pattern of right and wrong leaves tells where (layers.py), their values whet
 examples which step (chain.py). What none of these tells is left open: "dZ[3] or dW[3]".
 """
 
-from jaxnet.verify.factors import factors_of_units
+from jaxnet.verify.factors import COARSE, factors_of_units
 from jaxnet.verify.layers import start_of_error
 from jaxnet.verify.leaf_causes import shown_by_examples
-from jaxnet.verify.noise import norm
+from jaxnet.verify.noise import norm, resolution
 from jaxnet.verify.starts import Start, explained, right, starts_of_error
 from jaxnet.verify.tree import called
 from jaxnet.verify.trouble import tolerated
+
+RIGHT = "is right"
 
 
 def leaf_by_leaf(evidence, wrong) -> str | None:
@@ -68,7 +70,7 @@ def _mixed_examples(evidence, start, wrong) -> tuple[str, str] | None:
         place = f"dZ[{number}]" if below else f"dW[{number}]"
         return (
             f"The error starts at {place}: examples are in another order there, or mixed up, for on copies of one "
-            "example every leaf is right."
+            f"example every leaf {_faultless(evidence, max(wrong, key=lambda i: _resolution(evidence, i)))}."
         ), place
     return None
 
@@ -134,7 +136,9 @@ def _where(evidence, start, place, wrong) -> str:
     lower = [n for n in range(1, number) if set(wrong) & set(layers[n - 1].leaves)]
     if start.kind in ("dW", "db"):
         witness = next((i for layer in layers[number - 1 :: -1] for i in layer.leaves if i in right(evidence)), None)
-        said += [f"{name(witness)} is right, so dZ[{number}] is"] if witness is not None else []
+        if witness is not None:
+            how = _faultless(evidence, witness)
+            said.append(f"{name(witness)} {how}, so dZ[{number}] {'is' if how == RIGHT else 'shows none'}")
     elif start.kind == "layer":
         if len(start.leaves) > 1:
             said.append(f"{_listed([*map(name, start.leaves)])} do not come from one dZ[{number}]")
@@ -147,14 +151,16 @@ def _where(evidence, start, place, wrong) -> str:
 def _around(evidence, start, wrong) -> list[str]:
     """What a wrong dZ says of the layer above, of its own leaves and of the layers below."""
     name, number, above, follows = evidence.name, start.number, _above(evidence, start), start.follows
+    layers = evidence.layers
     said, reached, followed = [], [], []
     if above:
-        said.append(f"dZ[{number + 1}] is right")
-    elif above is False and not set(wrong) & set(evidence.layers[number].leaves):
+        witness = min(right(evidence) & set(layers[number].leaves), key=lambda i: _resolution(evidence, i))
+        said.append(f"dZ[{number + 1}] {_faultless(evidence, witness)}")
+    elif above is False and not set(wrong) & set(layers[number].leaves):
         said.append(f"layer {number + 1} was not judged")
     if not start.confirmed:
         said.append("or each leaf has an error of its own" if len(start.showing) > 1 else "")
-    for n, layer in enumerate(evidence.layers[: number - 1], start=1):
+    for n, layer in enumerate(layers[: number - 1], start=1):
         told = [follows.get(i) for i in layer.leaves if i in wrong]
         followed += [n] if True in told else []
         reached += [n] if told and not {True, False} & set(told) else []
@@ -165,10 +171,20 @@ def _around(evidence, start, wrong) -> list[str]:
         said.append(f"{_below(reached)} {'are' if reached[1:] else 'is'} wrong too")
     if _doubtful(start) and len(start.leaves) == 1:
         said.append(f"nothing else of layer {number} was judged")
-    own = [name(i) for layer in reversed(evidence.layers) for i in layer.leaves if follows.get(i) is False]
+    own = [name(i) for layer in reversed(layers) for i in layer.leaves if follows.get(i) is False]
     if own:
         said.append(f"{_listed(own)} {'have errors of their' if own[1:] else 'has an error of its'} own")
     return list(filter(None, said))
+
+
+def _faultless(evidence, i) -> str:
+    """What to say of a leaf that passes: an error below its resolution would not have been seen."""
+    return RIGHT if _resolution(evidence, i) <= COARSE else "shows no error"
+
+
+def _resolution(evidence, i) -> float:
+    f = evidence.findings[i]
+    return resolution(f.r, f.noise)
 
 
 def _listed(names) -> str:

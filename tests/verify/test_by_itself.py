@@ -200,6 +200,33 @@ def test_the_formula_tells_in_bfloat16_what_the_values_do_not():
     assert "dW[2] and db[2] follow from it" in said(report)
 
 
+def test_a_coarse_leaf_that_passes_shows_no_error_and_is_not_called_right():
+    """In bfloat16 a tenth of db[3] could be missing."""
+    report = in_bfloat16(lambda p, X, Y: spoilt(backward(p, X, Y), 3, W, squashed))
+    assert report.starts_at == "dW[3]" and "db[3] shows no error, so dZ[3] shows none" in said(report), str(report)
+    report = in_bfloat16(lambda p, X, Y: backward(p, X, Y, OMITTED))
+    assert "dZ[3] shows no error" in said(report) and "is right" not in said(report), str(report)
+
+
+def test_a_factor_that_only_coarse_entries_allow_is_not_named():
+    """Five steps without tanh' are no multiple of the true gradient; the formula shows it, 0.3 of a leaf hides it."""
+    unsloped = jax.custom_vjp(jnp.tanh)
+    unsloped.defvjp(lambda z: (jnp.tanh(z), None), lambda _, c: (c,))
+
+    def recurrent(p, X, act=jnp.tanh):
+        h = jnp.zeros((X.shape[1], 3), X.dtype)
+        for x in X:
+            h = act(x @ p["W"] + h @ p["U"] + p["b"])
+        return jnp.mean((h @ p["v"]) ** 2)
+
+    rng = np.random.default_rng(8)
+    draw = lambda *shape: jnp.asarray(0.6 * rng.normal(size=shape), jnp.bfloat16)  # noqa: E731
+    p = {"W": draw(2, 3), "U": draw(3, 3), "b": draw(1, 3), "v": draw(3)}
+    gradient = lambda p, X: jax.grad(recurrent)(p, X, unsloped)  # noqa: E731
+    report = check_gradients(recurrent, gradient, p, draw(5, 4, 2), raise_=False)
+    assert report.verdict == "FAIL" and "factor" not in said(report), str(report)
+
+
 def test_a_gradient_that_cannot_be_traced_leaves_its_start_open_in_bfloat16():
     def concrete(p, X, Y):
         assert not isinstance(X, jax.core.Tracer)

@@ -208,3 +208,18 @@ def test_layers_around_a_callback_that_are_wrong_are_refused_with_a_report():
     report = check_gradients(net(on_host), wrong, params, X, raise_=False)
     assert report.verdict == "FAIL" and not any("crashed" in note for note in report.notes), str(report)
     assert report.starts_at == "dZ[1]" and "or each leaf has an error of its own" in report.cause, str(report)
+
+
+def test_a_row_without_a_gradient_has_no_factor_of_its_own():
+    """A mean over padded places is 0.8 of the true one in each row that has a gradient: no factor for each row."""
+    rng = np.random.default_rng(0)
+    X, weights = rng.normal(size=(5, 4)).astype(np.float32), np.array([1, 1, 1, 1, 0], np.float32)
+    X[:, 3] = 0  # nothing reaches the last row of W
+
+    def mean(W, X, weights, count=jnp.sum):
+        return jnp.sum(weights * jnp.sum(jnp.tanh(X @ W) ** 2, 1)) / count(weights)
+
+    gradient = lambda W, X, weights: jax.grad(mean)(W, X, weights, jnp.size)  # noqa: E731
+    W = rng.normal(size=(4, 3)).astype(np.float32)
+    report = check_gradients(mean, gradient, W, X, weights, raise_=False)
+    assert report.verdict == "FAIL" and "for each row" not in str(report), str(report)
