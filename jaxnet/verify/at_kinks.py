@@ -11,6 +11,7 @@ from jaxnet.verify.nearby import flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.steps import in_doubt, is_shaken, take_steps_out_of_the_noise
+from jaxnet.verify.terms import rounding_of_terms
 from jaxnet.verify.trouble import note
 
 HIDDEN = 0.1  # of a jump: what its leaf's noise may hide at most before it counts as the jump itself
@@ -29,7 +30,7 @@ def accept_subgradients(check):
     begun, accepted = time.perf_counter(), []
     try:
         nearby = Subgradients(check.problem, [f.r for f in check.findings], {i: leaves[i].g for i in asked}, check.rng)
-        for i in nearby.out_of_reach({i: (leaves[i].g, _beside_a_kink(leaves[i], step=False)) for i in wrong}):
+        for i in nearby.out_of_reach({i: (leaves[i].g, _beside_a_kink(leaves[i])) for i in wrong}):
             asked.remove(i)
         if asked:
             take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
@@ -50,16 +51,17 @@ def accept_subgradients(check):
 
 @contextmanager
 def _by_their_formulas(check, torn):
-    """Lets the formula in float64 stand for leaves that rounding alone may tear; yields those that have one.
+    """Lets the formula in float64 stand for leaves that rounding alone may tear; yields what its terms lose there.
 
     Without their noise the rounding of g, and the side of a near tie that it took, would count as errors.
     """
-    exact = as_written(check)[1] if torn else None
+    own, exact = as_written(check) if torn else (None, None)
     kept = {i: f.raw for i, f in torn.items() if exact}
+    terms = rounding_of_terms(check, own) if kept else []
     for i in kept:
         torn[i].raw = exact[i]
     try:
-        yield [*kept]
+        yield {i: terms[i] for i in kept}
     finally:
         for i, raw in kept.items():
             if not torn[i].wrong:
@@ -67,31 +69,33 @@ def _by_their_formulas(check, torn):
 
 
 def _looked_into(nearby, leaves, asked, torn) -> list[str]:
-    """Which of some leaves are mixtures of gradients next to the point; torn are those without a verdict."""
+    """Which of some leaves are mixtures of gradients next to the point; of torn ones their formulas are asked."""
     wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause and not leaves[i].certain]
     if not wrong and not torn:
         return []
-    noise = {i: _beside_a_kink(leaves[i], step=i in torn) for i in (*wrong, *torn)}
+    noise = {i: _beside_a_kink(leaves[i], torn.get(i)) for i in (*wrong, *torn)}
     g = {i: leaves[i].g for i in wrong}
-    jumping = nearby.jumping(torn, noise)
+    jumping = nearby.jumping([*torn], noise)
     if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
         nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
     doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + jumping
-    return _accepted(nearby, leaves, doubtful, noise) if doubtful else []
+    return _accepted(nearby, leaves, doubtful, noise, torn) if doubtful else []
 
 
-def _beside_a_kink(f, step: bool) -> Noise:
-    """The noise of another gradient than autodiff's, which g may be; without the step over the kink if it holds one."""
-    noise = Noise(f.unit * f.r_norm, f.unit * largest(f.r), f.noise.terms) if step else f.noise
+def _beside_a_kink(f, terms: tuple[float, float] | None = None) -> Noise:
+    """The noise of another gradient than autodiff's, which g may be; of its terms alone if there is a step in it."""
+    noise = f.noise
+    if terms is not None:
+        noise = Noise(f.unit * f.r_norm, f.unit * largest(f.r), f.noise.terms).widened(*terms)
     return noise.widened(f.unit * norm(f.g), f.unit * largest(f.g))
 
 
-def _accepted(nearby, leaves, doubtful, noise) -> list[str]:
+def _accepted(nearby, leaves, doubtful, noise, terms) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
-    broad = {i: noise.get(i) or _beside_a_kink(f, step=False) for i, f in leaves.items()}
+    broad = {i: noise.get(i) or _beside_a_kink(f) for i, f in leaves.items()}
     # A rounding that falls over a tie, to the other side, is no noise for a part of that step to hide in.
     torn = [i for i in doubtful if FAIL * broad[i].norm > HIDDEN * nearby.jump(i)[0]]
-    noise = {i: _beside_a_kink(leaves[i], step=True) if i in torn else x for i, x in broad.items()}
+    noise = {i: _beside_a_kink(leaves[i], terms.get(i, (0.0, 0.0))) if i in torn else x for i, x in broad.items()}
     noise = {i: x.widened(*(leaves[i].unit * jump for jump in nearby.jump(i))) for i, x in noise.items()}
     right = [i for i, f in leaves.items() if i not in doubtful and not f.wrong and noise[i].norm]
     every = {i: leaves[i].g for i in (*right, *doubtful)}

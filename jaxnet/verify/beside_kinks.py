@@ -25,8 +25,10 @@ from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.small_parts import a_hair_away
 from jaxnet.verify.steps import in_doubt
 from jaxnet.verify.strip import equations, opaque_operations
+from jaxnet.verify.terms import rounding_of_terms
 from jaxnet.verify.tree import unit_roundoff, wide
 from jaxnet.verify.trouble import tolerated
+from jaxnet.verify.truth import LIKELY
 
 AROUND = 64.0  # roundings: how far the other points are at most
 POINTS = 4  # of them, two and two opposite each other: a tie is to one side of it at one of a pair
@@ -53,16 +55,19 @@ def judge_formulas(check):
         del exact  # as large as all leaves
         points = 1 if all(f.wrong for f in suspects.values()) else POINTS  # of what fails anyway steps are not sought
         steps, last = _still_off(check, own, off, points)
+        told = any(not suspects[i].wrong or suspects[i].score <= LIKELY for i in steps)
+        terms = rounding_of_terms(check, own) if told else [(0.0, 0.0)] * len(check.findings)
+        least = {i: _constants(suspects[i]).widened(*terms[i]) for i in steps}
         for i in steps:
             f, most = suspects[i], AROUND * suspects[i].noise.norm  # by the draws r changes by no more, steps and all
-            f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, f, most)) > FAIL
+            f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, least[i], most)) > FAIL
         unsure = {i: step for i, step in steps.items() if not suspects[i].certain}
         for i, straight in _straight_on(check, *last, unsure).items() if unsure else ():
             f = suspects[i]
             if f.wrong:
-                f.certain = score(off[i], f.r, _with_rounding(f.noise, f, straight)) > FAIL
+                f.certain = score(off[i], f.r, _with_rounding(f.noise, least[i], straight)) > FAIL
             elif unsure[i] > max(STEEP * straight, f.noise.norm / FAIL):
-                _refuse(f, off[i], _with_rounding(_constants(f), f, straight))
+                _refuse(f, off[i], _with_rounding(least[i], least[i], straight))
     wrong = sum(f.certain for f in suspects.values())
     said = f"{len(suspects)} leaves are off by rounding, steps or more; the formula in float64 is wrong in {wrong}"
     check.statements.append(Statement("beside kinks", said, time.perf_counter() - begun))
@@ -90,7 +95,9 @@ def forgive_steps(check, variant: str, before: list[Finding]):
             was, rounding = before[i], AROUND * f.unit  # of a leaf, from point to point
             noise = was.noise.widened(rounding * norm(exact[i]), rounding * largest(exact[i]))
             step = high[i] - low[i]  # and as much again, for several ties in one entry
-            if all(score(x, np.clip(x, low[i] - step, high[i] + step), noise) <= FAIL for x in (f.g, was.g)):
+            if all(
+                score(x, np.asarray(np.clip(x, low[i] - step, high[i] + step)), noise) <= FAIL for x in (f.g, was.g)
+            ):
                 vars(f).update(vars(was))
                 f.note = was.note or f"under {variant} it takes a step over a kink nearby"
 
@@ -120,10 +127,10 @@ def _constants(f: Finding) -> Noise:
     return Noise(size, FAIL * f.unit * largest(f.r), (0.0, 0.0, size))
 
 
-def _with_rounding(noise: Noise, f: Finding, change: float) -> Noise:
+def _with_rounding(noise: Noise, least: Noise, change: float) -> Noise:
     """A noise, at least what a formula loses: its constants rounded, and the parameters, if r changes so far around."""
     rounding = 4.0 / AROUND * change
-    least = _constants(f).widened(rounding, rounding)
+    least = least.widened(rounding, rounding)
     return noise.widened(least.norm, least.entry)
 
 
@@ -162,7 +169,9 @@ def _around(check, points: int):
 
 
 def _refuse(f: Finding, exact: np.ndarray, noise: Noise):
-    """What the formula gives in float64 stands for it: there the error is not mixed with steps."""
+    """What the formula gives in float64 stands for it, if it is wrong there: the error is not mixed with steps."""
+    if score(exact, f.r, noise) <= FAIL:
+        return
     f.raw, f.noise, f.score, f.certain = exact, noise, score(exact, f.r, noise), True
     grade(f)
     f.certain = f.wrong

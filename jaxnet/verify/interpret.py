@@ -11,6 +11,7 @@ import contextlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
@@ -40,6 +41,10 @@ class Reader:
         """A value as this reading represents it."""
         return value
 
+    def constant(self, value):
+        """A number or an array that stands in the program, as this reading represents it."""
+        return self.cast(value)
+
     def function(self, closed: ClosedJaxpr):
         """The function that a closed jaxpr denotes, in this reading."""
         return lambda *args: self.read(closed.jaxpr, closed.consts, args)
@@ -55,11 +60,11 @@ class Reader:
 
     def read(self, jaxpr: Jaxpr, consts, args) -> list:
         """The outputs of `jaxpr` at `args`."""
-        values = dict(zip(jaxpr.constvars, map(self.cast, consts), strict=True))
+        values = dict(zip(jaxpr.constvars, map(self.constant, consts), strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
 
         def value(atom):
-            return self.cast(atom.val) if isinstance(atom, Literal) else values[atom]
+            return self.constant(_number(atom)) if isinstance(atom, Literal) else values[atom]
 
         for equation in jaxpr.eqns:
             inputs = [value(atom) for atom in equation.invars]
@@ -137,6 +142,11 @@ class Reader:
     def own_vjp(self, equation, inputs) -> list:
         """One of JAX's own custom_vjp functions, left as it is."""
         return bind(equation.primitive, inputs, equation.params)
+
+
+def _number(literal: Literal):
+    """The number that a program computes with: a literal may hold more digits of it than its dtype has."""
+    return np.asarray(literal.val, literal.aval.dtype) if isinstance(literal.val, float) else literal.val
 
 
 def bind(primitive, inputs, params) -> list:

@@ -41,9 +41,14 @@ def toss(shape, seed, place: int):
     for axis in reversed(range(len(shape))):
         n = n + lax.broadcasted_iota(np.uint32, shape, axis) * np.uint32(stride % 2**32)
         stride *= shape[axis]
+    return 1 - 2 * (mixed_bits(n) & np.uint32(1)).astype(np.float32)
+
+
+def mixed_bits(n):
+    """A hash of 32 bits."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         n = (n ^ (n >> np.uint32(shift))) * np.uint32(factor)
-    return 1 - 2 * (n & np.uint32(1)).astype(np.float32)
+    return n
 
 
 class Float64(Reader):
@@ -227,7 +232,7 @@ class Rounded(Outside):
         n = terms.size // max(total.size, 1)
         if not is_float(total.dtype) or n <= self.LANES:
             return total
-        size = jnp.sqrt(jnp.sum(terms * terms, axes))
+        size = lax.stop_gradient(jnp.sqrt(jnp.sum(terms * terms, axes)))  # a rounding, whatever it is a part of
         return total + self.units(total) * (n / self.LANES / 2) ** 0.5 * size
 
 

@@ -8,11 +8,13 @@ from jaxnet.verify.at_kinks import accept_subgradients
 from jaxnet.verify.beside_kinks import judge_formulas
 from jaxnet.verify.disputes import settle_disputes
 from jaxnet.verify.judgement import grade
-from jaxnet.verify.noise import FAIL, WARN, score
+from jaxnet.verify.noise import FAIL, WARN, Noise, score
 from jaxnet.verify.report import Statement, first_line
 from jaxnet.verify.rounding import SHOWN, OwnRounding
 from jaxnet.verify.small_parts import judge_small_parts
+from jaxnet.verify.terms import rounding_of_terms
 from jaxnet.verify.trouble import note
+from jaxnet.verify.truth import LIKELY
 
 EXACT = 1e-3  # of the noise in the leaf's own dtype: how near a formula has to be in float64 to be called right there
 
@@ -52,26 +54,29 @@ def excuse_rounding(check, suspects):
     if not own.traceable:
         return
     exact = own.exact()
-    candidates = [
-        i
+    asked = {
+        i: f
         for i, f in enumerate(check.findings)
-        if f in suspects
-        and exact is not None
-        and exact[i].shape == f.r.shape
-        and (score(exact[i], f.r, f.noise) <= EXACT or f.unit <= SHOWN)
-    ]
+        if f in suspects and exact is not None and exact[i].shape == f.r.shape
+    }
+    exactly = {i for i, f in asked.items() if score(exact[i], f.r, f.noise) <= EXACT or f.unit <= SHOWN}
+    near = [i for i, f in asked.items() if i not in exactly and f.wrong and f.score <= LIKELY]
+    terms = rounding_of_terms(check, own) if near else []
+    candidates = dict.fromkeys(exactly, (0.0, 0.0))
+    candidates |= {i: terms[i] for i in near if score(exact[i], asked[i].r, Noise(*terms[i])) <= FAIL}
     excused = []
     rounding = own.noise() if candidates else []
-    for i in candidates:
+    for i, of_terms in candidates.items():
         f = check.findings[i]
-        wider = f.noise.widened(*rounding[i])
+        wider = f.noise.widened(*rounding[i]).widened(*of_terms)
         if not np.isfinite(rounding[i][0]) or score(f.g, f.r, wider) > FAIL:
             continue
         excess, place = f.score, own.where()
         f.noise, f.score, f.verdict = wider, score(f.g, f.r, wider), "PASS"
         grade(f)
         f.note = f"the formula as written cancels in {f.dtype}" + (f" at {place}" if place else "")
-        f.note += f" ({excess:.2g} x the noise of autodiff{'; exact in float64' if f.unit > SHOWN else ''})"
+        how = "" if f.unit <= SHOWN else "; as exact in float64 as its constants" if i in near else "; exact in float64"
+        f.note += f" ({excess:.2g} x the noise of autodiff{how})"
         excused.append(f.path)
     said = f"{len(excused)} leaves lose digits as written, and no more" if excused else "explains nothing"
     check.statements.append(Statement("own rounding", said, time.perf_counter() - begun))
