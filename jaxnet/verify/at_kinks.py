@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from jaxnet.verify.kinks import Subgradients, within
 from jaxnet.verify.nearby import flat
 from jaxnet.verify.noise import FAIL, Noise, largest, norm, score
 from jaxnet.verify.report import Statement, first_line
+from jaxnet.verify.rounding import OwnRounding
 from jaxnet.verify.steps import in_doubt, is_shaken, take_steps_out_of_the_noise
 from jaxnet.verify.terms import rounding_of_terms
 from jaxnet.verify.trouble import note
@@ -36,7 +38,7 @@ def accept_subgradients(check):
             take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
             torn = {i: leaves[i] for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])}
             with _by_their_formulas(check, torn) as told:
-                accepted = _looked_into(nearby, leaves, asked, told)
+                accepted = _looked_into(nearby, leaves, asked, told, cache(lambda: _in_own_precision(check)))
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
         check.notes.append(f"kinks were not examined: {first_line(error)}")
@@ -68,7 +70,13 @@ def _by_their_formulas(check, torn):
                 torn[i].raw = raw
 
 
-def _looked_into(nearby, leaves, asked, torn) -> list[str]:
+def _in_own_precision(check) -> list[tuple[float, float]]:
+    """What the terms of each leaf lose as it is."""
+    own = OwnRounding(check.problem, check.manual, check.seed)
+    return rounding_of_terms(check, own, min(check.problem.units))
+
+
+def _looked_into(nearby, leaves, asked, torn, lost) -> list[str]:
     """Which of some leaves are mixtures of gradients next to the point; of torn ones their formulas are asked."""
     wrong = [i for i in asked if leaves[i].wrong and not leaves[i].cause and not leaves[i].certain]
     if not wrong and not torn:
@@ -79,7 +87,7 @@ def _looked_into(nearby, leaves, asked, torn) -> list[str]:
     if jumping or any(nearby.moved(i, g[i], noise[i]) for i in wrong):
         nearby.take_the_conventions()  # they may move leaves that a hair in two directions does not
     doubtful = [i for i in wrong if nearby.moved(i, g[i], noise[i])] + jumping
-    return _accepted(nearby, leaves, doubtful, noise, torn) if doubtful else []
+    return _accepted(nearby, leaves, doubtful, noise, torn, lost) if doubtful else []
 
 
 def _beside_a_kink(f, terms: tuple[float, float] | None = None) -> Noise:
@@ -90,7 +98,7 @@ def _beside_a_kink(f, terms: tuple[float, float] | None = None) -> Noise:
     return noise.widened(f.unit * norm(f.g), f.unit * largest(f.g))
 
 
-def _accepted(nearby, leaves, doubtful, noise, terms) -> list[str]:
+def _accepted(nearby, leaves, doubtful, noise, terms, lost) -> list[str]:
     """The leaves that are subgradients, all at once unless others are in the way; the rest are told why not."""
     broad = {i: noise.get(i) or _beside_a_kink(f) for i, f in leaves.items()}
     # A rounding that falls over a tie, to the other side, is no noise for a part of that step to hide in.
@@ -111,7 +119,7 @@ def _accepted(nearby, leaves, doubtful, noise, terms) -> list[str]:
         if alone or (alone is None and within(left[i], noise[i])):
             reached.append(i)
         else:
-            _refuse(nearby, leaves[i], i, left[i], broad[i], noise[i], alone is False and i not in torn)
+            _refuse(nearby, leaves[i], i, left[i], broad[i], noise[i], alone is False and i not in torn, lost)
     for i in reached:
         smooth = nearby.smooth(i, leaves[i].g, noise[i])
         if smooth:
@@ -125,11 +133,14 @@ def _accepted(nearby, leaves, doubtful, noise, terms) -> list[str]:
     return [leaves[i].path for i in reached if leaves[i].verdict == "PASS"]
 
 
-def _refuse(nearby, f, i, left, noise, least, refuted: bool):
-    """A leaf that no mixture was found for fails, if there is a reason that none can be."""
+def _refuse(nearby, f, i, left, noise, least, refuted: bool, lost):
+    """A leaf that no mixture was found for fails, if there is a reason that none can be, whatever its terms lose."""
     gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
     known = noise.widened(gap, gap)
     why = nearby.refute(i, f.g, left, known, least)
+    if (why or refuted) and lost()[i][0] > min(known.norm, least.norm):  # on one side of the tie they may cancel
+        known, least, refuted = known.widened(*lost()[i]), least.widened(*lost()[i]), False
+        why = nearby.refute(i, f.g, left, known, least)
     if refuted and not why:
         why = "at a kink: whatever each tie gives to its sides, this is not what comes of it"
     if why:

@@ -2,9 +2,9 @@
 
 At the optimum of a quantile loss q · (examples above) balances (1 − q) · (examples below). Then u ‖r‖ is nothing, but
 the float32 numbers next to q and to 1 − q do not add up to 1, and one formula has the one where another has the other.
-So every constant is moved by a rounding of its own, every result by one of float64:
+So every constant is moved by a rounding of its own, every result by one of the precision that it is taken in:
 
-    e(t) = a formula with constants c (1 + t s u) and results × (1 ± t 2⁻⁵³),  |s| in [0.5, 1.5], one s for equal |c|
+    e(t) = a formula with constants c (1 + t s u) and results × (1 ± t u'),  |s| in [0.5, 1.5], one s for equal |c|
     terms = max over draws of ‖e'(0)‖, of the formula as written and of autodiff's
 
 u is that of the constant's dtype, or of the leaves' if that is less. Whole numbers and those of half the digits are
@@ -33,10 +33,10 @@ OF_FLOAT64 = 2.0**-53
 class _Loose(Rounded):
     """Rounded, and every constant moved by a rounding of its own; JAX's own rules stay as they are."""
 
-    def __init__(self, seed, t, unit):
-        """A reading at t of constants whose roundings are `unit` at most."""
-        super().__init__(seed, t * OF_FLOAT64)
-        self.t, self.of_constants = t, unit
+    def __init__(self, seed, t, of_constants, of_results):
+        """A reading at t; the constants' roundings are `of_constants` at most."""
+        super().__init__(seed, t * of_results)
+        self.t, self.of_constants = t, of_constants
 
     def constant(self, value):
         """One constant moved, if it is a number that may have been rounded."""
@@ -51,17 +51,23 @@ class _Loose(Rounded):
         return Float64().own_jvp(equation, inputs)
 
 
-def rounding_of_terms(check, own) -> list[tuple[float, float]]:
-    """Norm and largest entry, leaf by leaf, of what a traceable formula's terms, or autodiff's, lose in float64."""
+def rounding_of_terms(check, own, of_results: float = OF_FLOAT64) -> list[tuple[float, float]]:
+    """Norm and largest entry, leaf by leaf, of what a formula's terms, or autodiff's, lose; results are in float64."""
     unit, found = min(check.problem.units), [(0.0, 0.0)] * len(check.findings)
     try:
-        for closed in (own.trace, _gradient_of(check.problem)):
-            if unit > OF_FLOAT64 and not _has_rounded_constants(closed):
+        for closed in (own.trace, _gradient_of(check.problem)) if own.traceable else ():
+            if unit > of_results and not _has_rounded_constants(closed):
                 continue  # what float64 loses by itself is nothing to the leaves
             run = program_of(closed).compiled(_change, quickly=True)
             for draw in range(DRAWS):
                 with jax.enable_x64(True):
-                    moves = run(closed.consts, own.inputs, np.uint32(check.seed + draw), np.float64(unit))
+                    moves = run(
+                        closed.consts,
+                        own.inputs,
+                        np.uint32(check.seed + draw),
+                        np.float64(unit),
+                        np.float64(of_results),
+                    )
                 sizes = [(norm(x), largest(x)) for x in map(wide, moves)]
                 found = [
                     tuple(map(max, a, b)) if np.isfinite(b).all() else a for a, b in zip(found, sizes, strict=True)
@@ -74,9 +80,9 @@ def rounding_of_terms(check, own) -> list[tuple[float, float]]:
 def _change(program):
     """How what a program gives changes with the roundings."""
 
-    def change(consts, inputs, seed, unit):
+    def change(consts, inputs, seed, *units):
         def at(t):
-            outs = _Loose(seed, t, unit).read_at(program.jaxpr, consts, inputs)
+            outs = _Loose(seed, t, *units).read_at(program.jaxpr, consts, inputs)
             return [1.0 * x for x in outs]
 
         return jax.jvp(at, (np.float64(0.0),), (np.float64(1.0),))[1]

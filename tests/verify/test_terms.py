@@ -136,3 +136,16 @@ def test_a_literal_is_the_number_that_the_program_computes_with():
     loss = lambda x: jnp.sum(WHERE(x > 0, 0.3, 0.1) * x)  # noqa: E731
     gradient = Problem(loss, np.float32([1, -1]), (), 0, False).double()[1][0]
     np.testing.assert_array_equal(gradient, np.float32([0.3, 0.1]).astype(np.float64))
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_in_float64_terms_may_cancel_on_one_side_of_an_exact_tie_alone(name):
+    """One residual is zero or a rounding away from it, as the formula adds up; without it the gradient is nothing."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng([0, 400])
+        x, w, b = rng.normal(size=(400, 3)), rng.normal(size=3), rng.normal()
+        y = x @ w + b + rng.normal(size=400)
+        p = {"w": w, "b": b + np.quantile(y - (x @ w + b), 0.1, method="nearest")}
+        for scale in (1.0, 1e-6):
+            right = by_slopes(FORMULAS[name](0.1), scale)
+            assert verdict(quantile_loss(0.1, scale), right, p, x, y) != "FAIL"
