@@ -12,6 +12,7 @@ not grow, and is none.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from jaxnet.verify.interpret import is_float
 from jaxnet.verify.noise import largest, norm
@@ -33,23 +34,14 @@ class _Watching(Rounded):
     What is traced by itself is not watched: its values mean nothing outside.
     """
 
-    APART = frozenset({"scan", "while", "cond", "shard_map", "remat2", "checkpoint"})
-
     def __init__(self, seed, unit):
         super().__init__(seed, unit)
-        self.places, self.loss, self.apart = [], [], 0
-
-    def step(self, equation, inputs):
-        apart = equation.primitive.name in self.APART
-        self.apart += apart
-        try:
-            return super().step(equation, inputs)
-        finally:
-            self.apart -= apart
+        self.places, self.loss, self.trace = [], [], get_opaque_trace_state()
 
     def apply(self, equation, inputs):
         outs = super().apply(equation, inputs)
-        if not self.apart and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
+        here = get_opaque_trace_state() == self.trace
+        if here and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
             before = jnp.maximum(jnp.max(jnp.abs(inputs[0])), jnp.max(jnp.abs(inputs[1])))
             after = jnp.max(jnp.abs(outs[0]))
             self.places.append(place_of(equation))

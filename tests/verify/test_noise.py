@@ -140,7 +140,13 @@ def over_devices(gradient):
     return jax.shard_map(gradient, mesh=mesh, in_specs=whole, out_specs=whole)
 
 
-@pytest.mark.parametrize("apart", [jax.checkpoint, over_devices])
+def with_a_rule(gradient):
+    ruled = jax.custom_jvp(gradient)
+    ruled.defjvps(lambda t, out, x: t)
+    return ruled
+
+
+@pytest.mark.parametrize("apart", [jax.checkpoint, over_devices, with_a_rule])
 def test_a_formula_that_is_traced_by_itself_can_be_rounded_too(apart):
     with jax.enable_x64(True):
         x = X.astype(np.float64)

@@ -314,3 +314,41 @@ def test_a_solve_with_a_wrong_transposed_rule_is_refused():
     b = np.array([1.0, -2.0], np.float32)
     for witnesses in ("auto", "full"):
         assert check_gradients(loss, jax.grad(loss), b, witnesses=witnesses, raise_=False).verdict == "FAIL"
+
+
+def emissions(W, b, X):
+    return jax.nn.log_softmax(X @ W.T + b, axis=1)
+
+
+def alphas(L):
+    """log of what all paths to state k at time t emit, which start in state 0 and stay or go one further."""
+    rows = [jnp.where(jnp.arange(L.shape[1]) == 0, L[0], -jnp.inf)]
+    for l in L[1:]:  # noqa: E741
+        rows.append(jnp.logaddexp(rows[-1], jnp.concatenate([jnp.array([-jnp.inf], L.dtype), rows[-1][:-1]])) + l)
+    return jnp.stack(rows)
+
+
+def left_to_right(p, X):
+    return -alphas(emissions(*p, X))[-1, -1]
+
+
+def by_posteriors(p, X):
+    """dZ[t, k] = softmax - the chance of state k at time t, forwards and backwards."""
+    L = emissions(*p, X)
+    ahead = alphas(L)
+    behind = alphas(L[::-1, ::-1])[::-1, ::-1]
+    dZ = jnp.exp(L) - jnp.exp(ahead + behind - L - ahead[-1, -1])
+    return dZ.T @ X, jnp.sum(dZ, axis=0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_formula_loses_as_written_is_noise_where_autodiff_is_not_finite(seed):
+    """logaddexp(-inf, -inf) has no derivative, the path's probability has: differences tell."""
+    rng = np.random.default_rng(seed)
+    p = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    X = rng.normal(size=(6, 3)).astype(np.float32)
+    report = check_gradients(left_to_right, by_posteriors, p, X, raise_=False)
+    assert report.verdict == "PASS", str(report)
+    if seed < 4:
+        off = lambda p, X: jax.tree.map(lambda g: 1.001 * g, by_posteriors(p, X))  # noqa: E731
+        assert check_gradients(left_to_right, off, p, X, raise_=False).verdict == "FAIL"
