@@ -101,7 +101,8 @@ class Problem:
         value = out[0] if self.has_aux else out
         shape = getattr(value, "shape", None)
         if shape is None and not isinstance(value, (int, float, complex)):
-            what = f"a {type(value).__name__}" + (" (has_aux=True is missing?)" if isinstance(value, tuple) else "")
+            mend = " (is has_aux=True missing, or --has-aux in a shell?)" if isinstance(value, tuple) else ""
+            what = f"a {type(value).__name__}{mend}"
             raise TypeError(f"loss must return a scalar, it returned {what}.")
         if shape not in (None, ()):
             raise TypeError(
