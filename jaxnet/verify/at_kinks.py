@@ -116,6 +116,8 @@ def _accepted(nearby, leaves, doubtful, noise, terms, lost) -> list[str]:
         if len(every) > 1:
             left[i] = nearby.remainder({i: every[i]}, noise)[i]
         alone = at_once if len(beside_the_right) == len(every) else nearby.shared_out(beside_the_right, noise)
+        if alone is False and lost()[i][0] > noise[i].norm:
+            alone = nearby.shared_out(beside_the_right, {**noise, i: noise[i].widened(*lost()[i])})
         if alone or (alone is None and within(left[i], noise[i])):
             reached.append(i)
         else:
@@ -138,9 +140,8 @@ def _refuse(nearby, f, i, left, noise, least, refuted: bool, lost):
     gap = _or_zero(f.noise.terms[0])  # between float32 and float64; a step over a kink in it hides much
     known = noise.widened(gap, gap)
     why = nearby.refute(i, f.g, left, known, least)
-    if (why or refuted) and lost()[i][0] > min(known.norm, least.norm):  # on one side of the tie they may cancel
-        known, least, refuted = known.widened(*lost()[i]), least.widened(*lost()[i]), False
-        why = nearby.refute(i, f.g, left, known, least)
+    if why and lost()[i][0] > min(known.norm, least.norm):  # on one side of the tie the terms may cancel
+        why = nearby.refute(i, f.g, left, known.widened(*lost()[i]), least.widened(*lost()[i]))
     if refuted and not why:
         why = "at a kink: whatever each tie gives to its sides, this is not what comes of it"
     if why:

@@ -54,6 +54,7 @@ class _Loose(Rounded):
 def rounding_of_terms(check, own, of_results: float = OF_FLOAT64) -> list[tuple[float, float]]:
     """Norm and largest entry, leaf by leaf, of what a formula's terms, or autodiff's, lose; results are in float64."""
     unit, found = min(check.problem.units), [(0.0, 0.0)] * len(check.findings)
+    units = np.float64(unit), np.float64(of_results)
     try:
         for closed in (own.trace, _gradient_of(check.problem)) if own.traceable else ():
             if unit > of_results and not _has_rounded_constants(closed):
@@ -61,13 +62,7 @@ def rounding_of_terms(check, own, of_results: float = OF_FLOAT64) -> list[tuple[
             run = program_of(closed).compiled(_change, quickly=True)
             for draw in range(DRAWS):
                 with jax.enable_x64(True):
-                    moves = run(
-                        closed.consts,
-                        own.inputs,
-                        np.uint32(check.seed + draw),
-                        np.float64(unit),
-                        np.float64(of_results),
-                    )
+                    moves = run(closed.consts, own.inputs, np.uint32(check.seed + draw), *units)
                 sizes = [(norm(x), largest(x)) for x in map(wide, moves)]
                 found = [
                     tuple(map(max, a, b)) if np.isfinite(b).all() else a for a, b in zip(found, sizes, strict=True)
