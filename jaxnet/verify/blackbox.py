@@ -32,9 +32,9 @@ class Point(NamedTuple):
     @classmethod
     def of(cls, check) -> "Point":
         """The point of a check."""
-        x = [wide(v) for v in check.problem.params.values]
-        level = check.problem.value(x)
-        return cls(check.problem, x, level, check.problem.blur(level, check.seed))
+        problem = check.problem
+        x = [wide(v) for v in problem.params.values]
+        return cls(problem, x, problem.level, problem.blur(problem.level, check.seed))
 
     def slope(self, along, value=None) -> differences.Slope | None:
         """The derivative along a direction, of the loss or of another value of its program."""

@@ -192,8 +192,7 @@ class Evidence:
     def ignored(self) -> list[int]:
         """Examples without which the loss is what it was: of those that are blank in some argument."""
         blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT] if self._one_fewer else []
-        theta = [wide(v) for v in self.problem.params.values]
-        base = self.problem.value(theta)
+        theta, base = [wide(v) for v in self.problem.params.values], self.problem.level
         found = []
         for k in blank:
             keep = [j for j in range(self.batch.m) if j != k]

@@ -92,7 +92,8 @@ def explained(evidence: Evidence, alpha: float, tolerance: float, n, again) -> s
     follows_m = any(near(alpha, of(m), close) for m in sizes for _, of in forms)
     if follows_m and evidence.batch is not None and evidence.second is not None:  # another batch size can tell
         m, m2, alpha2 = evidence.batch.m, evidence.batch.half_m, again(evidence.second)
-        for made in (_made_of_m(n, evidence.batch.total), _times_m(alpha, m, close)):
+        total = evidence.batch.total if near(alpha, 1 / m, close) else None
+        for made in (_made_of_m(n, total), _times_m(alpha, m, close)):
             fits = [name for name, of in made if alpha2 and near(alpha, of(m), close) and near(alpha2, of(m2), close)]
             if len(fits) == 1:
                 return fits[0].replace("{m}", str(m))

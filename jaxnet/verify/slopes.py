@@ -67,4 +67,4 @@ class Slopes(Evidence):
 
     @cached_property
     def _blur(self) -> float:
-        return self.problem.blur(self.problem.value([wide(v) for v in self.problem.params.values]))
+        return self.problem.blur(self.problem.level)

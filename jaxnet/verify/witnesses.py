@@ -13,6 +13,7 @@ A `Problem` traces the loss once; every witness reads that trace. Each is compil
 
 import contextlib
 import gc
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,11 @@ class Problem:
         build, arguments = self._valued(values, given)
         with in_float64():
             return float(self.call(build, *arguments))
+
+    @cached_property
+    def level(self) -> float:
+        """The loss in float64 at the leaves' own values, for which many ask."""
+        return self.value([wide(v) for v in self.params.values])
 
     def blur(self, level: float, seed: int = 0, draws: int = 3) -> float:
         """How far one rounding of what hides its inside moves the loss from its `level` at the leaves."""
