@@ -2,7 +2,8 @@
 
 For one example every dW[l] has rank one, dW[l] = dZ[l] A[l-1]ᵀ, and db[l] = dZ[l]. So the true gradient gives away
 dZ[l] and A[l-1], the parameters give Z[l] = W[l] A[l-1] + b[l] and dA[l] = W[l+1]ᵀ dZ[l+1], and the manual gradient
-gives the quantities it used. Each name below is an equation that has to hold on two examples.
+gives the quantities it used. Each name below is an equation that has to hold on two examples; one that any damage to
+a finished leaf might bring about, on a mixture of the two as well.
 
     the step in layer l        dZ[l] = dA[l] * g[l]'(Z[l])
 """
@@ -13,7 +14,7 @@ import numpy as np
 
 from jaxnet.verify.functions import ACTIVATIONS, BY_A, sigmoid, softmax
 from jaxnet.verify.noise import norm
-from jaxnet.verify.tree import wide
+from jaxnet.verify.tree import sample, wide
 
 EXAMPLES = 2  # so many have to agree on a name
 TRIED = 8
@@ -86,8 +87,22 @@ def explain(evidence, kind: str, number: int) -> str | None:
         if not agreed:
             return None
         if count >= EXAMPLES and len(agreed) == 1:
-            return next(iter(agreed))
+            name = next(iter(agreed))
+            return name if name != _another_activation(number) or _adds_up(evidence, number, seen.tolerance) else None
     return None
+
+
+def _adds_up(evidence, number: int, tolerance: float) -> bool:
+    """Whether the manual dW of a mixture of two examples is mixed from theirs as the true one is."""
+    i, m = evidence.layers[number - 1].W, evidence.batch.m
+    mixture = evidence.batch.take([0] * (m - m // 2) + [1] * (m // 2))
+    coarse = tolerance < evidence.findings[i].unit
+    told = [evidence.both_at(given, coarse) for given in (mixture, evidence.batch.alone(0), evidence.batch.alone(1))]
+    if any(g is None for g, _ in told):
+        return False
+    g, r = (np.stack([wide(sample(leaves[i])) for leaves in side], axis=1) for side in zip(*told, strict=True))
+    shares = np.linalg.lstsq(r[:, 1:], r[:, 0])[0]
+    return bool(norm(g[:, 0] - g[:, 1:] @ shares) <= 8 * tolerance * norm(g[:, 0]))
 
 
 def look(evidence, k: int) -> Seen | None:
@@ -101,11 +116,10 @@ def _take_apart(evidence, k: int) -> Seen | None:
     layers = evidence.layers
     units = [evidence.findings[i].unit for layer in layers for i in layer.leaves]
     tolerance, values = max(FINE, 64 * max(units)), [np.asarray(v) for v in evidence.problem.params.values]
-    if tolerance > 1e-2:  # too coarse to tell anything: the formula says more than its values
+    coarse = tolerance > 1e-2  # to tell anything: the formula says more than its values
+    if coarse:
         tolerance, values = FINE, [wide(v) for v in values]
-        g, r = evidence.example_as_written(k), evidence.true_at(k)
-    else:
-        g, r = evidence.example(k)
+    g, r = evidence.both_at(evidence.batch.alone(k), coarse)
     if g is None:
         return None
     Z, A, dZ, W, decay = [None], [], [None], [None], _decay(layers, r, values)
@@ -260,8 +274,13 @@ def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
             named = True
             yield f"dW[{l}] uses {name} in place of {right}."
     multiple = _factor(seen, used, seen.A[l - 1]) is not None  # a factor is no other activation
-    if not named and not multiple:
-        yield f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
+    if not named and not multiple and seen.dZ[l].size > 1:  # with one unit any dW is of that form
+        yield _another_activation(l)
+
+
+def _another_activation(l: int) -> str:  # noqa: E741
+    right = f"A[{l - 1}]" if l > 1 else "X"
+    return f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
 
 
 def activation(seen: Seen, l: int) -> str | None:  # noqa: E741

@@ -55,7 +55,7 @@ def _falls(f, slack: float) -> bool:
 def _clipped(each, unit) -> float | None:
     """c with g = clip(r, ±c), which at least two entries have reached."""
     c = max(largest(g) for g, _, _ in each())
-    if any(s > COARSE for _, _, s in each()) or sum(int((np.abs(g) == c).sum()) for g, _, _ in each()) < 2:
+    if c == 0.0 or any(s > COARSE for _, _, s in each()) or sum(int((np.abs(g) == c).sum()) for g, _, _ in each()) < 2:
         return None
     cut = all(norm(g - np.clip(r, -c, c)) <= s * norm(r) for g, r, s in each())
     return c if cut and any(norm(g - r) > s * norm(r) for g, r, s in each()) else None

@@ -160,23 +160,27 @@ class Evidence:
             return self.problem.double_through_stops() if self.problem.stops else None
         return None
 
+    def both_at(self, given, coarse: bool = False) -> tuple[list | None, list]:
+        """Manual and true gradient at other examples; what is too coarse to tell anything by its values, as written."""
+        return self.as_written(given) if coarse else self.manual_at(given), self.problem.double(given=given)[1]
+
     def example(self, k: int) -> tuple[list, list]:
-        """Manual and true gradient of a batch of copies of example k."""
-        return self.manual_at(self.batch.alone(k)), self.true_at(k)
+        """The same of a batch of copies of example k."""
+        return self.both_at(self.batch.alone(k))
 
     def true_at(self, k: int) -> list[np.ndarray]:
         """The true gradient of a batch of copies of example k: m times what it adds to the gradient of a mean."""
         return self.problem.double(given=self.batch.alone(k))[1]
 
-    def example_as_written(self, k: int) -> list | None:
-        """The manual gradient of example k in float64, if its formula and not its rounding is what is wrong."""
+    def as_written(self, given) -> list | None:
+        """The manual gradient at other examples in float64, if its formula and not its rounding is what is wrong."""
         found = [f for f in self.findings if f.wrong]
         if self.exact is None or not all(f.comparable for f in found):
             return None
         for f, exact in zip(self.findings, self.exact, strict=True):
             if f.wrong and not norm(exact - f.g) <= min(self.tolerance(f) * norm(f.g), 0.1 * norm(f.g - f.r)):
                 return None
-        return self._own.exact(given=self.batch.alone(k))
+        return self._own.exact(given=given)
 
     def manual_at(self, given) -> list:
         """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""

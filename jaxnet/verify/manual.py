@@ -17,6 +17,9 @@ from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
 
+PLAIN = (jax.tree_util.DictKey, jax.tree_util.SequenceKey)
+
+
 @dataclass
 class Run:
     """One variant's result: the leaves as host arrays, or why it did not run."""
@@ -37,7 +40,10 @@ class Manual:
 
     def leaves(self, values, given) -> list:
         """The gradient's leaves in the order of the problem's; raises ValueError where the trees differ."""
-        gradient = self.grad_fn(*self.problem.arguments(values, given))
+        return self._called(self.problem.arguments(values, given))
+
+    def _called(self, arguments) -> list:
+        gradient = self.grad_fn(*arguments)
         difference = first_difference(self.problem.params, gradient)
         if difference is not None:
             raise DifferentTreeError(difference + more_than_asked(self.problem.params, gradient))
@@ -52,14 +58,32 @@ class Manual:
         values = _copies(self.problem.params.values if values is None else values)
         given = _copies(self.problem.given.values if given is None else given)
         before = [np.copy(x) if isinstance(x, np.ndarray) else None for x in [*values, *given]]
-        found = [_host(leaf) for leaf in self.leaves(values, given)]
+        arguments = self.problem.arguments(values, given)
+        before_the_call = self._places(arguments)
+        found = [_host(leaf) for leaf in self._called(arguments)]
         names = [*self.problem.params.names, *self.problem.given.names]
         changed = [
             called(name)
             for name, x, kept in zip(names, [*values, *given], before, strict=True)
             if kept is not None and not _same(x, kept)
         ]
+        after = self._places(arguments)
+        paths = {**before_the_call, **after}
+        changed += [called(path) for path in paths if after.get(path) is not before_the_call.get(path)]
         return Run("eager", found, mutated=changed)
+
+    def _places(self, arguments) -> dict:
+        """What stands at each path of the arguments through dicts and lists, which a plain function leaves as they are.
+
+        A module may keep state, by its library's convention.
+        """
+        once, again = (jax.tree_util.tree_flatten_with_path(arguments)[0] for _ in range(2))
+        own = f"[{self.problem.argnums}]"  # paths of the parameters begin below their argument
+        return {
+            jax.tree_util.keystr(path).removeprefix(own): leaf
+            for (path, leaf), (_, same) in zip(once, again, strict=True)
+            if leaf is same and all(isinstance(key, PLAIN) for key in path)  # same: not made anew by taking apart
+        }
 
     def elsewhere(self, given) -> Run:
         """Called with other fixed arrays: where their shapes are new, compiled whole if that is possible.

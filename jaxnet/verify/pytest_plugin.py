@@ -37,7 +37,10 @@ def check_gradients(request):
         options = {"witnesses": "full" if full else "auto", "key": seed, **options}
         if not options.get("raise_", True):
             return run(loss, grad_fn, params, *args, **options)
-        report = run(loss, grad_fn, params, *args, **{**options, "raise_": False})
+        try:
+            report = run(loss, grad_fn, params, *args, **{**options, "raise_": False})
+        except GradientMismatch as error:  # trees that differ
+            report = error.report
         if not report:
             pytest.fail(f"{GradientMismatch.__name__}\n{report}\n(seed {seed}: --gradients-seed={seed})", pytrace=False)
         return report

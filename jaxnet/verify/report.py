@@ -163,9 +163,10 @@ def _resolution(report: Report) -> list[str]:
     if not seen:
         return []
     worst = max(seen, key=lambda leaf: leaf.resolution)
+    chosen = any((leaf.note or "").startswith("a subgradient") for leaf in report.leaves.values())
     return wrap(
         f"resolution: an error above {_number(worst.resolution)} of ‖d{called(worst.path)}‖ would have been seen"
-        " (the coarsest leaf)."
+        f"{', unless it is another choice at a kink' if chosen else ''} (the coarsest leaf)."
     )
 
 

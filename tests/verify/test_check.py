@@ -178,6 +178,27 @@ def test_a_function_that_writes_into_its_inputs_is_named_and_the_inputs_are_safe
     np.testing.assert_array_equal(mine, W)
 
 
+@pytest.mark.parametrize("change", ["scaled", "popped", "added"])
+def test_a_function_that_writes_into_a_dict_is_named(change):
+    """JAX arrays cannot be written into; what holds them can."""
+
+    def writes(p, X):
+        right = {"W": gradient(p["W"], X)}
+        if change == "scaled":
+            p["W"] *= 0.9
+        elif change == "popped":
+            p.pop("W")
+        else:
+            p["cache"] = X
+        return right
+
+    mine = {"W": jnp.asarray(W)}
+    report = check_gradients(lambda p, X: loss(p["W"], X), writes, mine, X, raise_=False)
+    path = "['cache']" if change == "added" else "['W']"
+    assert report.verdict == "FAIL" and f"in place: {path}" in report.cause, str(report)
+    assert list(mine) == ["W"] and np.array_equal(mine["W"], W)
+
+
 def test_donated_inputs_survive():
     here = jnp.asarray(W)
     assert check_gradients(loss, jax.jit(gradient, donate_argnums=0), here, X)

@@ -61,6 +61,19 @@ def test_json_is_written(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text())["verdict"] == "FAIL"
 
 
+def another_tree(x, y):
+    return {"x": right(x, y)}
+
+
+def test_an_older_report_is_not_taken_for_this_one(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert run("@loss", "@right", *POINT, "--json", str(out)) == 0
+    assert run("@loss", "@broken", *POINT, "--json", str(out)) == 2
+    assert out.read_text() == ""
+    assert run("@loss", "@another_tree", *POINT, "--json", str(out)) == 1
+    assert json.loads(out.read_text())["verdict"] == "FAIL" and "trees differ" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -163,6 +163,63 @@ def test_an_error_without_a_name_gets_none():
     assert report.verdict == "FAIL" and report.cause is None
 
 
+def net_of_two_layers(outputs, seed=0, kept=jnp.tanh):
+    """A loss of a tanh net with so many outputs, and its gradient with dW[2] from another activation than A[1]."""
+    rng = np.random.default_rng(seed)
+    params = {
+        name: rng.normal(size=shape).astype(np.float32)
+        for name, shape in (("W1", (4, 5)), ("b1", (4, 1)), ("W2", (outputs, 4)), ("b2", (outputs, 1)))
+    }
+    X, Y = (rng.normal(size=(n, 7)).astype(np.float32) for n in (5, outputs))
+
+    def loss(p, X, Y):
+        return jnp.mean(jnp.sum((p["W2"] @ jnp.tanh(p["W1"] @ X + p["b1"]) + p["b2"] - Y) ** 2, axis=0)) / 2
+
+    def gradient(p, X, Y):
+        Z1 = p["W1"] @ X + p["b1"]
+        A1 = jnp.tanh(Z1)
+        dZ2 = (p["W2"] @ A1 + p["b2"] - Y) / X.shape[1]
+        dZ1 = p["W2"].T @ dZ2 * (1 - A1**2)
+        sums = [dZ.sum(axis=1, keepdims=True) for dZ in (dZ1, dZ2)]
+        return {"W1": dZ1 @ X.T, "b1": sums[0], "W2": dZ2 @ kept(Z1).T, "b2": sums[1]}
+
+    return loss, gradient, params, X, Y
+
+
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_another_activation_is_named(outputs):
+    report = check_gradients(*net_of_two_layers(outputs, kept=jnp.sin), raise_=False)
+    assert report.starts_at == "dW[2]" and "another activation than A[1]" in report.cause, str(report)
+
+
+DAMAGE = {
+    "abs": jnp.abs,
+    "relu": jax.nn.relu,
+    "squared": lambda g: g * g,
+    "sorted": lambda g: jnp.sort(g, axis=1),
+    "sign added": lambda g: g + 0.01 * jnp.sign(g),
+    "three zeros": lambda g: g.at[0, :3].set(0.0),
+    "noise": lambda g: jnp.asarray(np.random.default_rng(9).normal(size=g.shape), g.dtype),
+}
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_to_a_finished_leaf_is_no_other_activation(name, outputs):
+    """Of one unit's dW any is dZ times something, and |dZ Aᵀ| = |dZ| |A|ᵀ; a mixture of examples tells."""
+    for seed in range(3):
+        loss, gradient, *point = net_of_two_layers(outputs, seed)
+        damaged = lambda *a, g=gradient: {**(right := g(*a)), "W2": DAMAGE[name](right["W2"])}  # noqa: E731
+        report = check_gradients(loss, damaged, *point, raise_=False)
+        assert report.leaves["['W2']"].verdict == "FAIL" and "another activation" not in str(report), str(report)
+
+
+def test_a_gradient_of_zeros_is_not_clipped():
+    loss, _, *point = net_of_two_layers(2)
+    report = check_gradients(loss, lambda p, X, Y: jax.tree.map(jnp.zeros_like, p), *point, raise_=False)
+    assert "the leaf is zero" in report.cause and "clipped" not in report.cause, str(report)
+
+
 def test_swapped_leaves_are_named():
     params = {"p": M, "q": M + 1}
     report = check_gradients(

@@ -15,6 +15,9 @@ def test_right(check_gradients):
 
 def test_wrong(check_gradients):
     check_gradients(lambda x: jnp.sum(jnp.sin(x)), lambda x: 2 * jnp.cos(x), X)
+
+def test_another_tree(check_gradients):
+    check_gradients(lambda x: jnp.sum(jnp.sin(x)), lambda x: {}, X)
 """
 
 
@@ -26,6 +29,7 @@ def pytest_run(tmp_path, *options):
 
 def test_the_fixture_fails_with_the_table_and_the_seed(tmp_path):
     out = pytest_run(tmp_path, "--gradients=full", "--gradients-seed=7", "-p", "no:cacheprovider")
-    assert "1 failed, 1 passed" in out, out
+    assert "2 failed, 1 passed" in out, out
+    assert "params and gradient trees differ" in out and "Traceback" not in out and "check.py" not in out, out
     assert "jaxnet gradients: full, seed 7" in out and "--gradients-seed=7" in out
     assert "rel.err" in out and "factor 2" in out and "witness 6" in out

@@ -37,6 +37,13 @@ def test_the_text_has_a_row_for_each_leaf_the_resolution_and_the_witnesses(repor
     assert "seed 0" in text
 
 
+def test_the_resolution_leaves_room_for_the_choice_at_a_kink():
+    w = np.array([0.0, 1.0, -1.0], np.float32)
+    half = check_gradients(lambda w: jnp.sum(jax.nn.relu(w)), lambda w: jnp.where(w == 0, 0.5, w > 0), w)
+    text = " ".join(str(half).split())
+    assert "would have been seen, unless it is another choice at a kink (the coarsest leaf)" in text, text
+
+
 def test_json_holds_every_field(report):
     content = json.loads(report.to_json())
     assert content["verdict"] == "FAIL" and content["passed"] is False
