@@ -16,7 +16,6 @@ from jaxnet.verify.tree import called, first_difference, gradient_leaves, more_t
 from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
-
 PLAIN = (jax.tree_util.DictKey, jax.tree_util.SequenceKey)
 
 
