@@ -16,6 +16,7 @@ from jaxnet.verify.terms import rounding_of_terms
 from jaxnet.verify.trouble import note
 from jaxnet.verify.truth import LIKELY
 
+CANCELS = 1e10  # noises: more than any formula loses in float64 by the way it is written
 EXACT = 1e-3  # of the noise in the leaf's own dtype: how near a formula has to be in float64 to be called right there
 
 
@@ -39,6 +40,11 @@ def _is_open(f) -> bool:
     return not f.cause and not f.certain and not without_bound
 
 
+def _may_cancel_in_float64(f) -> bool:
+    """Whether a leaf's error may be its formula's rounding, though nothing more exact than the leaf is known."""
+    return f.unit <= SHOWN and f.score <= CANCELS
+
+
 def excuse_rounding(check, suspects):
     """A formula that is right in float64 and cancels in the leaf's dtype is not an error.
 
@@ -59,7 +65,7 @@ def excuse_rounding(check, suspects):
         for i, f in enumerate(check.findings)
         if f in suspects and exact is not None and exact[i].shape == f.r.shape
     }
-    exactly = {i for i, f in asked.items() if score(exact[i], f.r, f.noise) <= EXACT or f.unit <= SHOWN}
+    exactly = {i for i, f in asked.items() if score(exact[i], f.r, f.noise) <= EXACT or _may_cancel_in_float64(f)}
     near = [i for i, f in asked.items() if i not in exactly and f.wrong and f.score <= LIKELY]
     terms = rounding_of_terms(check, own) if near else []
     candidates = dict.fromkeys(exactly, (0.0, 0.0))

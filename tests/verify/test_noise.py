@@ -9,6 +9,7 @@ import pytest
 
 from jaxnet.verify import check_gradients
 from jaxnet.verify.noise import Noise, largest, noise_of, norm, ratio, resolution, score, ulps
+from jaxnet.verify.rounding import OwnRounding
 
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 
@@ -154,6 +155,16 @@ def test_a_formula_that_is_traced_by_itself_can_be_rounded_too(apart):
             gradient = apart(lambda x, c=factor: c * (2 * x - jnp.sin(x)))
             report = check_gradients(lambda x: jnp.sum(x**2 + jnp.cos(x)), gradient, x, raise_=False)
             assert report.verdict == verdict, str(report)
+
+
+def test_an_error_that_no_rounding_makes_in_float64_is_not_asked_about_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(OwnRounding, "noise", lambda self: asked.append(self) or [(np.inf, np.inf)])
+    with jax.enable_x64(True):
+        loss, x = lambda x: jnp.sum(jnp.sin(x)), np.linspace(-1.0, 1.0, 9)
+        for factor, times in ((1.001, 0), (1 + 1e-12, 1)):
+            check_gradients(loss, lambda x, c=factor: c * jnp.cos(x), x, raise_=False)
+            assert len(asked) == times
 
 
 def test_a_step_over_a_kink_in_float64_is_no_rounding():
