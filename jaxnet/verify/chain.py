@@ -93,16 +93,20 @@ def explain(evidence, kind: str, number: int) -> str | None:
 
 
 def _adds_up(evidence, number: int, tolerance: float) -> bool:
-    """Whether the manual dW of a mixture of two examples is mixed from theirs as the true one is."""
-    i, m = evidence.layers[number - 1].W, evidence.batch.m
-    mixture = evidence.batch.take([0] * (m - m // 2) + [1] * (m // 2))
-    coarse = tolerance < evidence.findings[i].unit
-    told = [evidence.both_at(given, coarse) for given in (mixture, evidence.batch.alone(0), evidence.batch.alone(1))]
+    """Whether the manual dW of mixtures of two examples is mixed from theirs as the true one is.
+
+    Two mixtures, each with the one example where the other has the other: what is kept for each place adds up as well.
+    """
+    i, batch = evidence.layers[number - 1].W, evidence.batch
+    first = np.arange(batch.m) < batch.m // 2
+    asked = [batch.take(np.where(first, 0, 1)), batch.take(np.where(first, 1, 0)), batch.alone(0), batch.alone(1)]
+    told = [evidence.both_at(given, coarse=tolerance < evidence.findings[i].unit) for given in asked]
     if any(g is None for g, _ in told):
         return False
     g, r = (np.stack([wide(sample(leaves[i])) for leaves in side], axis=1) for side in zip(*told, strict=True))
-    shares = np.linalg.lstsq(r[:, 1:], r[:, 0])[0]
-    return bool(norm(g[:, 0] - g[:, 1:] @ shares) <= 8 * tolerance * norm(g[:, 0]))
+    mixed, true = g[:, 0] + g[:, 1], r[:, 0] + r[:, 1]
+    shares = np.linalg.lstsq(r[:, 2:], true)[0]
+    return bool(norm(mixed - g[:, 2:] @ shares) <= 8 * tolerance * norm(mixed))
 
 
 def look(evidence, k: int) -> Seen | None:
