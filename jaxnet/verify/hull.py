@@ -3,6 +3,7 @@
 import numpy as np
 
 ROUNDING = 1e-15  # of the product of two lengths: what an inner product may be off by
+GAIN, PATIENCE = 1e-9, 64  # of the distance, in so many steps: what gains less goes round in rounding
 
 
 def nearest_to_origin(points: np.ndarray) -> np.ndarray:
@@ -15,12 +16,15 @@ def nearest_to_origin(points: np.ndarray) -> np.ndarray:
         points = np.linalg.qr(points, mode="r")
     lengths = np.sqrt(np.einsum("ij,ij->j", points, points))
     corners, w = [int(np.argmin(lengths))], np.ones(1)
+    least, waited = np.inf, 0
     for _ in range(16 * count):  # it needs far fewer, and what it has is always a point of the hull
         y = points[:, corners] @ w
         ahead = points.T @ y
         best = int(np.argmin(ahead))
         size = np.sqrt(y @ y)
-        if best in corners or ahead[best] >= size * (size - ROUNDING * lengths.max()):
+        waited = 0 if size < (1 - GAIN) * least else waited + 1
+        least = min(least, size)
+        if waited > PATIENCE or best in corners or ahead[best] >= size * (size - ROUNDING * lengths.max()):
             break
         corners, w = [*corners, best], np.append(w, 0.0)
         while True:
