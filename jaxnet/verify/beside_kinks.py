@@ -170,9 +170,10 @@ def _around(check, points: int):
 
 def _refuse(f: Finding, exact: np.ndarray, noise: Noise):
     """What the formula gives in float64 stands for it, if it is wrong there: the error is not mixed with steps."""
-    if score(exact, f.r, noise) <= FAIL:
+    far = score(exact, f.r, noise)
+    if far <= FAIL:
         return
-    f.raw, f.noise, f.score, f.certain = exact, noise, score(exact, f.r, noise), True
+    f.raw, f.noise, f.score, f.certain = exact, noise, far, True
     grade(f)
     f.certain = f.wrong
     f.note = f.note or "within the steps over kinks a rounding away; but the formula is off in float64, where are none"

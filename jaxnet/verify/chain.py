@@ -76,31 +76,33 @@ def explain(evidence, kind: str, number: int) -> str | None:
     names = {"dZ": _names_of_dZ, "dW": _names_of_activation}.get(kind)
     if names is None:
         return None
-    agreed, count = None, 0
+    agreed, asked = None, []
     for k in range(min(evidence.batch.m, TRIED)):
         seen = look(evidence, k)
         if seen is None or norm(seen.dZ[number]) == 0.0:
             continue
         fits = set(names(seen, number, evidence, k))
         agreed = fits if agreed is None else agreed & fits
-        count += 1
+        asked.append(k)
         if not agreed:
             return None
-        if count >= EXAMPLES and len(agreed) == 1:
+        if len(asked) >= EXAMPLES and len(agreed) == 1:
             name = next(iter(agreed))
-            return name if name != _another_activation(number) or _adds_up(evidence, number, seen.tolerance) else None
+            sure = name != _another_activation(number) or _adds_up(evidence, number, asked[:2], seen.tolerance)
+            return name if sure else None
     return None
 
 
-def _adds_up(evidence, number: int, tolerance: float) -> bool:
+def _adds_up(evidence, number: int, two: list[int], tolerance: float) -> bool:
     """Whether the manual dW of mixtures of two examples is mixed from theirs as the true one is.
 
     Two mixtures, each with the one example where the other has the other: what is kept for each place adds up as well.
     """
     i, batch = evidence.layers[number - 1].W, evidence.batch
     first = np.arange(batch.m) < batch.m // 2
-    asked = [batch.take(np.where(first, 0, 1)), batch.take(np.where(first, 1, 0)), batch.alone(0), batch.alone(1)]
-    told = [evidence.both_at(given, coarse=tolerance < evidence.findings[i].unit) for given in asked]
+    mixtures = [batch.take(np.where(first, k, other)) for k, other in (two, two[::-1])]
+    given = [*mixtures, *map(batch.alone, two)]
+    told = [evidence.both_at(there, coarse=tolerance < evidence.findings[i].unit) for there in given]
     if any(g is None for g, _ in told):
         return False
     g, r = (np.stack([wide(sample(leaves[i])) for leaves in side], axis=1) for side in zip(*told, strict=True))

@@ -3,7 +3,7 @@
 import numpy as np
 
 ROUNDING = 1e-15  # of the product of two lengths: what an inner product may be off by
-GAIN, PATIENCE = 1e-9, 64  # of the distance, in so many steps: what gains less goes round in rounding
+GAIN, PATIENCE = 1e-9, 64  # of the distance, in so many steps together: what gains less goes round in rounding
 
 
 def nearest_to_origin(points: np.ndarray) -> np.ndarray:
@@ -22,8 +22,7 @@ def nearest_to_origin(points: np.ndarray) -> np.ndarray:
         ahead = points.T @ y
         best = int(np.argmin(ahead))
         size = np.sqrt(y @ y)
-        waited = 0 if size < (1 - GAIN) * least else waited + 1
-        least = min(least, size)
+        least, waited = (size, 0) if size < (1 - GAIN) * least else (least, waited + 1)
         if waited > PATIENCE or best in corners or ahead[best] >= size * (size - ROUNDING * lengths.max()):
             break
         corners, w = [*corners, best], np.append(w, 0.0)

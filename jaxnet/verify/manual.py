@@ -16,7 +16,7 @@ from jaxnet.verify.tree import called, first_difference, gradient_leaves, more_t
 from jaxnet.verify.trouble import note
 from jaxnet.verify.witnesses import Problem
 
-PLAIN = (jax.tree_util.DictKey, jax.tree_util.SequenceKey)
+PLAIN = (jax.tree_util.DictKey, jax.tree_util.SequenceKey)  # of containers that keep no state by convention
 
 
 @dataclass
@@ -68,18 +68,17 @@ class Manual:
         ]
         after = self._places(arguments)
         paths = {**before_the_call, **after}
-        changed += [called(path) for path in paths if after.get(path) is not before_the_call.get(path)]
+        own = f"[{self.problem.argnums}]"  # names of the parameters begin below their argument
+        replaced = [path for path in paths if after.get(path) is not before_the_call.get(path)]
+        changed += [called(path.removeprefix(own)) for path in replaced]
         return Run("eager", found, mutated=changed)
 
-    def _places(self, arguments) -> dict:
-        """What stands at each path of the arguments through dicts and lists, which a plain function leaves as they are.
-
-        A module may keep state, by its library's convention.
-        """
+    @staticmethod
+    def _places(arguments) -> dict:
+        """What stands at each path of the arguments through dicts and lists; a plain function leaves them alone."""
         once, again = (jax.tree_util.tree_flatten_with_path(arguments)[0] for _ in range(2))
-        own = f"[{self.problem.argnums}]"  # paths of the parameters begin below their argument
         return {
-            jax.tree_util.keystr(path).removeprefix(own): leaf
+            jax.tree_util.keystr(path): leaf
             for (path, leaf), (_, same) in zip(once, again, strict=True)
             if leaf is same and all(isinstance(key, PLAIN) for key in path)  # same: not made anew by taking apart
         }

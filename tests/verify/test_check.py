@@ -199,6 +199,19 @@ def test_a_function_that_writes_into_a_dict_is_named(change):
     assert list(mine) == ["W"] and np.array_equal(mine["W"], W)
 
 
+def test_a_list_that_is_written_into_is_told_from_the_arguments():
+    """The second of two parameters is at [1] of its list, as X is of the arguments."""
+
+    def writes(p, X):
+        right = [gradient(p[0], X), gradient(p[1], X)]
+        p[1] = p[1] * 2
+        return right
+
+    params = [jnp.asarray(W), jnp.asarray(W) / 2]
+    report = check_gradients(lambda p, X: loss(p[0], X) + loss(p[1], X), writes, params, X, raise_=False)
+    assert report.verdict == "FAIL" and "in place: [1]" in report.cause, str(report)
+
+
 def test_donated_inputs_survive():
     here = jnp.asarray(W)
     assert check_gradients(loss, jax.jit(gradient, donate_argnums=0), here, X)

@@ -214,6 +214,24 @@ def test_damage_to_a_finished_leaf_is_no_other_activation(name, outputs):
         assert report.leaves["['W2']"].verdict == "FAIL" and "another activation" not in str(report), str(report)
 
 
+@pytest.mark.parametrize("name", ["abs", "relu"])
+def test_examples_without_weight_do_not_add_up_for_the_others(name):
+    for seed in range(2):
+        _, _, p, X, Y = net_of_two_layers(2, seed)
+        weights = np.where(np.arange(7) < 2, 0.0, 1.0).astype(np.float32)
+
+        def loss(p, X, Y, weights):
+            off = p["W2"] @ jnp.tanh(p["W1"] @ X + p["b1"]) + p["b2"] - Y
+            return jnp.mean(weights * jnp.sum(off**2, axis=0)) / 2
+
+        def damaged(p, X, Y, weights, loss=loss):
+            right = jax.grad(loss)(p, X, Y, weights)
+            return {**right, "W2": DAMAGE[name](right["W2"])}
+
+        report = check_gradients(loss, damaged, p, X, Y, weights, raise_=False)
+        assert report.leaves["['W2']"].verdict == "FAIL" and "another activation" not in str(report), str(report)
+
+
 def test_a_gradient_of_zeros_is_not_clipped():
     loss, _, *point = net_of_two_layers(2)
     report = check_gradients(loss, lambda p, X, Y: jax.tree.map(jnp.zeros_like, p), *point, raise_=False)
