@@ -5,9 +5,13 @@ import inspect
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import jaxtyping
 import pytest
+from beartype.roar import BeartypeCallHintViolation
 
 import jaxnet
+import jaxnet.verify.noise
 
 ROOT = Path(__file__).parent.parent
 ORDER = (  # a module may import only modules above it
@@ -108,3 +112,10 @@ def test_every_module_of_the_order_is_there():
     """So that the list above stays the house as it is."""
     assert {unit(path) for path in SOURCES} - {"__init__"} - set(ALONE) == set(ORDER)
     assert sys.modules["jaxnet"].__doc__
+
+
+def test_signatures_are_checked_while_the_tests_run():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        jaxnet.activations.tanh(jnp.zeros(3))  # one axis, and not two
+    with pytest.raises(BeartypeCallHintViolation):
+        jaxnet.verify.noise.ratio("no number", 1.0)

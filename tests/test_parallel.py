@@ -18,8 +18,7 @@ OPTIMIZER = optax.sgd(0.3, momentum=0.9)
 
 
 @pytest.mark.parametrize("batch_size", [None, 16, 20], ids=["full batch", "divides", "padded"])
-@pytest.mark.parametrize("m", [64, 61])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("m", "weighted"), [(64, False), (61, True)], ids=["plain", "padded and weighted"])
 def test_eight_devices_train_as_one(batch_size, m, weighted, key, x64):
     _, X, Y, weights = cases.point(NET, key, m=m)
     settings = {"key": key, "optimizer": OPTIMIZER, "epochs": 3, "batch_size": batch_size}

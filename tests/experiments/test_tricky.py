@@ -35,9 +35,8 @@ def agrees(loss, gradient, params, *args, has_aux=False, trainable=None):
 
 
 @pytest.mark.parametrize("name", sorted(set(TRICKY) - INCOMPARABLE))
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_tricky_gradient_is_right(name, seed):
-    assert TRICKY[name].run(agrees, seed)
+def test_a_tricky_gradient_is_right(name):
+    assert TRICKY[name].run(agrees, 0)
 
 
 @pytest.mark.parametrize("name", sorted(INCOMPARABLE))

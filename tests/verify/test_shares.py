@@ -42,7 +42,7 @@ def point(dtype, sizes, m=8, seed=0):
     return (W, b), rng.normal(size=(sizes[0], m)).astype(dtype), rng
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_each_unit_has_its_own_share_of_padded_examples(dtype, seed):
     params, X, rng = point(dtype, (3, 4, 2), m=40, seed=seed)
     X[:, 4:] = 0
@@ -74,7 +74,7 @@ def test_a_bias_that_does_not_fit_the_shares_of_its_weights(dtype, fault):
 
 
 def test_one_value_at_zero_through_three_layers(dtype):
-    for seed in range(3):
+    for seed in range(2):
         params, X, rng = point(dtype, (3, 4, 4, 4, 2), seed=seed)
         X[:, 4:] = 0
         assert verdict(LOSS, shared_out([0.3] * 3), params, X) != "FAIL"
@@ -146,8 +146,7 @@ def test_opposite_ties_that_do_not_cancel_take_any_convention(dtype):
 # ---------------------------------------------------------------- layers upon layers
 
 
-@pytest.mark.parametrize("fault", [lambda b: 1.5 * b, lambda b: -b])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "fault"), [(0, lambda b: 1.5 * b), (1, lambda b: -b)])
 def test_a_wrong_bias_below_another_layer_of_ties(dtype, fault, seed):
     """Shares multiply there; but all that they give lies between what comes of breaking each tie to one side."""
     params, X, rng = point(dtype, (3, 4, 4, 2), seed=seed)
