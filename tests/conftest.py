@@ -4,6 +4,8 @@ And strict signatures: jaxtyping checks the shapes, and beartype alone the verif
 at a tenth of the cost.
 """
 
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import jax
@@ -15,6 +17,18 @@ from beartype.claw import beartype_package
 WITH_SHAPES = [f"jaxnet.{path.stem}" for path in Path(__file__).parents[1].glob("jaxnet/[!_]*.py")]
 jaxtyping.install_import_hook(WITH_SHAPES, "beartype.beartype")  # before any test imports them
 beartype_package("jaxnet.verify")
+
+
+class VerifierFinder:
+    """Finds it ahead of pytest, which reads the package of any plugin in a way of its own, past beartype."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        """Where a module of the verifier is, as without pytest."""
+        return PathFinder.find_spec(name, path, target) if name.startswith("jaxnet.verify") else None
+
+
+sys.meta_path.insert(0, VerifierFinder)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

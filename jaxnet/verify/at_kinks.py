@@ -37,7 +37,7 @@ def accept_subgradients(check):
         if asked:
             take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
             torn = {i: leaves[i] for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])}
-            with _by_their_formulas(check, torn) as told:
+            with _by_their_formulas(check, torn, leaves) as told:
                 accepted = _looked_into(nearby, leaves, asked, told, cache(lambda: _in_own_precision(check)))
     except Exception as error:  # no float64 form
         note(check.problem, error, "kinks")
@@ -52,22 +52,23 @@ def accept_subgradients(check):
 
 
 @contextmanager
-def _by_their_formulas(check, torn):
-    """Lets the formula in float64 stand for leaves that rounding alone may tear; yields what its terms lose there.
+def _by_their_formulas(check, torn, leaves):
+    """Lets the formula in float64 stand for the leaves, if rounding may tear some; yields what the terms of these lose.
 
-    Without their noise the rounding of g, and the side of a near tie that it took, would count as errors.
+    Without their noise the rounding of g, and the side of a near tie that it took, would count as errors. The others
+    have to be of the same evaluation: in float64 a near tie may be to its other side.
     """
     own, exact = as_written(check) if torn else (None, None)
-    kept = {i: f.raw for i, f in torn.items() if exact}
+    kept = {i: f.raw for i, f in leaves.items() if exact and not f.cause and not f.certain}
     terms = rounding_of_terms(check, own) if kept else []
     for i in kept:
-        torn[i].raw = exact[i]
+        leaves[i].raw = exact[i]
     try:
-        yield {i: terms[i] for i in kept}
+        yield {i: terms[i] for i in torn if kept}
     finally:
         for i, raw in kept.items():
-            if not torn[i].wrong:
-                torn[i].raw = raw
+            if not leaves[i].wrong:
+                leaves[i].raw = raw
 
 
 def _in_own_precision(check) -> list[tuple[float, float]]:

@@ -53,24 +53,29 @@ def judge_formulas(check):
         for i, f in suspects.items():
             f.proved = exact is not None and i not in off and not f.wrong
         del exact  # as large as all leaves
-        points = 1 if all(f.wrong for f in suspects.values()) else POINTS  # of what fails anyway steps are not sought
-        steps, last = _still_off(check, own, off, points)
-        told = any(not suspects[i].wrong or suspects[i].score <= LIKELY for i in steps)
-        terms = rounding_of_terms(check, own) if told else [(0.0, 0.0)] * len(check.findings)
-        least = {i: _constants(suspects[i]).widened(*terms[i]) for i in steps}
-        for i in steps:
-            f, most = suspects[i], AROUND * suspects[i].noise.norm  # by the draws r changes by no more, steps and all
-            f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, least[i], most)) > FAIL
-        unsure = {i: step for i, step in steps.items() if not suspects[i].certain}
-        for i, straight in _straight_on(check, *last, unsure).items() if unsure else ():
-            f = suspects[i]
-            if f.wrong:
-                f.certain = score(off[i], f.r, _with_rounding(f.noise, least[i], straight)) > FAIL
-            elif unsure[i] > max(STEEP * straight, f.noise.norm / FAIL):
-                _refuse(f, off[i], _with_rounding(least[i], least[i], straight))
+        _tell_errors_from_steps(check, own, suspects, off)
     wrong = sum(f.certain for f in suspects.values())
     said = f"{len(suspects)} leaves are off by rounding, steps or more; the formula in float64 is wrong in {wrong}"
     check.statements.append(Statement("beside kinks", said, time.perf_counter() - begun))
+
+
+def _tell_errors_from_steps(check, own: OwnRounding, suspects: dict[int, Finding], off: dict[int, np.ndarray]):
+    """Which of the formulas that are off are so around the point too; of the leaves that pass those are refused."""
+    points = 1 if all(f.wrong for f in suspects.values()) else POINTS  # of what fails anyway steps are not sought
+    steps, last = _still_off(check, own, off, points)
+    told = any(not suspects[i].wrong or suspects[i].score <= LIKELY for i in steps)
+    terms = rounding_of_terms(check, own) if told else [(0.0, 0.0)] * len(check.findings)
+    least = {i: _constants(suspects[i]).widened(*terms[i]) for i in steps}
+    for i in steps:
+        f, most = suspects[i], AROUND * suspects[i].noise.norm  # by the draws r changes by no more, steps and all
+        f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, least[i], most)) > FAIL
+    unsure = {i: step for i, step in steps.items() if not suspects[i].certain}
+    for i, straight in _straight_on(check, *last, unsure).items() if unsure else ():
+        f = suspects[i]
+        if f.wrong:
+            f.certain = score(off[i], f.r, _with_rounding(f.noise, least[i], straight)) > FAIL
+        elif unsure[i] > max(STEEP * straight, f.noise.norm / FAIL):
+            _refuse(f, off[i], _with_rounding(least[i], least[i], straight))
 
 
 def forgive_steps(check, variant: str, before: list[Finding]):

@@ -19,7 +19,7 @@ def test_a_correct_gradient_is_not_refused(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize("name", TRICKY)
 def test_a_correct_gradient_is_not_refused_at_other_seeds(name, seed):
     assert TRICKY[name].run(check_gradients, seed, raise_=False).verdict in TRICKY[name].expected
