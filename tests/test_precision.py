@@ -113,12 +113,16 @@ def test_fit_keeps_bfloat16_s_master_weights_in_float32_whatever_the_data(given,
 def test_bfloat16_gradients_are_within_their_bound(name, key):
     """Off the float64 gradient by no more than autodiff of the same policy is, twice over, and by less than 1/16."""
     net = cases.NETS[name]
+    by_rule, by_jax = (
+        jax.jit(gradient, static_argnums=0, static_argnames="precision")
+        for gradient in (jaxnet.value_and_grad, jax.grad(jaxnet.cost, 1))
+    )
     with jax.enable_x64(True):
         point = cases.point(net, key, m=64)
-        want = jaxnet.value_and_grad(net, *point)[1]
+        want = by_rule(net, *point)[1]
     narrow = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), point)
-    by_hand = jaxnet.value_and_grad(net, *narrow, precision="bfloat16")[1]
-    autodiff = jax.grad(jaxnet.cost, 1)(net, *narrow, precision="bfloat16")
+    by_hand = by_rule(net, *narrow, precision="bfloat16")[1]
+    autodiff = by_jax(net, *narrow, precision="bfloat16")
 
     def errors(grads):
         pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(want), strict=True)
@@ -135,6 +139,7 @@ def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
     net = cases.NETS[name]
     params, X, Y, _ = cases.point(net, key, m=64, dtype=jnp.float32)
 
+    @jax.jit
     def by_hand(params):
         return jaxnet.value_and_grad(net, params, X, Y, precision="bfloat16")[1]
 

@@ -19,6 +19,7 @@ HALF = {name: net for i, (name, net) in enumerate(NETS.items()) if i % 2 == 0 or
 def check(net, point, **options):
     """check_gradients of value_and_grad against cost, with example weights."""
 
+    @jax.jit
     def by_hand(params, *batch):
         return jaxnet.value_and_grad(net, params, *batch)[1]
 
