@@ -16,9 +16,6 @@ from tests import cases, oracle
 from tests.comparison import assert_trees_close
 
 EACH_NET = pytest.mark.parametrize("net", cases.NETS.values(), ids=cases.NETS)
-EACH_NET_WITH_OR_WITHOUT_WEIGHTS = pytest.mark.parametrize(  # two of three with
-    ("net", "weighted"), [(net, i % 3 > 0) for i, net in enumerate(cases.NETS.values())], ids=cases.NETS
-)
 SOME_NETS = pytest.mark.parametrize(
     "net", [cases.NETS[name] for name in ("square", "binary", "depth1-softmax", "depth4-sigmoid", "price")]
 )
@@ -40,7 +37,8 @@ def output_cost(net, Z, Y, weights):
     return jaxnet.cost(last, (jaxnet.Layer(jnp.eye(n, dtype=Z.dtype), jnp.zeros((n, 1), Z.dtype)),), Z, Y, weights)
 
 
-@EACH_NET_WITH_OR_WITHOUT_WEIGHTS
+@EACH_NET
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_oracle(net, weighted, key, x64):
     params, X, Y, weights = cases.point(net, key)
     weights = weights if weighted else None
@@ -55,7 +53,8 @@ def test_oracle(net, weighted, key, x64):
     assert_trees_close({"A": A, "J": J, "grads": tuple(map(tuple, grads)), "dX": dX}, want, rtol=1e-12)
 
 
-@EACH_NET_WITH_OR_WITHOUT_WEIGHTS
+@EACH_NET
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_autodiff(net, weighted, key, x64):
     params, X, Y, weights = cases.point(net, key)
     weights = weights if weighted else None
@@ -191,7 +190,7 @@ def test_predict_compiles_once_per_shape(key, compiled):
     assert compiled.count("jit(predict)") == 1
 
 
-@hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(data=st.data())
 def test_oracle_on_networks_that_nobody_thought_of(data):
     """Any depth, widths (1 included), m (1 included), activations, loss and weights (some of them 0)."""

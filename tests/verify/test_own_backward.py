@@ -13,7 +13,6 @@ NETS = {
     for name, net in cases.NETS.items()
     if net.activations[-1] in ("sigmoid", "softmax", "identity") or name.startswith(("tanh", "relu-relu", "depth"))
 }
-HALF = {name: net for i, (name, net) in enumerate(NETS.items()) if i % 2 == 0 or name.startswith("depth")}
 
 
 def check(net, point, **options):
@@ -29,7 +28,7 @@ def check(net, point, **options):
     return jaxnet.check_gradients(loss, by_hand, *point, **options)
 
 
-@pytest.mark.parametrize("net", HALF.values(), ids=HALF)
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_every_network(net, key):
     report = check(net, cases.point(net, key, dtype=jnp.float32), variants=("jit",))
     assert isinstance(report, jaxnet.Report)

@@ -60,7 +60,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@pytest.mark.parametrize(("seed", "m", "q"), [(0, 2000, 0.1), (2, 400, 0.9), (5, 50, 0.9)])
+@pytest.mark.parametrize(
+    ("seed", "m", "q"), [(0, 2000, 0.1), (2, 400, 0.9), (5, 50, 0.9), (4, 400, 0.3), (6, 400, 0.1)]
+)
 def test_no_right_formula_of_a_quantile_loss_is_refused_at_its_optimum(seed, m, q, name):
     p, x, y = at_its_optimum(seed, m, q)
     assert verdict(quantile_loss(q), by_slopes(FORMULAS[name](q)), p, x, y) != "FAIL"
