@@ -1,6 +1,7 @@
 """Test points (params, X, Y) for the mutants: each makes a kind of bug visible that others hide."""
 
 import itertools
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ class Layer(NamedTuple):
     b: jax.Array
 
 
+@partial(jax.jit, static_argnums=(0, 1, 3))
 def point(sizes, m, key, dtype=jnp.float32):
     """Random parameters (biases too, so that every term counts), normal X, labels spread over the classes."""
     keys = iter(jax.random.split(key, 2 * len(sizes) + 1))

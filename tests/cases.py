@@ -1,7 +1,10 @@
 """The lattice of networks that the laws run over, and points that keep every leaf of their gradients alive."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxnet
 from jaxnet.activations import ACTIVATIONS
@@ -30,19 +33,21 @@ NETS = {
 
 
 def point(net, key, m=6, dtype=jnp.float64):
-    """Params with biases that are not 0, X, targets that fit the loss, and example weights, at random."""
-    k = jax.random.split(key, 5)
+    """Params with biases that are not 0, X, targets that fit the loss, and example weights, at random.
+
+    Drawn by NumPy: JAX compiles a program for each shape that it draws.
+    """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    normal = lambda *shape, scale=1.0: jnp.asarray(scale * rng.normal(size=shape), dtype)  # noqa: E731
     params = tuple(
-        layer._replace(b=0.3 * jax.random.normal(bias_key, layer.b.shape, dtype))
-        for layer, bias_key in zip(
-            jaxnet.init(net, k[0], 0.7, dtype), jax.random.split(k[1], len(net.activations)), strict=True
-        )
+        jaxnet.Layer(normal(n, n_prev, scale=0.7), normal(n, 1, scale=0.3))
+        for n_prev, n in itertools.pairwise(net.sizes)
     )
-    X = jax.random.normal(k[2], (net.sizes[0], m), dtype)
+    n = net.sizes[-1]
     if net.activations[-1] == "softmax":
-        Y = jaxnet.one_hot(jnp.arange(m) % net.sizes[-1], net.sizes[-1], dtype)
+        Y = jnp.asarray(np.eye(n)[:, np.arange(m) % n], dtype)
     elif net.loss == "cross_entropy":
-        Y = jax.random.bernoulli(k[3], 0.5, (net.sizes[-1], m)).astype(dtype)
+        Y = jnp.asarray(rng.random((n, m)) < 0.5, dtype)
     else:
-        Y = jax.random.normal(k[3], (net.sizes[-1], m), dtype)
-    return params, X, Y, jax.random.uniform(k[4], (m,), dtype, 0.2, 2.0)
+        Y = normal(n, m)
+    return params, normal(net.sizes[0], m), Y, jnp.asarray(rng.uniform(0.2, 2.0, m), dtype)

@@ -1,5 +1,7 @@
 """Per-example work against vmap(jax.grad), in value and in the memory that the compiled program asks for."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +14,14 @@ from tests.comparison import assert_trees_close
 DTYPES = pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-6)])
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def by_autodiff(net, params, X, Y):
     """vmap(jax.grad) of one example's cost: each leaf with a leading axis of m."""
     one = jax.grad(lambda params, x, y: jaxnet.cost(net, params, x[:, None], y[:, None]))
     return jax.vmap(one, in_axes=(None, 1, 1))(params, X, Y)
 
 
+@jax.jit
 def norms_of(grads):
     return jnp.sqrt(sum((leaf.reshape(leaf.shape[0], -1) ** 2).sum(axis=1) for leaf in jax.tree.leaves(grads)))
 
@@ -86,6 +90,7 @@ def test_a_norm_is_any_scalar_with_and_without_a_value(number, key, x64):
     norms = norms_of(grads)
     assert norms.min() < max_norm < norms.max()
 
+    @jax.jit
     def by_hand(max_norm):
         return jax.tree.map(lambda g: jnp.tensordot(jnp.minimum(1, max_norm / norms), g, 1), grads)
 

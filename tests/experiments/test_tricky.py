@@ -22,9 +22,9 @@ INCOMPARABLE = {
 
 def agrees(loss, gradient, params, *args, has_aux=False, trainable=None):
     """Is every trainable floating leaf as near to jax.grad's as its precision lets it?"""
-    reference = jax.grad(loss, has_aux=has_aux, allow_int=True)(params, *args)
+    reference = jax.jit(jax.grad(loss, has_aux=has_aux, allow_int=True))(params, *args)
     reference = reference[0] if has_aux else reference
-    manual = dict(jax.tree.flatten_with_path(gradient(params, *args))[0])
+    manual = dict(jax.tree.flatten_with_path(jax.jit(gradient)(params, *args))[0])
     for path, r in jax.tree.flatten_with_path(reference)[0]:
         if r.dtype == jax.dtypes.float0 or (trainable is not None and not trainable[path[0].key]):
             continue

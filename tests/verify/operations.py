@@ -41,9 +41,10 @@ class Operation:
 
 
 def with_rule(forward, backward):
-    """The operation as its author would ship it: a jax.custom_vjp with this backward."""
+    """The operation as its author would ship it: a jax.custom_vjp with this backward, both compiled."""
+    forward = jax.jit(forward)
     f = jax.custom_vjp(forward)
-    f.defvjp(lambda *primals: (forward(*primals), primals), backward)
+    f.defvjp(lambda *primals: (forward(*primals), primals), jax.jit(backward))
     return f
 
 

@@ -26,7 +26,7 @@ def unknown_steps(step, c):
 
 
 loss = iterated(unknown_steps)
-right = jax.grad(iterated(lambda step, c: jax.lax.fori_loop(0, 5, lambda i, c: step(c), c)))
+right = jax.jit(jax.grad(iterated(lambda step, c: jax.lax.fori_loop(0, 5, lambda i, c: step(c), c))))
 WRONG = {
     "zero": (lambda g, m: g | {"b": 0 * g["b"]}, "['b']: the leaf is zero"),
     "transposed": (lambda g, m: g | {"A": g["A"].T}, "['A']: transposed"),

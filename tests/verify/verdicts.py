@@ -8,9 +8,9 @@ from jaxnet.verify import check_gradients
 
 
 def verdict(loss, g, params, *args, **options):
-    """The verdict on a gradient given as numbers or as a function."""
+    """The verdict on a gradient given as numbers or as a function, which is compiled whole."""
     g = g if callable(g) or isinstance(params, tuple) else np.array(g)
-    gradient = g if callable(g) else lambda *_: jax.tree.map(lambda x, p: jnp.asarray(x, p.dtype), g, params)
+    gradient = jax.jit(g) if callable(g) else lambda *_: jax.tree.map(lambda x, p: jnp.asarray(x, p.dtype), g, params)
     report = check_gradients(loss, gradient, params, *args, raise_=False, **options)
     assert not any("crashed" in note for note in report.notes), report.notes
     return report.verdict
