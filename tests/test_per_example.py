@@ -42,7 +42,7 @@ def test_grads_norms_and_clipped_sums(name, dtype, rtol, key):
         clip = jnp.minimum(1, max_norm / norms_of(want))
         clipped = jax.tree.map(lambda g: jnp.tensordot(clip, g, 1), want)
         clipped_grads = jax.jit(jaxnet.clipped_grads, static_argnums=0)
-        assert_trees_close(clipped_grads(net, params, X, Y, max_norm), clipped, rtol)
+        assert_trees_close(clipped_grads(net, params, X, Y, max_norm), clipped, 2 * rtol)  # sums, of clipped terms
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -84,7 +84,7 @@ NUMBERS = {
 @pytest.mark.parametrize("number", NUMBERS.values(), ids=list(NUMBERS))
 def test_a_norm_is_any_scalar_with_and_without_a_value(number, key, x64):
     """Each kind of number, concrete and traced, alone and lifted, against vmap(jax.grad) clipped by hand."""
-    net, max_norm = cases.NETS["square"], 1.5  # exact in every dtype
+    net, max_norm = cases.NETS["square"], 2.0  # exact in every dtype
     params, X, Y, _ = cases.point(net, key)
     grads = by_autodiff(net, params, X, Y)
     norms = norms_of(grads)

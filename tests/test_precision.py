@@ -111,26 +111,30 @@ def test_fit_keeps_bfloat16_s_master_weights_in_float32_whatever_the_data(given,
 
 @pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
 def test_bfloat16_gradients_are_within_their_bound(name, key):
-    """Off the float64 gradient by no more than autodiff of the same policy is, twice over, and by less than 1/16."""
+    """Off the float64 one by less than 1/16, and on the mean of eight draws by 1.5 times what autodiff is, at most."""
     net = cases.NETS[name]
     by_rule, by_jax = (
         jax.jit(gradient, static_argnums=0, static_argnames="precision")
         for gradient in (jaxnet.value_and_grad, jax.grad(jaxnet.cost, 1))
     )
-    with jax.enable_x64(True):
-        point = cases.point(net, key, m=64)
-        want = by_rule(net, *point)[1]
-    narrow = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), point)
-    by_hand = by_rule(net, *narrow, precision="bfloat16")[1]
-    autodiff = by_jax(net, *narrow, precision="bfloat16")
 
-    def errors(grads):
+    def errors(grads, want):
         pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(want), strict=True)
         return np.array([np.linalg.norm(np.asarray(g) - np.asarray(r)) / np.linalg.norm(r) for g, r in pairs])
 
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(by_hand)} == {"float32"}
-    assert (errors(by_hand) < np.minimum(2 * errors(autodiff), 1 / 16)).all(), (errors(by_hand), errors(autodiff))
-    assert errors(by_hand)[0] > 1e-5  # and it is not float32 in disguise
+    by_hand, autodiff = [], []
+    for draw in jax.random.split(key, 8):
+        with jax.enable_x64(True):
+            point = cases.point(net, draw, m=64)
+            want = by_rule(net, *point)[1]
+        narrow = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), point)
+        grads = by_rule(net, *narrow, precision="bfloat16")[1]
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(grads)} == {"float32"}
+        by_hand.append(errors(grads, want))
+        autodiff.append(errors(by_jax(net, *narrow, precision="bfloat16"), want))
+    assert np.max(by_hand) < 1 / 16, by_hand
+    assert (np.mean(by_hand, 0) < 1.5 * np.mean(autodiff, 0)).all(), (np.mean(by_hand, 0), np.mean(autodiff, 0))
+    assert np.min(by_hand, 0)[0] > 1e-5  # and it is not float32 in disguise
 
 
 @pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])

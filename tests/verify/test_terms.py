@@ -128,7 +128,8 @@ def test_in_float64_the_terms_lose_digits_as_well():
     with jax.enable_x64(True):
         p, x, y = at_its_optimum(1, 2000, 0.3, np.float64)
         for name, formula in FORMULAS.items():
-            assert verdict(quantile_loss(0.3), by_slopes(formula(0.3)), p, x, y) != "FAIL", name
+            # not compiled whole: XLA may then compute e once for w and once for b, on two sides of its tie
+            assert verdict(quantile_loss(0.3), by_slopes(formula(0.3)), p, x, y, whole=False) != "FAIL", name
 
 
 def test_a_literal_is_the_number_that_the_program_computes_with():
