@@ -36,6 +36,8 @@ def accept_subgradients(check):
             asked.remove(i)
         if asked:
             take_steps_out_of_the_noise(check, nearby, {i: f for i, f in leaves.items() if is_shaken(f)})
+            # what only the step had let pass is looked into as well, though its formula be right
+            asked = [i for i, f in leaves.items() if i in asked or (f.wrong and i not in wrong)]
             torn = {i: leaves[i] for i in asked if leaves[i].verdict == "INCONCLUSIVE" and is_shaken(leaves[i])}
             with _by_their_formulas(check, torn, leaves) as told:
                 accepted = _looked_into(nearby, leaves, asked, told, cache(lambda: _in_own_precision(check)))
