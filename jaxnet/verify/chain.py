@@ -55,7 +55,10 @@ class Projected:
 
 @dataclass(frozen=True)
 class Seen:
-    """One example: lists by layer (0 is the input) of what is true, and dZ and dW as the manual gradient has them."""
+    """One example: lists by layer (0 is the input) of what is true, and dZ and dW as the manual gradient has them.
+
+    few    a few entries of the manual and of the true gradient, by leaf
+    """
 
     Z: list
     A: list
@@ -65,6 +68,7 @@ class Seen:
     manual_dZ: list  # noqa: N815
     manual_dW: list  # noqa: N815
     tolerance: float
+    few: list
 
     def equal(self, x, y) -> bool:
         """Whether two vectors agree to within what the manual gradient's dtype can tell."""
@@ -101,14 +105,19 @@ def _adds_up(evidence, number: int, two: list[int], tolerance: float) -> bool:
     i, batch = evidence.layers[number - 1].W, evidence.batch
     first = np.arange(batch.m) < batch.m // 2
     mixtures = [batch.take(np.where(first, k, other)) for k, other in (two, two[::-1])]
-    given = [*mixtures, *map(batch.alone, two)]
-    told = [evidence.both_at(there, coarse=tolerance < evidence.findings[i].unit) for there in given]
+    told = [evidence.both_at(there, coarse=tolerance < evidence.findings[i].unit) for there in mixtures]
     if any(g is None for g, _ in told):
         return False
-    g, r = (np.stack([wide(sample(leaves[i])) for leaves in side], axis=1) for side in zip(*told, strict=True))
+    few = [*(_few_of_both(g[i], r[i]) for g, r in told), *(look(evidence, k).few[i] for k in two)]
+    g, r = (np.stack(side, axis=1) for side in zip(*few, strict=True))
     mixed, true = g[:, 0] + g[:, 1], r[:, 0] + r[:, 1]
     shares = np.linalg.lstsq(r[:, 2:], true)[0]
     return bool(norm(mixed - g[:, 2:] @ shares) <= 8 * tolerance * norm(mixed))
+
+
+def _few_of_both(g, r) -> tuple:
+    """A few entries of one leaf of the manual and of the true gradient."""
+    return tuple(None if leaf is None else np.array(wide(sample(leaf))) for leaf in (g, r))
 
 
 def look(evidence, k: int) -> Seen | None:
@@ -148,7 +157,8 @@ def _take_apart(evidence, k: int) -> Seen | None:
         else:
             manual_dZ.append(wide(g[layer.b]).ravel() if _alike(g[layer.b], r[layer.b]) else None)
     dA = [None, *(times(W[n + 1].T, dZ[n + 1]) for n in range(1, len(layers))), None]
-    return Seen(Z, [*A, None], dZ, dA, W, manual_dZ, manual_dW, tolerance)
+    few = [_few_of_both(g[i], r[i]) for i in range(len(r))]
+    return Seen(Z, [*A, None], dZ, dA, W, manual_dZ, manual_dW, tolerance, few)
 
 
 def times(W, x):

@@ -2,6 +2,7 @@
 
 import time
 
+import jax
 import numpy as np
 
 from jaxnet.verify.dataflow import flow_of
@@ -64,6 +65,7 @@ def own_precision(check):
         try:
             _require_few(check.problem)
             value, grads = check.problem.reverse()
+            value = float(value)
             break
         except Exception as error:  # e.g. reverse mode through a while loop
             check.problem.reversible = False
@@ -72,10 +74,12 @@ def own_precision(check):
             check.statements.append(Statement(name, said, time.perf_counter() - begun))
     else:
         return float("nan"), None, None
+    running = check.problem.reverse(check.seed + 1, 1.0)
     expect_doubts(check, grads)
     draws = [[] for _ in grads]
-    for k in range(DRAWS):
-        _, moved = check.problem.reverse(check.seed + 1 + k, 1.0)
+    for k in range(1, DRAWS + 1):
+        _, moved = jax.block_until_ready(running)
+        running = check.problem.reverse(check.seed + 1 + k, 1.0) if k < DRAWS else None  # while this one is looked at
         for i, (f, m) in enumerate(zip(check.findings, moved, strict=True)):
             gap = np.subtract(m, grads[i], dtype=wide_shape(m).dtype)
             draws[i].append((norm(gap), largest(gap)))

@@ -152,11 +152,13 @@ class Problem:
         return out
 
     # ---- witness 1 -------------------------------------------------------------------------------------------------
-    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[float, list]:
-        """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`."""
+    def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[jax.Array, list]:
+        """Value and gradient in the leaves' own dtypes, at inputs × (1 ± shake u), signs drawn from `seed`.
+
+        Not waited for.
+        """
         build = derivatives.reverse if self.reversible else derivatives.own_forward
-        value, grads = self.call(build, *self._here(), *_shaking(seed, shake), quickly=False)
-        return float(value), grads
+        return self.call(build, *self._here(), *_shaking(seed, shake), quickly=False)
 
     def shaken(self, seed: int) -> list[np.ndarray]:
         """The leaves one rounding away, where that gradient is taken."""
