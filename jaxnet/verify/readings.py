@@ -9,6 +9,7 @@ Blurred   float64, what hides its inside rounded once more          (what its va
 conventions.py and stops.py have two more.
 """
 
+import functools
 import itertools
 
 import jax
@@ -35,8 +36,12 @@ def toss(shape, seed, place: int):
 
     Source: the low-bias 32-bit mixer of C. Wellons, "Prospecting for hash functions" (2018).
     """
-    n = jnp.asarray(seed).astype(np.uint32) * np.uint32(0x9E3779B9) + np.uint32(place * 0x85EBCA6B % 2**32)
-    n = jnp.broadcast_to(n, shape)
+    return _tossed(jnp.asarray(seed).astype(np.uint32), np.uint32(place * 0x85EBCA6B % 2**32), tuple(shape))
+
+
+@functools.partial(jax.jit, static_argnames="shape")  # traced once for each shape, however often it is drawn
+def _tossed(seed, place, shape):
+    n = jnp.broadcast_to(seed * np.uint32(0x9E3779B9) + place, shape)
     stride = 1
     for axis in reversed(range(len(shape))):
         n = n + lax.broadcasted_iota(np.uint32, shape, axis) * np.uint32(stride % 2**32)

@@ -41,7 +41,8 @@ class _Loose(Rounded):
     def constant(self, value):
         """One constant moved, if it is a number that may have been rounded."""
         moved = self.cast(value)
-        if np.ndim(value) or not is_float(value.dtype):
+        known = not isinstance(value, jax.core.Tracer)
+        if np.ndim(value) or not is_float(value.dtype) or (known and _is_exact(np.asarray(value))):
             return moved
         unit = jnp.minimum(unit_roundoff(value.dtype), self.of_constants)
         return moved * (1 + self.t * jnp.where(_is_exact(value), 0.0, unit * _spread(value, self.seed)))
@@ -100,13 +101,16 @@ def _has_rounded_constants(closed) -> bool:
     literals = [v for e in equations(closed) for v in e.invars if isinstance(v, Literal)]
     numbers = [x for x in closed.consts if not x.ndim and is_float(x.dtype)]
     numbers += [np.asarray(v.val, v.aval.dtype) for v in literals if is_float(v.aval.dtype)]
-    return not all(bool(_is_exact(x)) for x in numbers)
+    return not all(_is_exact(np.asarray(x)) for x in numbers)
 
 
 def _is_exact(x):
     """Whether a number is whole, or has but half the digits that it might."""
-    info = jnp.finfo(x.dtype)
-    return (x == jnp.round(x)) | (x == lax.reduce_precision(x, info.nexp, info.nmant // 2))
+    kept = 2.0 ** (jnp.finfo(x.dtype).nmant // 2 + 1)
+    xnp = np if isinstance(x, np.ndarray) else jnp
+    x = x.astype(np.float64)
+    fraction = xnp.frexp(x)[0] * kept
+    return (x == xnp.round(x)) | (fraction == xnp.round(fraction))
 
 
 def _spread(x, seed):
