@@ -18,11 +18,11 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 from jaxnet.activations import ACTIVATIONS, Activation
 
 NOTES = "sections 5 and 7"
-DATA = (data.digits,)
+DATA = (datasets.digits,)
 CLASSES, WIDTH = 10, 32
 NAMES = [name for name in ACTIVATIONS if name != "softmax"]  # softmax has no slope unit by unit
 Z = np.arange(-260, 261, dtype=np.float32) / 20  # from -13 to 13
@@ -58,10 +58,10 @@ def run(config: Config) -> Result:
     evaluated = evaluate(tuple(ACTIVATIONS[name] for name in NAMES), Z)
     curves = dict(zip(NAMES, jax.device_get(evaluated), strict=True))
     slopes = {name: (curve.slope[MARKED], curve.autodiff[MARKED]) for name, curve in curves.items()}
-    split = data.digits(config.seed)
+    split = datasets.digits(config.seed)
     Y = jaxnet.one_hot(split.labels, CLASSES)
-    depths = {"shallow": 1, "deep": validation.count("deep", config.deep, least=2)}
-    descent = optax.sgd(validation.positive("learning_rate", config.learning_rate))  # one object: one program a net
+    depths = {"shallow": 1, "deep": checks.count("deep", config.deep, least=2)}
+    descent = optax.sgd(checks.positive("learning_rate", config.learning_rate))  # one object: one program a net
     nets = {(depth, name): network(name, hidden) for depth, hidden in depths.items() for name in NOTED}
     trained = experiment.side_by_side(lambda net: train(config, descent, net, split.X, Y), list(nets.values()), "net")
     costs = {depth: {} for depth in depths}
@@ -142,7 +142,7 @@ def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> np.ndarray:
 
 def starts(config: Config) -> jax.Array:
     """A key for every seed."""
-    return jax.random.split(jax.random.key(config.seed), validation.count("seeds", config.seeds))
+    return jax.random.split(jax.random.key(config.seed), checks.count("seeds", config.seeds))
 
 
 def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:

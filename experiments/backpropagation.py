@@ -18,11 +18,11 @@ import jaxnet
 from experiments import drawing, experiment
 from experiments.experiment import BLUE, ORANGE, RED, Figure, Result
 from experiments.gradient_check import the_notes
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 from jaxnet.activations import ACTIVATIONS
 
 NOTES = "sections 8 and 9"
-DATA = (data.digits,)
+DATA = (datasets.digits,)
 NET = jaxnet.MLP((2, 3, 1), ("tanh", "sigmoid"))
 DIGITS = jaxnet.MLP((64, 16, 1), ("tanh", "sigmoid"))
 SAME = 1e-12  # a derivative and autodiff's, in float64
@@ -52,7 +52,7 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Walk the graph forwards and backwards, ask autodiff at every node, and descend."""
-    validation.count("steps", config.steps, least=2)
+    checks.count("steps", config.steps, least=2)
     with jax.enable_x64(True):
         params, x, y = example(config.seed)
         values = jax.jit(forwards)(params, x, y)
@@ -151,9 +151,9 @@ def largest_difference(own, other) -> float:
 
 def descend(config: Config) -> dict:
     """Costs before each step, by the notes' loop and by jaxnet.fit, from one start; and the loop's last accuracy."""
-    split = data.digits(config.seed)
+    split = datasets.digits(config.seed)
     X, Y = (jnp.asarray(part.astype(np.float64)) for part in (split.X, split.labels[None, :] % 2))
-    key, rate = jax.random.key(config.seed), validation.positive("learning_rate", config.learning_rate)
+    key, rate = jax.random.key(config.seed), checks.positive("learning_rate", config.learning_rate)
     start = jaxnet.init(DIGITS, key, "xavier", jnp.float64)
     fitted = jaxnet.fit(
         DIGITS, X, Y, key=key, params=start, optimizer=optax.sgd(rate), steps=config.steps, batch_size=None,

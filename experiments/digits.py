@@ -17,10 +17,10 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import data, parallel, validation
+from jaxnet import checks, datasets, parallel
 
 NOTES = "sections 5 and 8"
-DATA = (data.digits,)
+DATA = (datasets.digits,)
 CLASSES = 10
 
 
@@ -50,9 +50,9 @@ def run(config: Config) -> Result:
     """Check the gradients leaf by leaf, train once per seed, and measure."""
     net = jaxnet.MLP((64, config.hidden, CLASSES), ("relu", "softmax"))
     device = parallel.device(config.device)
-    first = data.digits(config.seed)
-    optimizer = adamw(config, first.X.shape[1], validation.positive("learning_rate", config.learning_rate))
-    seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
+    first = datasets.digits(config.seed)
+    optimizer = adamw(config, first.X.shape[1], checks.positive("learning_rate", config.learning_rate))
+    seeds = range(config.seed, config.seed + checks.count("seeds", config.seeds))
 
     with jax.default_device(device):
         dtypes = ("float32",) if config.quick else ("float64", "float32")
@@ -87,7 +87,7 @@ def run(config: Config) -> Result:
     )
 
 
-def check_own_gradient(net: jaxnet.MLP, split: data.Split, seed: int, dtype: str) -> jaxnet.Report:
+def check_own_gradient(net: jaxnet.MLP, split: datasets.Split, seed: int, dtype: str) -> jaxnet.Report:
     """Return the verifier's report on the hand-written gradient, on a batch of 128 digits."""
     with jax.enable_x64(dtype == "float64"):
         params = jaxnet.init(net, jax.random.key(seed), dtype=dtype)
@@ -104,14 +104,14 @@ def by_hand(net: jaxnet.MLP):
 
 def adamw(config, m: int, rate) -> optax.GradientTransformation:
     """AdamW on m examples, whose rate falls to 0 along a cosine over the whole training."""
-    steps = validation.count("epochs", config.epochs) * -(-m // validation.batches(config.batch_size, m))
-    decay = config.weight_decay and validation.positive("weight_decay", config.weight_decay)
+    steps = checks.count("epochs", config.epochs) * -(-m // checks.batches(config.batch_size, m))
+    decay = config.weight_decay and checks.positive("weight_decay", config.weight_decay)
     return optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=decay)
 
 
 def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformation, seed: int) -> dict:
     """Train on the split of that seed; return the history, both accuracies and the test predictions."""
-    split = data.digits(seed)
+    split = datasets.digits(seed)
     Y, Y_test = (jaxnet.one_hot(labels, CLASSES) for labels in (split.labels, split.labels_test))
     result = jaxnet.fit(
         net, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
@@ -127,7 +127,7 @@ def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformati
     }
 
 
-def draw(split: data.Split, run: dict, reports: dict[str, jaxnet.Report]) -> Figure:
+def draw(split: datasets.Split, run: dict, reports: dict[str, jaxnet.Report]) -> Figure:
     """Draw the costs, the gradients' agreement, the confusion matrix and the misread digits of the first seed."""
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2.1))
@@ -183,7 +183,7 @@ def draw_agreement(axes, reports) -> None:
     axes.legend(loc="center right", fontsize="small")
 
 
-def draw_misread(figure, split: data.Split, predicted) -> None:
+def draw_misread(figure, split: datasets.Split, predicted) -> None:
     """Up to ten misread test digits with both labels."""
     wrong = np.flatnonzero(predicted != split.labels_test)
     figure.suptitle(f"Misread test digits ({min(len(wrong), 10)} of {len(wrong)})", fontsize="large")

@@ -1,7 +1,7 @@
 """The skeleton that every experiment shares: a frozen Config, `run(config) -> Result`, and `main`.
 
 All effects live here: the command line, the results directory, the clock, the exit code. An experiment is a module of
-this package with `NOTES` (the notes' sections that it shows), `DATA` (the functions of jaxnet.data that it calls),
+this package with `NOTES` (the notes' sections that it shows), `DATA` (the functions of jaxnet.datasets that it calls),
 `Config` and `run`; `main` runs it by itself, `python -m experiments` runs them all.
 """
 
@@ -149,7 +149,7 @@ def about(name: str, module: ModuleType) -> dict[str, Any]:
 
 
 def source(load: Callable) -> str:
-    """Where a data set comes from and its licence, which its function in jaxnet.data tells after "Source:"."""
+    """Where a data set comes from and its licence, which its function in jaxnet.datasets tells after "Source:"."""
     return " ".join(inspect.getdoc(load).partition("Source:")[2].split())
 
 

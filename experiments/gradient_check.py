@@ -16,11 +16,11 @@ import numpy as np
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 from jaxnet.activations import ACTIVATIONS
 
 NOTES = "section 8"
-DATA = (data.flower,)
+DATA = (datasets.flower,)
 DTYPES = ("float64", "float32")
 LEAVES = {"[0].W": "dW[1]", "[0].b": "db[1]", "[1].W": "dW[2]", "[1].b": "db[2]"}
 SPOILT = {"[0].W", "[0].b"}  # what dz[1] goes into
@@ -106,10 +106,8 @@ def sigmoid_derivative(Z, A):
 def point(config: Config, net: jaxnet.MLP, dtype: str):
     """Params, X and Y at which the gradients are compared."""
     with jax.enable_x64(dtype == "float64"):
-        params = jaxnet.init(
-            net, jax.random.key(config.seed), validation.positive("init_scale", config.init_scale), dtype
-        )
-        return params, *(jnp.asarray(part, dtype) for part in data.flower())
+        params = jaxnet.init(net, jax.random.key(config.seed), checks.positive("init_scale", config.init_scale), dtype)
+        return params, *(jnp.asarray(part, dtype) for part in datasets.flower())
 
 
 def check(config: Config, net: jaxnet.MLP, gradient, dtype: str) -> jaxnet.Report:

@@ -17,10 +17,10 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 6"
-DATA = (data.house_prices, data.diabetes)
+DATA = (datasets.house_prices, datasets.diabetes)
 HIDDEN = 8
 UNITS = {"houses": "thousand euros", "diabetes": "points of progression"}
 RECOVERED = 5.0  # thousand euros: how far the effect of one deviation of a feature may be from the known one
@@ -48,13 +48,13 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train every network on every split of both data sets; compare errors, signs and weights."""
-    seeds = range(config.seed, config.seed + validation.count("splits", config.splits))
-    sets = {"houses": data.house_prices(validation.count("houses", config.houses, 100), config.seed)}
-    sets["diabetes"] = data.diabetes()
-    adam = optax.adam(validation.positive("learning_rate", config.learning_rate))  # one object: one program for all
+    seeds = range(config.seed, config.seed + checks.count("splits", config.splits))
+    sets = {"houses": datasets.house_prices(checks.count("houses", config.houses, 100), config.seed)}
+    sets["diabetes"] = datasets.diabetes()
+    adam = optax.adam(checks.positive("learning_rate", config.learning_rate))  # one object: one program for all
 
     def on_every_split(XY):
-        return [measure(config, adam, data.regression_split(*XY, seed), seed) for seed in seeds]
+        return [measure(config, adam, datasets.regression_split(*XY, seed), seed) for seed in seeds]
 
     outcomes = dict(zip(sets, experiment.side_by_side(on_every_split, list(sets.values()), "data set"), strict=True))
     errors = {name: {model: [runs[model]["error"] for runs in outcome] for model in COLOURS}
@@ -103,7 +103,7 @@ def run(config: Config) -> Result:
             "test_houses_priced_below_zero": below_zero,
             "effect_of_one_deviation": {
                 feature: {"known": known[i], **{f"{model} output": effect[i] for model, effect in effects.items()}}
-                for i, feature in enumerate(data.HOUSE_FEATURES)
+                for i, feature in enumerate(datasets.HOUSE_FEATURES)
             },
         },
         figure=draw(outcomes["houses"][0], known, effects, errors, below_zero),
@@ -141,11 +141,11 @@ def in_words(model: str, there: dict[str, float | None]) -> str:
     )
 
 
-def measure(config: Config, optimizer, split: data.RegressionSplit, seed: int) -> dict:
+def measure(config: Config, optimizer, split: datasets.RegressionSplit, seed: int) -> dict:
     """Fit every model to a split: its test predictions, error and weights; and what the weights of houses are."""
     runs = {"ridge": ridge(split), "truth": split.Y_test[0]}
-    if len(split.X) == len(data.HOUSE_WEIGHTS):
-        runs["known"] = np.array(data.HOUSE_WEIGHTS) * split.deviation[:, 0]
+    if len(split.X) == len(datasets.HOUSE_WEIGHTS):
+        runs["known"] = np.array(datasets.HOUSE_WEIGHTS) * split.deviation[:, 0]
     for model in NETS:
         output = "relu" if model.startswith("relu") else "identity"
         hidden = (HIDDEN,) if "hidden" in model else ()
@@ -156,7 +156,7 @@ def measure(config: Config, optimizer, split: data.RegressionSplit, seed: int) -
     return runs
 
 
-def ridge(split: data.RegressionSplit) -> dict:
+def ridge(split: datasets.RegressionSplit) -> dict:
     """Scikit-learn's ridge regression."""
     from sklearn.linear_model import RidgeCV
 
@@ -164,7 +164,7 @@ def ridge(split: data.RegressionSplit) -> dict:
     return {"predicted": model.predict(split.X_test.T)}
 
 
-def train(config: Config, optimizer, net: jaxnet.MLP, split: data.RegressionSplit, seed: int) -> dict:
+def train(config: Config, optimizer, net: jaxnet.MLP, split: datasets.RegressionSplit, seed: int) -> dict:
     """Train on targets divided by their deviation, from the mean target on, so that no relu output starts dead."""
     X, X_test = (part.astype(np.float32) for part in (split.X, split.X_test))
     scale, key = split.Y.std(), jax.random.key(seed)
@@ -200,7 +200,7 @@ def draw(first: dict, known, effects, errors, below_zero) -> Figure:
     weights.axhline(0, color="black", linewidth=0.8)
     weights.set(title="What one deviation of a feature does", ylabel="effect on the price (thousand euros)",
                 xticks=range(len(known)), xticklabels=[name.split(" (")[0].replace(" to ", "\nto ")
-                                                       for name in data.HOUSE_FEATURES])  # fmt: skip
+                                                       for name in datasets.HOUSE_FEATURES])  # fmt: skip
     weights.legend(fontsize="small")
     for axes, (name, by_model) in zip(bars, errors.items(), strict=True):
         draw_errors(axes, name, by_model)

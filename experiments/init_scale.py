@@ -17,10 +17,10 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 10"
-DATA = (data.digits,)
+DATA = (datasets.digits,)
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
 SATURATED = 0.99
 VALLEY = (0.01, 0.3)  # from the notes' randn * 0.01 to where the units begin to saturate
@@ -47,13 +47,13 @@ class Config(experiment.Config):
 def run(config: Config) -> Result:
     """Measure every scale and scheme, and see where the valley is."""
     for scale in config.scales:
-        validation.positive("scales", scale)
+        checks.positive("scales", scale)
     if list(config.scales) != sorted(config.scales):
         raise ValueError(f"scales are {config.scales}; expected them to rise")
-    validation.count("starts", config.starts)
-    split = data.digits(config.seed)
+    checks.count("starts", config.starts)
+    split = datasets.digits(config.seed)
     X, Y = split.X, jaxnet.one_hot(split.labels, 10)
-    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
+    optimizer = optax.sgd(checks.positive("learning_rate", config.learning_rate))
     schemes = experiment.watched((*config.scales, *SCHEMES), "scale")
     found = {scheme: measured(config, optimizer, scheme, X, Y) for scheme in schemes}
     for scheme, one in found.items():

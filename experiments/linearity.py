@@ -19,10 +19,10 @@ import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Figure, Result
 from experiments.planar import draw_boundary
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 6"
-DATA = (data.moons,)
+DATA = (datasets.moons,)
 WIDTH = 8
 SAME = 1e-12  # the difference of a deep linear network from W'x + b', in float64, relative to the largest z[L]
 ROUNDING = 1e-6  # of a cost in float32
@@ -44,11 +44,11 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train the networks, multiply the linear ones out, and compare with logistic regression."""
-    depths = tuple(validation.count("depths", depth) for depth in config.depths)
-    X, Y = (part.astype(np.float32) for part in data.moons(seed=config.seed))
+    depths = tuple(checks.count("depths", depth) for depth in config.depths)
+    X, Y = (part.astype(np.float32) for part in datasets.moons(seed=config.seed))
     floor, line = logistic_regression(X, Y)
     most = best_line(X, Y)
-    adam = optax.adam(validation.positive("learning_rate", config.learning_rate))
+    adam = optax.adam(checks.positive("learning_rate", config.learning_rate))
     nets = [("tanh", 2), *(("identity", depth) for depth in depths)]
     bent, *straight = experiment.side_by_side(lambda net: train(config, adam, *net, X, Y), nets, "net")
     linear = dict(zip(depths, straight, strict=True))

@@ -22,10 +22,10 @@ import jaxnet
 from experiments import experiment
 from experiments.digits import adamw
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "sections 5 and 8"
-DATA = (data.mnist,)
+DATA = (datasets.mnist,)
 NET = jaxnet.MLP((784, 256, 128, 10), ("relu", "relu", "softmax"))
 COLOURS = {"float32": BLUE, "bfloat16": ORANGE}
 HELD_BACK = 0.2  # share of the training digits that the learning rate is chosen on
@@ -59,9 +59,9 @@ class Config(experiment.Config):
 def run(config: Config) -> Result:
     """Train in both precisions, once per seed, and measure."""
     for rate in config.learning_rates:
-        validation.positive("learning_rates", rate)
-    seeds = range(config.seed, config.seed + validation.count("seeds", config.seeds))
-    splits = [data.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
+        checks.positive("learning_rates", rate)
+    seeds = range(config.seed, config.seed + checks.count("seeds", config.seeds))
+    splits = [datasets.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]
     tried = tried_on_validation(config, splits, seeds) if len(config.learning_rates) > 1 else []
     best = [config.learning_rates[int(np.argmax(accuracies))] for accuracies in tried]
@@ -107,14 +107,14 @@ def run(config: Config) -> Result:
     )
 
 
-def tried_on_validation(config: Config, splits: list[data.Split], seeds: range) -> list[np.ndarray]:
+def tried_on_validation(config: Config, splits: list[datasets.Split], seeds: range) -> list[np.ndarray]:
     """The validation accuracies of every rate, for each split."""
     m = splits[0].labels.size
     optimizer = functools.partial(adamw, config, m - round(HELD_BACK * m))  # one object: one program for all splits
     return [validation_accuracies(config, optimizer, split, seed) for split, seed in zip(splits, seeds, strict=True)]
 
 
-def validation_accuracies(config: Config, optimizer, split: data.Split, seed: int) -> np.ndarray:
+def validation_accuracies(config: Config, optimizer, split: datasets.Split, seed: int) -> np.ndarray:
     """What each rate comes to on a stratified part of the training digits, trained on the others."""
     from sklearn.model_selection import train_test_split
 
@@ -130,7 +130,7 @@ def validation_accuracies(config: Config, optimizer, split: data.Split, seed: in
     return np.where(result.failed, 0, result.history["validation_accuracy"][:, -1])
 
 
-def train(config: Config, precision: str, split: data.Split, optimizer, seed: int) -> dict:
+def train(config: Config, precision: str, split: datasets.Split, optimizer, seed: int) -> dict:
     """Train on a split; return the history, the last test accuracy and the seconds."""
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     began = time.perf_counter()

@@ -1,7 +1,7 @@
 """On the flower a line is right about half the time, and four tanh units nine times in ten.
 
 The notes' section 8 as the public course exercise has it: 400 points of a flower of two classes, four petals
-each (`jaxnet.data.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh then sigmoid, W = randn * 0.01, and
+each (`jaxnet.datasets.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh then sigmoid, W = randn * 0.01, and
 10,000 steps of W -= 1.2 dW on all points. Logistic regression, a net without a hidden layer, comes first.
 """
 
@@ -15,10 +15,10 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 8"
-DATA = (data.flower,)
+DATA = (datasets.flower,)
 EVERY = 1000  # steps from one cost in the table to the next
 GRID = 160  # points along each side of a drawn boundary
 LINE = (0.35, 0.65)  # a line on the flower: about half right
@@ -44,12 +44,12 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train logistic regression and a net of each width; measure and draw their boundaries."""
-    X, Y = (part.astype(np.float32) for part in data.flower())
+    X, Y = (part.astype(np.float32) for part in datasets.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
     if max(config.hidden) < MANY:
         raise ValueError(f"hidden is {config.hidden}; expected {MANY} units or more in one net, of which the claim is")
-    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
+    optimizer = optax.sgd(checks.positive("learning_rate", config.learning_rate))
     results = experiment.side_by_side(lambda net: train(config, optimizer, net, X, Y), nets, "net")
     trained = {name_of(net): result for net, result in zip(nets, results, strict=True)}
 
@@ -87,7 +87,7 @@ def name_of(net: jaxnet.MLP) -> str:
 def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
     """Full-batch gradient descent; return the net, its params, its accuracy and its costs every 1,000 steps."""
     key = jax.random.key(config.seed)
-    params = jaxnet.init(net, key, validation.positive("init_scale", config.init_scale))
+    params = jaxnet.init(net, key, checks.positive("init_scale", config.init_scale))
     result = jaxnet.fit(
         net, X, Y, key=key, optimizer=optimizer, steps=config.steps, batch_size=None,
         params=params, progress=False, device=config.device,

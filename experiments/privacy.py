@@ -21,10 +21,10 @@ import jaxnet
 from experiments import experiment
 from experiments.dp_sgd import DELTA, NET, epsilon, measure, trained_accuracy, ways
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 3"
-DATA = (data.digits,)
+DATA = (datasets.digits,)
 ROUNDING = 1e-4  # relative, of sums over all digits in float32
 
 
@@ -51,12 +51,12 @@ def run(config: Config) -> Result:
     if config.noise[:1] != (0,) or list(config.noise) != sorted(config.noise):
         raise ValueError(f"noise is {config.noise}; expected multipliers that rise from 0")
     for sigma in config.noise[1:]:
-        validation.positive("noise", sigma)
+        checks.positive("noise", sigma)
     for name in ("steps", "starts"):
-        validation.count(name, getattr(config, name))
+        checks.count(name, getattr(config, name))
     for name in ("max_norm", "learning_rate"):
-        validation.positive(name, getattr(config, name))
-    split = data.digits(config.seed)
+        checks.positive(name, getattr(config, name))
+    split = datasets.digits(config.seed)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     settings = config.steps, config.max_norm, config.learning_rate
     keys = jax.random.split(jax.random.key(config.seed), config.starts)

@@ -14,7 +14,7 @@ import numpy as np
 import jaxnet
 from experiments import drawing, experiment
 from experiments.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import validation
+from jaxnet import checks
 
 NOTES = "sections 1 and 2"
 DATA = ()  # random numbers
@@ -68,7 +68,7 @@ def run(config: Config) -> Result:
 
 def point(config: Config) -> tuple[tuple[jaxnet.Layer, ...], np.ndarray]:
     """Params with biases that are not 0, and one example (3, 1)."""
-    scale, randn = validation.positive("scale", config.scale), np.random.default_rng(config.seed).standard_normal
+    scale, randn = checks.positive("scale", config.scale), np.random.default_rng(config.seed).standard_normal
     W1, b1, W2, b2 = (scale * randn(shape) for shape in SHAPES)
     return (jaxnet.Layer(W1, b1), jaxnet.Layer(W2, b2)), scale * randn((3, 1))
 

@@ -17,10 +17,10 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 8"
-DATA = (data.digits,)
+DATA = (datasets.digits,)
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
 TINY = 1e-30  # rates are float32
 ROUNDING = 1e-4  # a member of the sweep and the same net by `fit`: largest difference of a parameter
@@ -51,13 +51,13 @@ class Config(experiment.Config):
 def run(config: Config) -> Result:
     """Sweep, compare some members with `fit`, and draw the map."""
     for name, least in (("rates", 3), ("seeds", 1), ("one_by_one", 1)):  # the best of three rates may be inside
-        validation.count(name, getattr(config, name), least)
+        checks.count(name, getattr(config, name), least)
     if not TINY <= config.slowest < config.fastest <= 1 / TINY:
         raise ValueError(
             f"slowest is {config.slowest} and fastest {config.fastest}; expected rates that rise, from {TINY:g} to"
             f" {1 / TINY:g}"
         )
-    split = data.digits(config.seed)
+    split = datasets.digits(config.seed)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     rates = np.geomspace(config.slowest, config.fastest, config.rates).astype(np.float32)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)

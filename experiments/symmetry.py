@@ -19,10 +19,10 @@ import optax
 import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
-from jaxnet import data, validation
+from jaxnet import checks, datasets
 
 NOTES = "section 10"
-DATA = (data.flower,)
+DATA = (datasets.flower,)
 UNITS = 4
 HIDDEN = ("tanh", "sigmoid")
 STARTS = ("zeros", "randn")
@@ -45,7 +45,7 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Train both starts with both activations, and look at the rows of W[1] after every step."""
-    validation.count("steps", config.steps)
+    checks.count("steps", config.steps)
     X, Y = uneven_flower()
     traces = {activation: train(config, activation, X, Y) for activation in HIDDEN}
     runs = {f"{activation}, {start}": by[start] for activation, by in traces.items() for start in STARTS}
@@ -72,7 +72,7 @@ def run(config: Config) -> Result:
 
 def uneven_flower():
     """The flower without every fifth point of class 1."""
-    X, Y = data.flower()
+    X, Y = datasets.flower()
     kept = (Y[0] == 0) | (np.arange(Y.shape[1]) % 5 > 0)
     return jnp.asarray(X[:, kept], jnp.float32), jnp.asarray(Y[:, kept], jnp.float32)
 
@@ -80,8 +80,8 @@ def uneven_flower():
 def train(config: Config, activation: str, X, Y) -> dict[str, dict[str, np.ndarray]]:
     """Descend from each start; return after every step W[1], whether its rows are bit-equal, before it the accuracy."""
     net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
-    optimizer = optax.sgd(validation.positive("learning_rate", config.learning_rate))
-    scale = validation.positive("init_scale", config.init_scale)
+    optimizer = optax.sgd(checks.positive("learning_rate", config.learning_rate))
+    scale = checks.positive("init_scale", config.init_scale)
     step = jaxnet.train_step(net, optimizer)
 
     def watched(state, _):

@@ -19,7 +19,7 @@ import jaxnet
 from experiments import experiment
 from experiments.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Figure, Result
 from experiments.ways import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NET, WAYS
-from jaxnet import validation
+from jaxnet import checks
 
 NOTES = "sections 3 and 4"
 DATA = ()  # random numbers
@@ -42,7 +42,7 @@ class Config(experiment.Config):
 
 def run(config: Config) -> Result:
     """Compare the four ways in float64, then time them."""
-    largest = validation.count("largest", config.largest)
+    largest = checks.count("largest", config.largest)
     counts = sorted({10**power for power in range(int(math.log10(largest)) + 1)} | {largest})
     if config.quick:
         counts = sorted({counts[0], counts[-1]})  # every count makes programs of its own

@@ -19,7 +19,7 @@ from experiments.questions import Config, questions, seconds_at_two_million
 from experiments.scores import draw, markdown, scoreboard
 from experiments.targets import judge, target_lines
 from experiments.tricky import TRICKY
-from jaxnet import validation
+from jaxnet import checks
 
 NOTES = "section 8"
 DATA = ()  # random numbers
@@ -33,10 +33,10 @@ def for_page(quick: bool = False, **common) -> Config:
 
 def run(config: Config) -> Result:
     """Ask every checker every question, then judge ours by the targets."""
-    validation.count("seeds", config.seeds)
-    validation.positive("patience", config.patience)
+    checks.count("seeds", config.seeds)
+    checks.positive("patience", config.patience)
     for case in config.cases:
-        validation.choice("cases", case, [*MUTANTS, *TRICKY])
+        checks.choice("cases", case, [*MUTANTS, *TRICKY])
     asked = [c for c in CHECKERS if c.installed and c.dtype in config.dtypes and (config.peers or c.check is by_jaxnet)]
     absent = sorted({c.package for c in CHECKERS if not c.installed})
     if absent:

@@ -5,9 +5,6 @@ autodiff, and the training loop around them.
 """
 
 from jaxnet import parallel as parallel
-from jaxnet.fitting import FitResult as FitResult
-from jaxnet.fitting import NotFiniteError as NotFiniteError
-from jaxnet.fitting import fit as fit
 from jaxnet.labels import accuracy as accuracy
 from jaxnet.labels import one_hot as one_hot
 from jaxnet.network import MLP as MLP
@@ -21,10 +18,13 @@ from jaxnet.network import value_and_grad as value_and_grad
 from jaxnet.per_example import clipped_grads as clipped_grads
 from jaxnet.per_example import per_example_grads as per_example_grads
 from jaxnet.per_example import per_example_norms as per_example_norms
-from jaxnet.sweep import SweepResult as SweepResult
-from jaxnet.sweep import sweep as sweep
-from jaxnet.training import TrainState as TrainState
-from jaxnet.training import train_step as train_step
+from jaxnet.train.epochs import TrainState as TrainState
+from jaxnet.train.epochs import train_step as train_step
+from jaxnet.train.fit import FitResult as FitResult
+from jaxnet.train.fit import NotFiniteError as NotFiniteError
+from jaxnet.train.fit import fit as fit
+from jaxnet.train.sweep import SweepResult as SweepResult
+from jaxnet.train.sweep import sweep as sweep
 from jaxnet.verify import GradientMismatch as GradientMismatch
 from jaxnet.verify import Report as Report
 from jaxnet.verify import check_gradients as check_gradients

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 from numpy.typing import ArrayLike
 
-from jaxnet import validation as check
+from jaxnet import checks as check
 
 
 def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "n_classes m"]:

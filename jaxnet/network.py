@@ -27,11 +27,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, PRNGKeyArray
 
+from jaxnet import checks as check
 from jaxnet import losses
-from jaxnet import validation as check
+from jaxnet._xla.compile import once
+from jaxnet._xla.matmul import PRECISIONS
 from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation
-from jaxnet.once import once
-from jaxnet.precision import PRECISIONS
 
 SCHEMES = {  # the standard deviation of W's entries, from n and n_prev
     "he": lambda n, n_prev: (2 / n_prev) ** 0.5,  # He et al. 2015, arXiv 1502.01852

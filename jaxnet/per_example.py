@@ -22,9 +22,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from jaxnet import validation as check
+from jaxnet import checks as check
+from jaxnet._xla.matmul import PRECISIONS, roomy
 from jaxnet.network import MLP, Layer, Params, forward, value_and_grad
-from jaxnet.precision import PRECISIONS, roomy
 
 
 def one_example_grads(

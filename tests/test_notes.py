@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet.data import flower
+from jaxnet.datasets import flower
 
 RATE, STEPS = 1.2, 10_000
 

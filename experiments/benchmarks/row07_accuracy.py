@@ -11,7 +11,7 @@ import optax
 import jaxnet
 from experiments.benchmarks import in_keras, in_torch
 from experiments.benchmarks.contest import Contestant, Race
-from jaxnet import data
+from jaxnet import datasets
 
 WHY = (
     "Of the 5 ms of a training on digits its 450 steps of Adam are 3, fit's checks, its start and its history the "
@@ -28,7 +28,7 @@ class Recipe:
     """One for all: Adam whose rate falls to 0 along a cosine; scikit-learn has no schedule, and keeps a rate."""
 
     title: str
-    load: Callable[[int], data.Split]
+    load: Callable[[int], datasets.Split]
     target: float
     hidden: int
     batch: int
@@ -38,8 +38,8 @@ class Recipe:
     seeds: int
 
 
-DIGITS = Recipe("digits", data.digits, 0.97, 32, 32, 0.01, 10, kept_rate=0.01, seeds=100)
-MNIST = Recipe("5,000 of MNIST", data.mnist, 0.94, 128, 64, 0.005, 8, kept_rate=0.0025, seeds=10)
+DIGITS = Recipe("digits", datasets.digits, 0.97, 32, 32, 0.01, 10, kept_rate=0.01, seeds=100)
+MNIST = Recipe("5,000 of MNIST", datasets.mnist, 0.94, 128, 64, 0.005, 8, kept_rate=0.0025, seeds=10)
 
 
 def races(config) -> list[Race]:

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 
 import jaxnet
-from jaxnet import data
+from jaxnet import datasets
+from jaxnet._xla.permutation import shuffled
 from jaxnet.network import Params
-from jaxnet.shuffle import shuffled
 
 DECAY = 1e-4  # AdamW's
 
@@ -84,7 +84,7 @@ class Workload:
 
 def digits(sizes, batch_size, epochs, rate, **options) -> Workload:
     """scikit-learn's digits, as many as the batch size divides."""
-    split = data.digits(0)
+    split = datasets.digits(0)
     m = split.X.shape[1] // batch_size * batch_size
     return Workload(sizes, split.X[:, :m], split.labels[:m], batch_size, epochs, rate, **options)
 
@@ -101,5 +101,5 @@ def clusters(sizes, m, batch_size, epochs, rate, **options) -> Workload:
 
 def flower(epochs, rate) -> Workload:
     """The notes' own job: 2-4-1 on the flower of 400 points, full batch."""
-    X, Y = data.flower()
+    X, Y = datasets.flower()
     return Workload((2, 4, 1), X.astype(np.float32), Y[0].astype(int), None, epochs, rate, hidden="tanh")

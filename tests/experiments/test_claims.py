@@ -12,7 +12,7 @@ import pytest
 
 import jaxnet
 from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, planar, privacy, symmetry
-from jaxnet import data
+from jaxnet import datasets
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]
 
@@ -170,7 +170,7 @@ def test_the_rate_that_reads_most_validation_digits_is_chosen(monkeypatch):
 
 
 def test_the_rate_of_mnist_is_chosen_without_a_test_digit():
-    split, config = data.mnist(seed=1), mnist.Config(epochs=1)
+    split, config = datasets.mnist(seed=1), mnist.Config(epochs=1)
     spoilt = split._replace(X_test=np.full_like(split.X_test, np.nan), labels_test=1 + split.labels_test)
     seen = [mnist.validation_accuracies(config, optax.adam, part, seed=1) for part in (split, spoilt)]
     assert np.array_equal(*seen) and seen[0].shape == (3,)
@@ -193,7 +193,7 @@ def test_a_sum_that_lengthens_short_gradients_is_seen(monkeypatch):
         grads = jaxnet.per_example_grads(net, params, X, Y)
         return jax.tree.map(lambda g: jax.numpy.tensordot(C / norms, g, axes=1), grads)
 
-    split = data.digits()
+    split = datasets.digits()
     key = jax.random.key(0)
     X, Y = jax.numpy.asarray(split.X[:, :200]), jaxnet.one_hot(split.labels[:200], 10)
     batch = jaxnet.init(dp_sgd.NET, key), X, Y, key

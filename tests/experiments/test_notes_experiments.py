@@ -15,7 +15,7 @@ from experiments import (
     vectorization,
     ways,
 )
-from jaxnet import data
+from jaxnet import datasets
 from jaxnet.activations import ACTIVATIONS
 
 MODULES = (representation, vectorization, activations, linearity, house_prices, backpropagation)
@@ -258,20 +258,20 @@ def test_bad_settings_are_named(module, settings, message):
 
 
 def test_houses_are_as_documented():
-    X, Y = data.house_prices(20_000, seed=3)
+    X, Y = datasets.house_prices(20_000, seed=3)
     assert X.shape == (4, 20_000) and Y.shape == (1, 20_000) and Y.min() == 0
     dear = Y[0] > 100  # far from the kink the price is linear, up to the noise
     design = np.vstack([X, np.ones(X.shape[1])])
-    worth = np.array([[*data.HOUSE_WEIGHTS, data.HOUSE_BASE]]) @ design
-    assert np.std((Y - worth)[0, dear]) == pytest.approx(data.HOUSE_NOISE, rel=0.1)
-    assert np.array_equal(data.house_prices(50, seed=3)[1], data.house_prices(50, seed=3)[1])
-    assert not np.array_equal(data.house_prices(50, seed=3)[1], data.house_prices(50, seed=4)[1])
+    worth = np.array([[*datasets.HOUSE_WEIGHTS, datasets.HOUSE_BASE]]) @ design
+    assert np.std((Y - worth)[0, dear]) == pytest.approx(datasets.HOUSE_NOISE, rel=0.1)
+    assert np.array_equal(datasets.house_prices(50, seed=3)[1], datasets.house_prices(50, seed=3)[1])
+    assert not np.array_equal(datasets.house_prices(50, seed=3)[1], datasets.house_prices(50, seed=4)[1])
 
 
 def test_a_regression_split_keeps_units_apart():
-    X, Y = data.diabetes()
+    X, Y = datasets.diabetes()
     assert X.shape == (10, 442) and (Y.min(), Y.max()) == (25, 346)
-    split = data.regression_split(X, Y, seed=1)
+    split = datasets.regression_split(X, Y, seed=1)
     np.testing.assert_allclose(split.X.mean(axis=1), 0, atol=1e-12)
     np.testing.assert_allclose(split.X.std(axis=1), 1)
     assert sorted([*split.Y[0], *split.Y_test[0]]) == sorted(Y[0])

@@ -19,7 +19,7 @@ import experiments.__main__ as runner
 from experiments import experiment, record
 from experiments.experiment import Figure, Result
 from experiments.page import page
-from jaxnet import data
+from jaxnet import datasets
 
 NAMES = ("alpha", "beta", "gamma")
 
@@ -33,7 +33,7 @@ def result(held=True, **metrics):
 class Fake:
     """A module with a Config and a run that does as it is told, in the way of <somebody>."""
 
-    Config, NOTES, DATA = experiment.Config, "section 8", (data.digits,)
+    Config, NOTES, DATA = experiment.Config, "section 8", (datasets.digits,)
 
     def __init__(self, run):
         self.run = run

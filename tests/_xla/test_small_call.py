@@ -10,10 +10,10 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import training
-from jaxnet.examples import Data
-from jaxnet.one_kernel import is_small, where_possible
-from jaxnet.training import Plan, TrainState
+from jaxnet._xla.small_call import is_small, where_possible
+from jaxnet.train import epochs as training
+from jaxnet.train.batches import Data
+from jaxnet.train.epochs import Plan, TrainState
 
 NETS = {
     "2-4-1": (jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), None, 300),
@@ -98,5 +98,5 @@ def test_fit_is_the_same_whether_small_or_not(monkeypatch):
         return jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optimizer, batch_size=30, epochs=4).params
 
     small = params()
-    monkeypatch.setattr("jaxnet.fitting.is_small", lambda *sizes: False)
+    monkeypatch.setattr("jaxnet.train.fit.is_small", lambda *sizes: False)
     chex.assert_trees_all_close(params(), small, rtol=1e-5, atol=1e-6)

@@ -20,14 +20,14 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxnet import checks as check
 from jaxnet import parallel
-from jaxnet import validation as check
-from jaxnet.examples import Data
+from jaxnet._xla.matmul import roomy
+from jaxnet._xla.permutation import shuffled
+from jaxnet._xla.small_call import OPTIONS, one_kernel, where_possible
 from jaxnet.labels import accuracy
 from jaxnet.network import MLP, Params, cost, cost_and_output, value_output_and_grad
-from jaxnet.one_kernel import OPTIONS, one_kernel, where_possible
-from jaxnet.precision import roomy
-from jaxnet.shuffle import shuffled
+from jaxnet.train.batches import Data
 
 GRADIENTS = {
     "manual": value_output_and_grad,

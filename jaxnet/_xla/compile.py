@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxnet.one_kernel import where_possible
+from jaxnet._xla.small_call import where_possible
 
 OPTIONS = {
     "xla_backend_optimization_level": 1,

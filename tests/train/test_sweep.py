@@ -6,9 +6,10 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import examples, training
-from jaxnet.data import flower
-from jaxnet.sweep import UNKNOWN_YET, _as_one_batch, _in_one_kernel, _in_turn, _start_members
+from jaxnet.datasets import flower
+from jaxnet.train import batches
+from jaxnet.train import epochs as training
+from jaxnet.train.sweep import UNKNOWN_YET, _as_one_batch, _in_one_kernel, _in_turn, _start_members
 from tests.comparison import assert_trees_close
 
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
@@ -96,7 +97,7 @@ def test_a_second_sweep_compiles_nothing(compiled):
 def test_a_batch_of_members_is_each_of_them():
     """What a GPU runs (vmap) against what a CPU runs (one after the other, or all in one kernel)."""
     plan = training.Plan(NET, UNKNOWN_YET, "manual", "float32", 16, None, None)
-    data = examples.Data(X.T, Y.T, None)
+    data = batches.Data(X.T, Y.T, None)
     settings = KEYS, np.float32([0.1, 0.3, 0.2, 0.4, 0.6]), np.full(5, np.nan, np.float32)
     members = _start_members((plan, optax.sgd), *settings)
     batch, loop, kernel = (

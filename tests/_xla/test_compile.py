@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.once import OPTIONS, once
+from jaxnet._xla.compile import OPTIONS, once
 
 NET = jaxnet.MLP((5, 7, 3), ("relu", "softmax"))
 

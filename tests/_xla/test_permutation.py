@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnet.shuffle import FEW, shuffled
+from jaxnet._xla.permutation import FEW, shuffled
 
 
 @pytest.mark.parametrize("m", [1, 2, FEW, FEW + 1, 289, 1437, 1444, 65_537])

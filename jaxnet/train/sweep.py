@@ -24,12 +24,13 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from jaxnet import parallel, training
-from jaxnet import validation as check
-from jaxnet.examples import Data
+from jaxnet import checks as check
+from jaxnet import parallel
+from jaxnet._xla.small_call import OPTIONS, is_small, one_kernel, where_possible
 from jaxnet.network import MLP, SCHEMES, Layer, Params, init
-from jaxnet.one_kernel import OPTIONS, is_small, one_kernel, where_possible
-from jaxnet.training import Plan, Run, TrainState
+from jaxnet.train import epochs as training
+from jaxnet.train.batches import Data
+from jaxnet.train.epochs import Plan, Run, TrainState
 
 UNKNOWN_YET = optax.identity()  # each member's optimizer depends on its rate; one object, so that equal plans are equal
 THREADS_OWN = (  # settings of JAX of which each thread has its own, such as `with jax.enable_x64(True):`

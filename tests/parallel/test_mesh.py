@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import fitting, parallel
+from jaxnet import parallel
 from tests import cases
 from tests.comparison import assert_trees_close
 
@@ -61,7 +61,7 @@ def test_one_all_reduce_of_the_gradient_s_bytes(n_devices, key):
 
 
 def test_one_compilation_for_all_chunks(key, monkeypatch, compiled):
-    monkeypatch.setattr(fitting, "CHUNK_STEPS", 4)
+    monkeypatch.setattr("jaxnet.train.fit.CHUNK_STEPS", 4)
     _, X, Y, _ = cases.point(NET, key, m=32, dtype=jnp.float32)
     jaxnet.fit(NET, X, Y, key=key, optimizer=OPTIMIZER, epochs=9, batch_size=16, mesh=parallel.mesh(4))
     assert compiled.count("jit(several_epochs)") == 1

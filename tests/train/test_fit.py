@@ -16,7 +16,7 @@ import pytest
 
 import jaxnet
 from tests import cases
-from tests.flower import NET, OPTIMIZER, X, Y, fit
+from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
 
 def test_history():

@@ -17,7 +17,7 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import jaxpr_as_fun
 
-from jaxnet.precision import FEW
+from jaxnet._xla.matmul import FEW
 
 OPTIONS = {
     "xla_cpu_multi_thread_eigen": False,

@@ -8,9 +8,11 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import examples, fitting, network, training
+from jaxnet import network
+from jaxnet._xla.permutation import shuffled
+from jaxnet.train import batches, epochs
 from tests.comparison import assert_trees_close
-from tests.flower import NET, OPTIMIZER, X, Y, fit
+from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
 
 def python_loop(key, epochs, batch_size, weights=None):
@@ -27,7 +29,7 @@ def python_loop(key, epochs, batch_size, weights=None):
     for _ in range(epochs):
         key, shuffle_key = jax.random.split(state.key)
         state, total, count = state._replace(key=key), 0.0, 0.0
-        order = np.asarray(training.shuffled(shuffle_key, m))
+        order = np.asarray(shuffled(shuffle_key, m))
         for start in range(0, m, batch_size):
             batch = order[start : start + batch_size]
             w = None if weights is None else jnp.asarray(weights[batch])
@@ -162,7 +164,7 @@ def test_nothing_is_trained_after_a_step_that_is_not_finite():
     with pytest.raises(jaxnet.NotFiniteError) as caught:
         jaxnet.fit(net, spoilt, Y, key=jax.random.key(0), optimizer=optax.sgd(0.1), batch_size=4, epochs=1)
     _, shuffle_key = jax.random.split(jax.random.split(jax.random.key(0))[1])
-    position = np.flatnonzero(np.asarray(training.shuffled(shuffle_key, 60)) == 11)[0]
+    position = np.flatnonzero(np.asarray(shuffled(shuffle_key, 60)) == 11)[0]
     assert int(caught.value.result.state.step) == position // 4
 
 
@@ -193,7 +195,7 @@ def test_a_failing_epoch_ends_at_its_failing_step(cause, weights):
     while metrics["finite"]:
         if state.step % 4 == 0:
             key, shuffle_key = jax.random.split(state.key)
-            state, order = state._replace(key=key), np.asarray(training.shuffled(shuffle_key, 60))
+            state, order = state._replace(key=key), np.asarray(shuffled(shuffle_key, 60))
         batch = order[16 * (int(state.step) % 4) :][:16]
         w = None if weights is None else jnp.asarray(weights[batch], jnp.float32)
         state, metrics = step(state, jnp.asarray(spoilt[:, batch]), jnp.asarray(Y[:, batch]), w)
@@ -211,13 +213,13 @@ def test_tol_stops_when_the_cost_stays():
     result = fit(batch_size=None, steps=5000, tol=1e-4, optimizer=optax.sgd(1.2))
     cost = result.history["cost"]
     calm = np.abs(np.diff(cost)) <= 1e-4 * cost[:-1]
-    assert len(cost) < 5000 and calm[-training.CALM_EPOCHS :].all()
+    assert len(cost) < 5000 and calm[-epochs.CALM_EPOCHS :].all()
     runs = "".join("x" if c else "." for c in calm[:-1])
-    assert "x" * training.CALM_EPOCHS not in runs  # and not one epoch later
+    assert "x" * epochs.CALM_EPOCHS not in runs  # and not one epoch later
 
 
 def test_tol_counts_changes_not_epochs():
-    assert len(fit(batch_size=None, steps=100, tol=1e9).history["cost"]) == training.CALM_EPOCHS + 1
+    assert len(fit(batch_size=None, steps=100, tol=1e9).history["cost"]) == epochs.CALM_EPOCHS + 1
 
 
 def test_patience_restores_the_best():
@@ -240,7 +242,7 @@ def test_patience_that_never_runs_out_still_gives_the_best():
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_chunks_do_not_change_the_result(chunk, monkeypatch):
     whole = fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30)
-    monkeypatch.setattr(fitting, "CHUNK_STEPS", chunk)
+    monkeypatch.setattr("jaxnet.train.fit.CHUNK_STEPS", chunk)
     chex.assert_trees_all_equal(fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30), whole)
 
 
@@ -248,7 +250,7 @@ def test_chunks_do_not_change_the_result(chunk, monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (17, 1025), (40, 3000)])
 def test_columns_are_turned_into_rows(shape, dtype):
     columns = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    rows = examples.Data.by_rows(columns, columns[:1], None).X
+    rows = batches.Data.by_rows(columns, columns[:1], None).X
     assert (rows == columns.T).all() and rows.dtype == dtype
     on_cpu = jax.device_put(rows, jax.devices("cpu")[0])  # without one more copy
     assert dtype is np.float64 or on_cpu.unsafe_buffer_pointer() == rows.ctypes.data
@@ -257,13 +259,13 @@ def test_columns_are_turned_into_rows(shape, dtype):
 def test_states_are_donated():
     """The bookkeeping of a run lives in one copy: every buffer that goes into a chunk comes out of it."""
     start = jaxnet.init(NET, jax.random.key(1))
-    plan = training.Plan(NET, OPTIMIZER, "manual", "float32", None, None, None)
+    plan = epochs.Plan(NET, OPTIMIZER, "manual", "float32", None, None, None)
     state = jaxnet.TrainState(start, OPTIMIZER.init(start), jnp.int32(0), jax.random.key(0))
-    run, again = (jax.tree.map(jnp.copy, training.start(state, keeps_best=False)) for _ in range(2))
-    data = examples.Data(jnp.asarray(X), jnp.asarray(Y), None)
-    training.chunk(plan, run, data, None, jnp.int32(1), 1)
+    run, again = (jax.tree.map(jnp.copy, epochs.start(state, keeps_best=False)) for _ in range(2))
+    data = batches.Data(jnp.asarray(X), jnp.asarray(Y), None)
+    epochs.chunk(plan, run, data, None, jnp.int32(1), 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run.state.params))
-    memory = training.chunk.lower(plan, again, data, None, jnp.int32(1), 1).compile().memory_analysis()
+    memory = epochs.chunk.lower(plan, again, data, None, jnp.int32(1), 1).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in jax.tree.leaves((start, state.opt_state)))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 
 import jaxnet
-from jaxnet.data import flower
+from jaxnet.datasets import flower
 
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
 X, Y = (array.astype(np.float32) for array in flower(60))

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet import precision
-from jaxnet.precision import PRECISIONS
+from jaxnet._xla import matmul
+from jaxnet._xla.matmul import PRECISIONS
 from jaxnet.verify import check_gradients
 from tests import cases
 
@@ -187,10 +187,10 @@ def refusing_bfloat16(monkeypatch):
             raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: unsupported operand type BF16 in op dot")
         return compile_(lowered, *args, **options)
 
-    precision._refusing.cache_clear()
+    matmul._refusing.cache_clear()
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     yield asked
-    precision._refusing.cache_clear()
+    matmul._refusing.cache_clear()
 
 
 def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusing_bfloat16, key):
@@ -200,10 +200,10 @@ def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusin
     program = gradient.lower(net, *point, None, "bfloat16")
     assert len(refusing_bfloat16) == 1 and not re.search(r"dot_general.*bf16", program.as_text())
     widened = program.compile()(*point, None)
-    precision._refusing.cache_clear()
+    matmul._refusing.cache_clear()
     jax.clear_caches()
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(precision, "_refusing", lambda: ())
+        context.setattr(matmul, "_refusing", lambda: ())
         narrow = gradient(net, *point, None, "bfloat16")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), widened, narrow)
 

@@ -293,8 +293,8 @@ def test_soft_labels_are_targets_too():
 
 
 def test_a_constant_feature_is_no_division_by_zero():
-    from jaxnet import data
+    from jaxnet import datasets
 
-    split = data.digits()
+    split = datasets.digits()
     constant = np.flatnonzero(split.X.std(axis=1) == 0)
     assert constant.size and (split.X[constant] == 0).all() and np.isfinite(split.X).all()

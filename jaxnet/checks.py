@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet._xla.matmul import PRECISIONS
 from jaxnet.activations import ACTIVATIONS
 from jaxnet.losses import LOSSES
-from jaxnet.precision import PRECISIONS
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
 

@@ -19,12 +19,13 @@ from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from jaxnet import interrupts, parallel
-from jaxnet import validation as check
-from jaxnet.examples import Data
+from jaxnet import checks as check
+from jaxnet import parallel
+from jaxnet._xla.small_call import is_small
 from jaxnet.network import MLP, Params, init
-from jaxnet.one_kernel import is_small
-from jaxnet.training import GRADIENTS, Plan, Run, TrainState, chunk, resumed, small_chunk, start
+from jaxnet.train import signals
+from jaxnet.train.batches import Data
+from jaxnet.train.epochs import GRADIENTS, Plan, Run, TrainState, chunk, resumed, small_chunk, start
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
@@ -186,7 +187,7 @@ def _train(plan, run, data, validation_data, epochs, progress, callbacks) -> Fit
             while done < epochs and run.running:
                 began = time.perf_counter()
                 allowed = jnp.int32(min(span, epochs - done))
-                with interrupts.deferred():  # the chunk takes the old run: no stop before the new one is in the books
+                with signals.deferred():  # the chunk takes the old run: no stop before the new one is in the books
                     run, ran, log = run_chunk(plan, run, data, validation_data, allowed, capacity)
                     ran = int(ran)
                     history = {name: _append(history.get(name), done, ran, values) for name, values in log.items()}

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from jaxnet.data import IDX_FILES, mnist
+from jaxnet.datasets import IDX_FILES, mnist
 
 RANDOM = np.random.default_rng(0)
 TRAIN, TEST = (RANDOM.integers(0, 256, (m, 28, 28), np.uint8) for m in (12, 5))

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from jaxnet import validation as check
+from jaxnet import checks as check
 
 DEVICES = ("cpu", "gpu", "tpu")
 

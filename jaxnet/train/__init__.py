@@ -1,0 +1,1 @@
+"""Training: from one step to many networks."""
