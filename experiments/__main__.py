@@ -16,8 +16,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments import experiment, record
-from experiments.page import page
+from experiments.runner import experiment, results
+from experiments.runner.report import page
 from jaxnet import parallel
 
 PROGRAM = "python -m experiments"
@@ -74,7 +74,7 @@ def run(name: str, notes: str, config: Config) -> dict[str, Any]:
     except (Exception, SystemExit) as error:
         found = broken(name, notes, error) | experiment.ran(name, own, began)
         if not isinstance(error, SystemExit):  # which says that nothing can be written
-            record.write(found, config.results)
+            results.write(found, config.results)
         return found
 
 
@@ -95,7 +95,7 @@ def kept(name: str, notes: str, config: Config) -> dict[str, Any] | None:
     """What an earlier run left of an experiment, and that it did; None if there is nothing."""
     began, own = time.perf_counter(), experiment.Config(**common(config))
     try:
-        found = record.earlier(config.results, name)
+        found = results.earlier(config.results, name)
     except ValueError as error:
         found = broken(name, notes, error) | experiment.ran(name, own, began)
     return found and found | {"earlier": True}
@@ -111,7 +111,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"--device: {error}")
     index = config.results / "index.html"
-    record.require_writable(index, *(file for name in names for file in record.files(config.results, name)))
+    results.require_writable(index, *(file for name in names for file in results.files(config.results, name)))
     done = {}
     with contextlib.suppress(KeyboardInterrupt), tqdm(names, unit="experiment", disable=None) as bar:
         for name in bar:

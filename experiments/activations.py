@@ -16,8 +16,8 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments import experiment
-from experiments.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
 from jaxnet import checks, datasets
 from jaxnet.activations import ACTIVATIONS, Activation
 

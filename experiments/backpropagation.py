@@ -15,9 +15,9 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments import drawing, experiment
-from experiments.experiment import BLUE, ORANGE, RED, Figure, Result
 from experiments.gradient_check import the_notes
+from experiments.runner import experiment, plots
+from experiments.runner.experiment import BLUE, ORANGE, RED, Figure, Result
 from jaxnet import checks, datasets
 from jaxnet.activations import ACTIVATIONS
 
@@ -179,7 +179,7 @@ def draw(values, derivatives, y, differences, descent) -> Figure:
     figure = Figure(figsize=(14, 10), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.75, 1))
     axes = top.subplots()
-    drawing.graph(axes, PLACES, [edge.split() for edge in EDGES], TITLES, values | {"y": y}, derivatives)
+    plots.graph(axes, PLACES, [edge.split() for edge in EDGES], TITLES, values | {"y": y}, derivatives)
     axes.set_title("One example: values forwards, derivatives of ℓ backwards", fontsize="large")
     agreement, costs = bottom.subplots(1, 2)
     places = np.arange(len(differences))

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments import experiment
-from experiments.experiment import BLUE, ORANGE, Figure, Result
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, ORANGE, Figure, Result
 from jaxnet import checks, datasets, parallel
 
 NOTES = "sections 5 and 8"

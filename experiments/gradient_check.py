@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from experiments import experiment
-from experiments.experiment import BLUE, GREEN, ORANGE, Figure, Result
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, GREEN, ORANGE, Figure, Result
 from jaxnet import checks, datasets
 from jaxnet.activations import ACTIVATIONS
 

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments import experiment
-from experiments.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Figure, Result
 from experiments.planar import draw_boundary
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Figure, Result
 from jaxnet import checks, datasets
 
 NOTES = "section 6"

@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 import jaxnet
-from experiments import experiment
 from experiments.digits import adamw
-from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import checks, datasets
 
 NOTES = "sections 5 and 8"

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from experiments import experiment
 from experiments.dp_sgd import DELTA, NET, epsilon, measure, trained_accuracy, ways
-from experiments.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import checks, datasets
 
 NOTES = "section 3"

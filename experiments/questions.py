@@ -11,10 +11,10 @@ from typing import Literal
 
 import jax
 
-from experiments import experiment
 from experiments.checkers import CHECKERS, Answer, Checker, ask, by_jaxnet
 from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16, Mutant
 from experiments.points import large_square
+from experiments.runner import experiment
 from experiments.steps import CORRECT, plain_loss
 from experiments.tricky import TRICKY, Problem
 

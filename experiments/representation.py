@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 import jaxnet
-from experiments import drawing, experiment
-from experiments.experiment import BLUE, ORANGE, Figure, Result
+from experiments.runner import experiment, plots
+from experiments.runner.experiment import BLUE, ORANGE, Figure, Result
 from jaxnet import checks
 
 NOTES = "sections 1 and 2"
@@ -101,7 +101,7 @@ def draw(params, alone, together, difference: float) -> Figure:
         [f"$a^{{[{number}]}}_{i}$\n{a:.3f}" for i, a in enumerate(layer[1], 1)]
         for number, layer in enumerate(together[1:], 1)
     ]
-    drawing.network(left, names, [np.asarray(layer.W) for layer in params])
+    plots.network(left, names, [np.asarray(layer.W) for layer in params])
     left.set_title("One example through the network", fontsize="medium")
     for column, text in enumerate(("layer 0\n$a^{[0]} = x$", "layer 1", "layer 2\n$a^{[2]} = \\hat{y}$")):
         left.text(column, -1.25, text, ha="center", va="top", fontsize="small")

@@ -5,9 +5,9 @@ import statistics
 import numpy as np
 
 from experiments.checkers import CHECKERS, Checker, by_jaxnet
-from experiments.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Figure
 from experiments.mutants import MUTANTS
 from experiments.questions import SCALES
+from experiments.runner.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Figure
 from experiments.tricky import TRICKY
 
 COLOURS = (BLUE, BLUE, BLUE, ORANGE, ORANGE, GREEN, GREEN, RED, PURPLE, SKY, SKY)

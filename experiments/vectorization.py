@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 import jaxnet
-from experiments import experiment
-from experiments.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Figure, Result
+from experiments.runner import experiment
+from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Figure, Result
 from experiments.ways import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NET, WAYS
 from jaxnet import checks
 

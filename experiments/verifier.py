@@ -11,11 +11,11 @@ import dataclasses
 import jax
 from tqdm import tqdm
 
-from experiments import experiment
 from experiments.checkers import CHECKERS, by_jaxnet
-from experiments.experiment import Result
 from experiments.mutants import MUTANTS
 from experiments.questions import Config, questions, seconds_at_two_million
+from experiments.runner import experiment
+from experiments.runner.experiment import Result
 from experiments.scores import draw, markdown, scoreboard
 from experiments.targets import judge, target_lines
 from experiments.tricky import TRICKY

@@ -17,7 +17,7 @@ import jax
 import tyro
 
 from experiments.benchmarks import contest
-from experiments.record import require_writable
+from experiments.runner.results import require_writable
 from jaxnet import parallel
 
 ROWS = {

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import jaxnet
-from experiments import dp_sgd, experiment, gradient_check, init_scale, mnist, planar, privacy, symmetry
+from experiments import dp_sgd, gradient_check, init_scale, mnist, planar, privacy, symmetry
+from experiments.runner import experiment
 from jaxnet import datasets
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("implicit_promotion")]

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import digits, experiment
+from experiments import digits
+from experiments.runner import experiment
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as runner
-from experiments import experiment, record
-from experiments.experiment import Figure, Result
-from experiments.page import page
+from experiments.runner import experiment, results
+from experiments.runner.experiment import Figure, Result
+from experiments.runner.report import page
 from jaxnet import datasets
 
 NAMES = ("alpha", "beta", "gamma")
@@ -258,14 +258,14 @@ def test_a_file_that_cannot_be_written_ends_it_before_any_work(spoilt, program, 
 def test_what_can_be_written_stays_as_it_is(tmp_path):
     old, new = tmp_path / "old", tmp_path / "a" / "new"
     old.write_text("mine")
-    record.require_writable(old, new)
+    results.require_writable(old, new)
     assert old.read_text() == "mine" and not new.exists() and new.parent.is_dir()
 
 
 @pytest.mark.parametrize("name", list(runner.found()))
 def test_every_data_set_is_named_with_source_and_licence(name, monkeypatch, capsys):
     module = importlib.import_module(f"experiments.{name}")
-    used = re.findall(r"\bdata\.([a-z_]+)\(", Path(module.__file__).read_text())
+    used = re.findall(r"\bdatasets\.([a-z_]+)\(", Path(module.__file__).read_text())
     assert {load.__name__ for load in module.DATA} == set(used) - {"regression_split"}
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit):

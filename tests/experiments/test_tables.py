@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments.tables import LONG, TOO_LONG, shown, tables
+from experiments.runner.tables import LONG, TOO_LONG, shown, tables
 
 
 def rows_of(html):

@@ -27,7 +27,7 @@ import jax
 from tqdm import tqdm
 
 import jaxnet
-from experiments.record import files, not_numbers, require_writable, strict, write
+from experiments.runner.results import files, not_numbers, require_writable, strict, write
 from jaxnet import parallel
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxnet"

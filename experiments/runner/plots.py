@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Rectangle
 
-from experiments.experiment import BLUE, ORANGE, RED
+from experiments.runner.experiment import BLUE, ORANGE, RED
 
 RADIUS = 0.21  # of a unit
 LINE, WIDTH = 0.1, 0.8  # height of a line of text in a node, and a node's width

@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from experiments.record import files
-from experiments.tables import in_words, tables
+from experiments.runner.results import files
+from experiments.runner.tables import in_words, tables
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f6f6f4; --card: #fff; --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcd8;
