@@ -5,7 +5,7 @@ The notes' section 3 has one gradient for each example; differentially private g
 so without forming any of them. Here 64-64-10 reads scikit-learn's digits, and every step uses all training digits (a
 sampling rate of 1), so that the privacy bound needs no amplification by sampling.
 
-The promise, ε for a number of steps and a noise, is in `experiments.dp_sgd`. Not counted in it: the pixels' scaling,
+The promise, ε for a number of steps and a noise, is in `experiments.privacy.dp_sgd`. Not counted in it: the pixels' scaling,
 which is taken from the training digits, their number m, and the choice of the settings.
 """
 
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from experiments.dp_sgd import DELTA, NET, epsilon, measure, trained_accuracy, ways
+from experiments.privacy.dp_sgd import DELTA, NET, epsilon, measure, trained_accuracy, ways
 from experiments.runner import experiment
 from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
 from jaxnet import checks, datasets

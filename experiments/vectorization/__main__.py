@@ -18,7 +18,7 @@ import numpy as np
 import jaxnet
 from experiments.runner import experiment
 from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Figure, Result
-from experiments.ways import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NET, WAYS
+from experiments.vectorization.implementations import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NET, WAYS
 from jaxnet import checks
 
 NOTES = "sections 3 and 4"
