@@ -7,7 +7,6 @@ Either way a member that diverges stops by itself and leaves the others alone.
 Legend: n members; X (n_x, m), Y (n_y, m).
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -27,16 +26,13 @@ from tqdm import tqdm
 from jaxnet import checks as check
 from jaxnet import parallel
 from jaxnet._xla.small_call import OPTIONS, is_small, one_kernel, where_possible
+from jaxnet._xla.threads import with_current_settings
 from jaxnet.network import MLP, SCHEMES, Layer, Params, init
 from jaxnet.train import epochs as training
 from jaxnet.train.batches import Data
 from jaxnet.train.epochs import Plan, Run, TrainState
 
 UNKNOWN_YET = optax.identity()  # each member's optimizer depends on its rate; one object, so that equal plans are equal
-THREADS_OWN = (  # settings of JAX of which each thread has its own, such as `with jax.enable_x64(True):`
-    "enable_x64", "default_device", "default_matmul_precision", "threefry_partitionable",
-    "numpy_dtype_promotion", "numpy_rank_promotion", "debug_nans", "debug_infs",
-)  # fmt: skip
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
 
 
@@ -156,25 +152,12 @@ def sweep(
 
     parts = []
     with ThreadPoolExecutor(cores) as pool, tqdm(total=n, unit="net", disable=None if progress else True) as bar:
-        for part in pool.map(_under_these_settings(run), tasks):
+        for part in pool.map(with_current_settings(run), tasks):
             parts.append(part)
             bar.update(min(task, n - bar.n))
     params, history, failed = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
     history = {name: np.asarray(values) for name, values in history.items()}
     return SweepResult(params, history, np.asarray(failed), np.asarray(rates), np.asarray(scales))
-
-
-def _under_these_settings(function):
-    """The function, to be called in other threads under JAX's settings of this one."""
-    settings = {name: getattr(jax.config, f"jax_{name}") for name in THREADS_OWN}
-
-    def call(argument):
-        with contextlib.ExitStack() as stack:
-            for name, value in settings.items():
-                stack.enter_context(getattr(jax, name)(value))
-            return function(argument)
-
-    return call
 
 
 @partial(jax.jit, static_argnums=0)
