@@ -7,7 +7,8 @@ import numpy as np
 from experiments.checkers import CHECKERS, Checker, by_jaxnet
 from experiments.mutants import MUTANTS
 from experiments.questions import SCALES
-from experiments.runner.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Figure
+from experiments.runner import plots
+from experiments.runner.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from experiments.tricky import TRICKY
 
 COLOURS = (BLUE, BLUE, BLUE, ORANGE, ORANGE, GREEN, GREEN, RED, PURPLE, SKY, SKY)
@@ -82,9 +83,9 @@ def median_seconds(rows, checker: Checker, size: str) -> str:
     return f"{statistics.median(times):.2g}" if np.isfinite(times[0]) else "-"
 
 
-def draw(asked, rows) -> Figure:
+def draw(asked, rows):
     """Missed bugs against the loss's scale, missed bugs at 1.8 M parameters, and correct gradients refused."""
-    figure = Figure(figsize=(14, 5.2), layout="constrained")
+    figure = plots.figure(14, 5.2)
     lines, large, false_alarms = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     asked = [checker for checker in asked if checker.dtype != "bfloat16"]
     colours = dict(zip((c.name for c in CHECKERS), COLOURS, strict=True))

@@ -11,12 +11,12 @@ import dataclasses
 import jax
 from tqdm import tqdm
 
+from experiments import scores
 from experiments.checkers import CHECKERS, by_jaxnet
 from experiments.mutants import MUTANTS
 from experiments.questions import Config, questions, seconds_at_two_million
 from experiments.runner import experiment
-from experiments.runner.experiment import Result
-from experiments.scores import draw, markdown, scoreboard
+from experiments.scores import markdown, scoreboard
 from experiments.targets import judge, target_lines
 from experiments.tricky import TRICKY
 from jaxnet import checks
@@ -31,7 +31,7 @@ def for_page(quick: bool = False, **common) -> Config:
     return Config(quick=True, **common, **(least if quick else {}))
 
 
-def run(config: Config) -> Result:
+def measure(config: Config) -> dict:
     """Ask every checker every question, then judge ours by the targets."""
     checks.count("seeds", config.seeds)
     checks.positive("patience", config.patience)
@@ -55,22 +55,39 @@ def run(config: Config) -> Result:
     targets = judge(rows, timing)
     table = scoreboard(asked, rows)
     print("\n".join(["", *markdown(table), "", *target_lines(targets)]))
-    return Result(
-        claim=f"jaxnet.verify meets {sum(t['held'] for t in targets.values())} of {len(targets)} targets: "
+    return {"checkers": asked, "rows": rows, "timing": timing, "targets": targets, "table": table, "absent": absent}
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """Each target, met or not."""
+    return {name: target["held"] for name, target in found["targets"].items()}
+
+
+def claim(found: dict) -> str:
+    """How many targets are met, and what was found for each."""
+    targets = found["targets"]
+    return (
+        f"jaxnet.verify meets {sum(t['held'] for t in targets.values())} of {len(targets)} targets: "
         + "; ".join(f"{name}, {t['found']}" for name, t in targets.items())
-        + ".",
-        held=bool(targets) and all(t["held"] for t in targets.values()),
-        metrics={
-            "clauses": {name: t["held"] for name, t in targets.items()},
-            "found": {name: t["found"] for name, t in targets.items()},
-            "off": {name: t["off"] for name, t in targets.items()},
-            "checkers": table,
-            "not_installed": absent,
-            "timing": timing,
-            "rows": [dataclasses.asdict(row) for row in rows],
-        },
-        figure=draw(asked, rows),
+        + "."
     )
+
+
+def metrics(found: dict) -> dict:
+    """The targets, the table, and every answer."""
+    return {
+        "found": {name: t["found"] for name, t in found["targets"].items()},
+        "off": {name: t["off"] for name, t in found["targets"].items()},
+        "checkers": found["table"],
+        "not_installed": found["absent"],
+        "timing": found["timing"],
+        "rows": [dataclasses.asdict(row) for row in found["rows"]],
+    }
+
+
+def draw(found: dict):
+    """The misses and refusals of every checker."""
+    return scores.draw(found["checkers"], found["rows"])
 
 
 if __name__ == "__main__":

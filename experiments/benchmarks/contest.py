@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from tqdm import tqdm
 
-from experiments.runner.experiment import BLUE, GREY, ORANGE
+from experiments.runner.plots import BLUE, GREY, ORANGE
 
 ROUNDS = 5
 PATIENCE = 20.0  # seconds: who takes longer, after its warm-up, is counted once

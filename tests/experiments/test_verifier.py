@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import verifier
 from experiments.checkers import CHECKERS, ask
 from experiments.mutants import CORRECT, MUTANTS, plain_loss, small
 from experiments.questions import Config, Row, settings
+from experiments.runner import experiment
 from experiments.scores import missed
 from experiments.targets import judge
 from experiments.tricky import Problem
-from experiments.verifier import run
 
 INSTALLED = [checker for checker in CHECKERS if checker.installed]
 
@@ -72,7 +73,7 @@ def test_a_target_of_which_nothing_was_asked_is_not_held():
     assert list(judge([Row("jaxnet.verify f32", "has_aux", "tricky", verdict="PASS")], {})) == [
         "no correct gradient fails", "verdicts as expected",
     ]  # fmt: skip
-    nothing = run(Config(quick=True, peers=False, dtypes=("float32",), cases=("rare_branch",)))
+    nothing = experiment.run(verifier, Config(quick=True, peers=False, dtypes=("float32",), cases=("rare_branch",)))
     assert not nothing.held and "0 of 0 targets" in nothing.claim
 
 
@@ -91,6 +92,6 @@ def test_the_questions_cover_the_targets():
 
 @pytest.mark.slow
 def test_the_quick_comparison_holds_its_targets():
-    result = run(Config(quick=True, peers=False))
+    result = experiment.run(verifier, Config(quick=True, peers=False))
     assert result.held, result.metrics["off"]
     assert np.isfinite([row["seconds"] for row in result.metrics["rows"]]).all()
