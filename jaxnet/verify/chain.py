@@ -209,7 +209,7 @@ def _alike(g, r) -> bool:
     return g is not None and g.shape == r.shape
 
 
-def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the notes' name of a layer
+def _names_of_dZ(seen: Seen, l: int, evidence, k: int):
     found = seen.manual_dZ[l]
     if found is None:
         return
@@ -232,7 +232,7 @@ def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the note
             yield text
 
 
-def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E741
+def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):
     own = activation(seen, l)
     if own is None:
         return {}
@@ -272,7 +272,7 @@ def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
                     yield f"The one-hot labels are off by one class ({shift:+d})."
 
 
-def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
+def _names_of_activation(seen: Seen, l: int, evidence, k: int):
     used = seen.manual_dW[l] and seen.manual_dW[l].A(seen.tolerance)
     if used is None:
         return
@@ -294,12 +294,12 @@ def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
         yield _another_activation(l)
 
 
-def _another_activation(l: int) -> str:  # noqa: E741
+def _another_activation(l: int) -> str:
     right = f"A[{l - 1}]" if l > 1 else "X"
     return f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
 
 
-def activation(seen: Seen, l: int) -> str | None:  # noqa: E741
+def activation(seen: Seen, l: int) -> str | None:
     """Which function layer l computes: the one for which A[l] = g(Z[l])."""
     if seen.A[l] is None:
         return None

@@ -79,7 +79,7 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
     def walk(jaxpr, inputs, wanted):
         values = dict.fromkeys(jaxpr.constvars, _Value())
         values.update(zip(jaxpr.invars, inputs, strict=True))
-        of = lambda atom: _Value() if isinstance(atom, Literal) else values[atom]  # noqa: E731
+        of = lambda atom: _Value() if isinstance(atom, Literal) else values[atom]
         for equation, needed in _live(jaxpr, wanted):
             into, inside = [of(atom) for atom in equation.invars], _inside(equation)
             if inside is not None and len(inside.jaxpr.invars) == len(into):

@@ -10,7 +10,7 @@ import pytest
 
 import jaxnet
 from jaxnet._xla import matmul
-from jaxnet._xla.matmul import PRECISIONS
+from jaxnet._xla.matmul import POLICIES
 from jaxnet.verify import check_gradients
 from tests import cases
 
@@ -19,10 +19,10 @@ from tests import cases
 def test_products_are_the_plain_ones(name, key, x64):
     k = jax.random.split(key, 3)
     W, A_prev, dZ = (jax.random.normal(k, s, jnp.float64) for k, s in zip(k, ((3, 5), (5, 7), (3, 7)), strict=True))
-    product = PRECISIONS[name]
-    np.testing.assert_allclose(product.forward(W, A_prev), np.asarray(W) @ np.asarray(A_prev), rtol=1e-13)
-    np.testing.assert_allclose(product.weights(dZ, A_prev), np.asarray(dZ) @ np.asarray(A_prev).T, rtol=1e-13)
-    np.testing.assert_allclose(product.inputs(W, dZ), np.asarray(W).T @ np.asarray(dZ), rtol=1e-13)
+    dot = POLICIES[name]
+    np.testing.assert_allclose(dot(W, A_prev), np.asarray(W) @ np.asarray(A_prev), rtol=1e-13)
+    np.testing.assert_allclose(dot.nt(dZ, A_prev), np.asarray(dZ) @ np.asarray(A_prev).T, rtol=1e-13)
+    np.testing.assert_allclose(dot.tn(W, dZ), np.asarray(W).T @ np.asarray(dZ), rtol=1e-13)
 
 
 def test_float32_is_never_rounded_further():
@@ -57,7 +57,7 @@ def test_float64_is_refused_where_the_operands_are_not(untyped, x64):
         lambda: jax.jit(jaxnet.train_step(net, optimizer, **named))(state, X, Y),
         lambda: jaxnet.train_step(net, optimizer, "autodiff", **named)(state, X, Y),
     ):
-        with pytest.raises(TypeError, match="precision is 'float64' but params are float32; cast params, X and Y"):
+        with pytest.raises(TypeError, match="precision is 'float64' but the params are float32; cast params, X and Y"):
             call()
 
 
@@ -77,12 +77,12 @@ def test_bfloat16_products_round_the_operands_and_nothing_else(shape, key):
     n, n_prev, m = shape
     k = jax.random.split(key, 3)
     W, A_prev, dZ = (jax.random.normal(k, s) for k, s in zip(k, ((n, n_prev), (n_prev, m), (n, m)), strict=True))
-    product = PRECISIONS["bfloat16"]
+    dot = POLICIES["bfloat16"]
     W64, A64, dZ64 = (np.asarray(x.astype(jnp.bfloat16), np.float64) for x in (W, A_prev, dZ))
     for got, want in (
-        (product.forward(W, A_prev), W64 @ A64),
-        (product.weights(dZ, A_prev), dZ64 @ A64.T),
-        (product.inputs(W, dZ), W64.T @ dZ64),
+        (dot(W, A_prev), W64 @ A64),
+        (dot.nt(dZ, A_prev), dZ64 @ A64.T),
+        (dot.tn(W, dZ), W64.T @ dZ64),
     ):
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
@@ -151,7 +151,7 @@ def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
         return tuple(jaxnet.Layer(1.5 * dW, db) for dW, db in by_hand(params))
 
     def verdict(gradient):
-        cost = lambda params: jaxnet.cost(net, params, X, Y, precision="bfloat16")  # noqa: E731
+        cost = lambda params: jaxnet.cost(net, params, X, Y, precision="bfloat16")
         return check_gradients(cost, gradient, params, raise_=False)
 
     assert verdict(by_hand).passed, verdict(by_hand)
@@ -161,7 +161,7 @@ def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
     }, refused
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", POLICIES)
 @pytest.mark.parametrize("gradient", ["manual", "autodiff"])
 def test_every_policy_trains_inside_a_compiled_epoch(precision, gradient, key):
     """The master weights stay float32 (float64), and the cost falls."""
@@ -187,10 +187,11 @@ def refusing_bfloat16(monkeypatch):
             raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: unsupported operand type BF16 in op dot")
         return compile_(lowered, *args, **options)
 
-    matmul._refusing.cache_clear()
+    monkeypatch.setattr(matmul, "cpu_has_bfloat16_units", lambda: True)
+    matmul._without_units.cache_clear()
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     yield asked
-    matmul._refusing.cache_clear()
+    matmul._without_units.cache_clear()
 
 
 def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusing_bfloat16, key):
@@ -200,10 +201,10 @@ def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusin
     program = gradient.lower(net, *point, None, "bfloat16")
     assert len(refusing_bfloat16) == 1 and not re.search(r"dot_general.*bf16", program.as_text())
     widened = program.compile()(*point, None)
-    matmul._refusing.cache_clear()
+    matmul._without_units.cache_clear()
     jax.clear_caches()
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(matmul, "_refusing", lambda: ())
+        context.setattr(matmul, "_without_units", lambda: ())
         narrow = gradient(net, *point, None, "bfloat16")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), widened, narrow)
 

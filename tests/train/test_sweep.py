@@ -8,8 +8,14 @@ import pytest
 import jaxnet
 from jaxnet.datasets import flower
 from jaxnet.train import batches
-from jaxnet.train import epochs as training
-from jaxnet.train.sweep import UNKNOWN_YET, _as_one_batch, _in_one_kernel, _in_turn, _start_members
+from jaxnet.train.config import FitConfig
+from jaxnet.train.sweep import (
+    PLACEHOLDER,
+    _start_members,
+    _train_as_one_batch,
+    _train_in_a_single_call,
+    _train_in_sequence,
+)
 from tests.comparison import assert_trees_close
 
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
@@ -91,22 +97,23 @@ def test_members_of_the_he_scheme_share_a_line():
 def test_a_second_sweep_compiles_nothing(compiled):
     for rate in (0.5, 0.25):
         sweep(learning_rate=rate, epochs=7)
-    assert len([name for name in compiled if "train_members" in name]) == 1
+    assert len([name for name in compiled if "_train" in name or "_lifted" in name or "single_call" in name]) == 1
 
 
 def test_a_batch_of_members_is_each_of_them():
-    """What a GPU runs (vmap) against what a CPU runs (one after the other, or all in one kernel)."""
-    plan = training.Plan(NET, UNKNOWN_YET, "manual", "float32", 16, None, None)
+    """What a GPU runs (vmap) against what a CPU runs (one after the other, or all in a single call)."""
+    config = FitConfig(NET, PLACEHOLDER, batch_size=16)
     data = batches.Data(X.T, Y.T, None)
     settings = KEYS, np.float32([0.1, 0.3, 0.2, 0.4, 0.6]), np.full(5, np.nan, np.float32)
-    members = _start_members((plan, optax.sgd), *settings)
+    members = _start_members((config, optax.sgd), *settings)
     batch, loop, kernel = (
-        train((plan, optax.sgd, 3), members, data, None) for train in (_as_one_batch, _in_turn, _in_one_kernel)
+        train((config, optax.sgd, 3), members, data, None)
+        for train in (_train_as_one_batch, _train_in_sequence, _train_in_a_single_call)
     )
-    for run, history in (loop, kernel):
-        assert_trees_close(batch[0].state.params, run.state.params, 1e-5)
-        assert_trees_close(batch[1], history, 1e-5)
-        assert run.finite.all()
+    for members, log in (loop, kernel):
+        assert_trees_close(batch[0].loop.params, members.loop.params, 1e-5)
+        assert_trees_close(batch[1], log, 1e-5)
+        assert not members.failed.any()
 
 
 @pytest.mark.usefixtures("untyped")
@@ -133,7 +140,7 @@ def test_settings_of_jax_hold_for_all_members():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keys": 7}, "keys is a int; expected JAX random keys, such as jax.random.split"),
+        ({"keys": 7}, "keys is an int; expected JAX random keys, such as jax.random.split"),
         ({"keys": list(KEYS)}, "keys is a list; expected JAX random keys"),
         ({"keys": KEYS[:0]}, r"keys is a \w+ of shape \(0,\); expected JAX random keys"),
         ({"learning_rate": None}, r"learning_rate holds nan at position \(0,\) \(1 such\); expected numbers"),

@@ -169,7 +169,7 @@ def test_the_factor_of_a_black_box_is_told_by_slopes(hidden, of, said):
 
 
 def test_a_black_box_s_regulariser_and_its_single_entry_are_told_too():
-    decay = lambda W, X, Y: in_numpy(W, X, Y) + 0.05 * float(np.sum(np.square(W, dtype=np.float64)))  # noqa: E731
+    decay = lambda W, X, Y: in_numpy(W, X, Y) + 0.05 * float(np.sum(np.square(W, dtype=np.float64)))
     assert "0.1 times the parameter is missing" in cause(decay, gradient)
     assert "one coordinate is wrong, params[1,2]" in cause(in_numpy, lambda *a: gradient(*a) * (1 + ENTRY))
 
@@ -204,7 +204,7 @@ def test_layers_around_a_callback_that_are_wrong_are_refused_with_a_report():
         return jax.pure_callback(lambda z: np.tanh(z), jax.ShapeDtypeStruct(Z.shape, Z.dtype), Z)
 
     right = jax.grad(net(jnp.tanh))
-    wrong = lambda p, X: [(2 * right(p, X)[0][0], right(p, X)[0][1] + 0.1)]  # noqa: E731
+    wrong = lambda p, X: [(2 * right(p, X)[0][0], right(p, X)[0][1] + 0.1)]
     report = check_gradients(net(on_host), wrong, params, X, raise_=False)
     assert report.verdict == "FAIL" and not any("crashed" in note for note in report.notes), str(report)
     assert report.starts_at == "dZ[1]" and "or each leaf has an error of its own" in report.cause, str(report)
@@ -219,7 +219,7 @@ def test_a_row_without_a_gradient_has_no_factor_of_its_own():
     def mean(W, X, weights, count=jnp.sum):
         return jnp.sum(weights * jnp.sum(jnp.tanh(X @ W) ** 2, 1)) / count(weights)
 
-    gradient = lambda W, X, weights: jax.grad(mean)(W, X, weights, jnp.size)  # noqa: E731
+    gradient = lambda W, X, weights: jax.grad(mean)(W, X, weights, jnp.size)
     W = rng.normal(size=(4, 3)).astype(np.float32)
     report = check_gradients(mean, gradient, W, X, weights, raise_=False)
     assert report.verdict == "FAIL" and "for each row" not in str(report), str(report)

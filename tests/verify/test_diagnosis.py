@@ -1,5 +1,4 @@
 """Causes beyond the catalogue, layers in any nesting, and silence where nothing is proved."""
-# ruff: noqa: E741 - l counts layers, as in the notes
 
 import re
 
@@ -55,9 +54,9 @@ def undo(nesting, params):
 @pytest.mark.parametrize("nesting", NESTINGS)
 def test_the_layer_is_found_in_any_nesting(nesting):
     nest = NESTINGS[nesting]
-    right = lambda l, dA, A: dA * (1 - A * A)  # noqa: E731
-    omitted = lambda l, dA, A: dA * (1 if l == 2 else 1 - A * A)  # noqa: E731
-    loss = lambda p, X, Y: backward(undo(nesting, p), X, Y, right)[0]  # noqa: E731
+    right = lambda l, dA, A: dA * (1 - A * A)
+    omitted = lambda l, dA, A: dA * (1 if l == 2 else 1 - A * A)
+    loss = lambda p, X, Y: backward(undo(nesting, p), X, Y, right)[0]
     params = nest(WEIGHTS)
     assert check_gradients(loss, lambda p, X, Y: nest(backward(undo(nesting, p), X, Y, right)[1]), params, X, Y)
     report = check_gradients(
@@ -209,7 +208,7 @@ def test_damage_to_a_finished_leaf_is_no_other_activation(name, outputs):
     """Of one unit's dW any is dZ times something, and |dZ Aᵀ| = |dZ| |A|ᵀ; a mixture of examples tells."""
     for seed in range(2):
         loss, gradient, *point = net_of_two_layers(outputs, seed)
-        damaged = lambda *a, g=gradient: {**(right := g(*a)), "W2": DAMAGE[name](right["W2"])}  # noqa: E731
+        damaged = lambda *a, g=gradient: {**(right := g(*a)), "W2": DAMAGE[name](right["W2"])}
         report = check_gradients(loss, damaged, *point, raise_=False)
         assert report.leaves["['W2']"].verdict == "FAIL" and "another activation" not in str(report), str(report)
 
@@ -277,7 +276,7 @@ def test_a_sum_is_told_from_a_mean_though_some_examples_lose_nothing():
     def loss(W, X, margin):
         return jnp.sum(jnp.maximum(0, margin + (W @ X)[0]))
 
-    wrong = lambda *a: jax.grad(loss)(*a) / a[1].shape[1]  # noqa: E731
+    wrong = lambda *a: jax.grad(loss)(*a) / a[1].shape[1]
     report = check_gradients(loss, wrong, W, X, margin, raise_=False)
     assert "the loss is a sum, the gradient that of a mean" in report.cause, str(report)
 

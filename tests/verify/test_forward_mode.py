@@ -62,9 +62,9 @@ def test_swapped_leaves_and_complex_ones():
 
     loss, known = with_loop(unknown_steps), jax.grad(with_loop(lambda step, c: step(step(step(step(step(c)))))))
     assert check_gradients(loss, known, p).passed
-    swapped = lambda p: {"u": known(p)["v"], "v": known(p)["u"], "w": known(p)["w"]}  # noqa: E731
+    swapped = lambda p: {"u": known(p)["v"], "v": known(p)["u"], "w": known(p)["w"]}
     assert "swapped" in check_gradients(loss, swapped, p, raise_=False).cause
-    conjugate = lambda p: known(p) | {"w": jnp.conj(known(p)["w"])}  # noqa: E731
+    conjugate = lambda p: known(p) | {"w": jnp.conj(known(p)["w"])}
     assert "complex conjugate" in check_gradients(loss, conjugate, p, raise_=False).cause
 
 
@@ -90,7 +90,7 @@ def fixed_point(W, x):
         z = jnp.tanh(W @ state[0] + x)
         return z, jnp.max(jnp.abs(z - state[0])), state[2] + 1
 
-    moving = lambda state: (state[1] > jnp.finfo(x.dtype).eps) & (state[2] < 200)  # noqa: E731
+    moving = lambda state: (state[1] > jnp.finfo(x.dtype).eps) & (state[2] < 200)
     return jax.lax.while_loop(moving, step, (jnp.zeros_like(x), jnp.asarray(1.0, x.dtype), 0))[0]
 
 

@@ -47,7 +47,7 @@ def test_strict_insists_on_autodiffs_value():
 
 
 def test_a_bug_away_from_the_kink_is_not_excused_by_it():
-    wrong = lambda x: at_zero(0.0)(x).at[4].set(1.01)  # noqa: E731
+    wrong = lambda x: at_zero(0.0)(x).at[4].set(1.01)
     assert check_gradients(LOSSES["maximum"], wrong, X, raise_=False).verdict == "FAIL"
 
 
@@ -80,12 +80,12 @@ def test_slopes_drawn_for_each_tie_are_a_subgradient():
     def sloped(Z, layer):
         return jnp.where(Z == 0, slopes[layer] * Z, jnp.maximum(Z, 0))
 
-    loss = lambda params, X: forward(params, X, lambda Z, layer: jnp.maximum(Z, 0))  # noqa: E731
-    grad = lambda params, X: jax.grad(forward)(params, X, sloped)  # noqa: E731
+    loss = lambda params, X: forward(params, X, lambda Z, layer: jnp.maximum(Z, 0))
+    grad = lambda params, X: jax.grad(forward)(params, X, sloped)
     report = check_gradients(loss, grad, (W, b), X, raise_=False)
     assert report.verdict != "FAIL", str(report)
     assert report.leaves["[1][1]"].verdict == "PASS"  # one tie a unit; below, six of them add up
-    wrong = lambda params, X: jax.tree.map(lambda g: g * 1.5, grad(params, X))  # noqa: E731
+    wrong = lambda params, X: jax.tree.map(lambda g: g * 1.5, grad(params, X))
     assert check_gradients(loss, wrong, (W, b), X, raise_=False).verdict == "FAIL"
 
 
@@ -114,7 +114,7 @@ def test_each_of_many_maxima_shares_out_its_whole_weight(dtype, weight, pick):
 
 def test_no_cause_is_named_that_only_the_step_over_the_kink_lets_pass():
     """The step from one side to the other is no noise that a factor of -1 could hide in."""
-    loss = lambda x: jnp.sum(SIGNED * jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1))  # noqa: E731
+    loss = lambda x: jnp.sum(SIGNED * jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1))
     g = (SIGNED * SHARED * (np.arange(40) != 3)[:, None]).astype(np.float32)
     report = check_gradients(loss, lambda x: jnp.asarray(g), EQUAL.astype(np.float32), raise_=False)
     assert report.verdict == "FAIL" and report.cause is None and "at once" in str(report)
@@ -185,8 +185,8 @@ def test_examples_that_share_a_tie_fall_to_one_side(dtype):
 def test_a_hundred_thousand_units_at_their_kink(dtype):
     v = np.random.default_rng(0).normal(size=100_000).astype(dtype)
     params, x = (np.zeros((v.size, 2), dtype), np.zeros(v.size, dtype)), np.array([0.5, -0.25], dtype)
-    loss = lambda params, x: jnp.sum(v * jnp.maximum(params[0] @ x + params[1], 0))  # noqa: E731
-    gradient = lambda slope: (slope * v[:, None] * x, slope * v)  # noqa: E731
+    loss = lambda params, x: jnp.sum(v * jnp.maximum(params[0] @ x + params[1], 0))
+    gradient = lambda slope: (slope * v[:, None] * x, slope * v)
     for slope in (0.0, 0.5, 1.0):
         assert verdict(loss, gradient(slope), params, x) == "PASS"
     assert verdict(loss, gradient(1.2), params, x) == "FAIL"
@@ -198,16 +198,16 @@ def test_a_hundred_thousand_units_at_their_kink(dtype):
 
 def test_a_bug_in_one_leaf_is_no_matter_of_the_ties_of_another():
     weights = np.array([1.5, -0.5, 2.0], np.float32)
-    loss = lambda p: jnp.sum(weights * jnp.maximum(p[0], 0)) + jnp.sum(p[1] ** 2)  # noqa: E731
+    loss = lambda p: jnp.sum(weights * jnp.maximum(p[0], 0)) + jnp.sum(p[1] ** 2)
     params = np.zeros(3, np.float32), np.ones(3, np.float32)
-    gradient = lambda p: (0 * p[0], 3 * p[1])  # noqa: E731
+    gradient = lambda p: (0 * p[0], 3 * p[1])
     report = check_gradients(loss, gradient, params, raise_=False)
     assert [leaf.verdict for leaf in report.leaves.values()] == ["PASS", "FAIL"], str(report)
 
 
 def test_leaves_that_take_different_sides_of_one_tie():
     weights = np.random.default_rng(0).normal(size=40).astype(np.float32)
-    loss = lambda p: jnp.sum(weights * jnp.maximum(2 * p[0] + p[1], 0))  # noqa: E731
+    loss = lambda p: jnp.sum(weights * jnp.maximum(2 * p[0] + p[1], 0))
     params = (np.zeros(40, np.float32), np.zeros(40, np.float32))
     for right in ((2 * weights, weights), (0 * weights, 0 * weights)):
         assert verdict(loss, right, params) == "PASS"
@@ -235,7 +235,7 @@ def test_an_index_is_no_kink():
 def test_a_tie_that_others_below_it_may_hide(dtype):
     """To either side of the point the units below may hold the upper one down; not wherever they themselves are off."""
     W = np.array([-1, -2, 3, -2], dtype)
-    loss = lambda p: jnp.sum(jax.nn.relu(p[1] + W @ jax.nn.relu(p[0])) + p[1]) + jnp.sum(jnp.sin(p[0]))  # noqa: E731
+    loss = lambda p: jnp.sum(jax.nn.relu(p[1] + W @ jax.nn.relu(p[0])) + p[1]) + jnp.sum(jnp.sin(p[0]))
     params = np.zeros(4, dtype), np.zeros(1, dtype)
     for key in range(12):
         assert verdict(loss, (np.ones(4), np.full(1, 2.0)), params, key=key) == "PASS"
@@ -254,7 +254,7 @@ def test_infinities_that_a_maximum_passes_over(dtype, masked):
 
     Z = np.array([[40, 1], [39, 0.5], [38, -3]], dtype)
     for slope, expected in ((0.3, "PASS"), (1.0, "PASS"), (1.3, "FAIL")):
-        gradient = lambda params, slope=slope: (jax.grad(loss)(params)[0], slope * w)  # noqa: E731
+        gradient = lambda params, slope=slope: (jax.grad(loss)(params)[0], slope * w)
         assert verdict(loss, gradient, (Z, np.zeros(3, dtype))) == expected
 
 
@@ -264,7 +264,7 @@ def test_infinities_that_a_maximum_passes_over(dtype, masked):
 @pytest.mark.parametrize("weight", [1e-2, 1e-1, 1.0, -1e-2])
 def test_the_step_that_a_rounding_takes_over_a_tie_is_no_tolerance(dtype, weight):
     """The larger of x[0] and x[1] has `weight`: one rounding moves it from one to the other, and no other entry."""
-    loss = lambda x: weight * jnp.maximum(x[0], x[1]) + jnp.sum(jnp.sin(x))  # noqa: E731
+    loss = lambda x: weight * jnp.maximum(x[0], x[1]) + jnp.sum(jnp.sin(x))
     x = np.array([2, 2, 1, 0.5], dtype)
     for share in (0.0, 0.3, 0.5, 1.0):
         right = np.cos(np.float64(x)) + weight * np.array([share, 1 - share, 0, 0])

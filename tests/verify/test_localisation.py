@@ -1,5 +1,4 @@
 """Where an error starts: in any structure of parameters, with frozen leaves, and where several bugs lie together."""
-# ruff: noqa: E741 - l counts layers, as in the notes
 
 from itertools import pairwise
 
@@ -144,7 +143,7 @@ def test_a_leaf_without_a_judged_sibling_leaves_the_step_open():
         grads = backward(p, X, Y + delta * jnp.roll(Y, 1, axis=0), steps)
         return [*grads[:-1], (grads[-1][0], None)]
 
-    judged = lambda path: path != "[2][1]"  # noqa: E731
+    judged = lambda path: path != "[2][1]"
     report = failing(lambda p, X, Y: without_head_bias(p, X, Y, delta=0.3), LAYERS, trainable=judged)
     assert report.starts_at == "dZ[3]" and "inherits the error of dZ[3]" in report.leaves["[0][0]"].note, str(report)
 
@@ -362,6 +361,6 @@ def test_the_step_is_named_without_biases_and_beside_a_regulariser(biases, decay
 def test_one_wrong_leaf_of_a_layer_without_a_bias_is_its_own():
     params, loss = regressor("w @ A"), regression("w @ A")
     for name, place in (("w", "dW[3]"), ("W2", "dW[2]")):
-        wrong = lambda p, *a, k=name: (g := jax.grad(loss)(p, *a)) | {k: squashed(g[k])}  # noqa: E731
+        wrong = lambda p, *a, k=name: (g := jax.grad(loss)(p, *a)) | {k: squashed(g[k])}
         report = check_gradients(loss, wrong, params, X.T, TARGET, raise_=False)
         assert report.starts_at == place and "starts at dZ" not in report.cause, str(report)

@@ -40,7 +40,7 @@ def test_an_error_that_dwarfs_what_ties_do_is_found_in_a_few_gradients(monkeypat
     loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)  # of these the first look shows the kink
     taken, double = [], Problem.double
     monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
-    wrong = lambda p: tuple(g * 1.5 if i == 0 else g for i, g in enumerate(gradient(p)))  # noqa: E731
+    wrong = lambda p: tuple(g * 1.5 if i == 0 else g for i, g in enumerate(gradient(p)))
     report = check_gradients(loss, wrong, params, raise_=False)
     assert [x.verdict for x in report.leaves.values()] == ["FAIL", "PASS", "PASS"]
     assert len(taken) <= 12  # all that could be drawn were 70
@@ -91,8 +91,8 @@ def test_a_constant_rounded_otherwise_may_fall_to_the_other_side():
     third, w = np.float32(1 / 3), np.random.default_rng(0).normal(size=40).astype(np.float32)
     x = np.random.default_rng(1).uniform(1, 2, size=(2, 40)).astype(np.float32)
     x[1] = np.float32(x[0] / 3)
-    loss = lambda x: jnp.sum(w * jnp.maximum(x[0] / 3, x[1]))  # noqa: E731
-    right = lambda x: w * jnp.where(x[0] * third > x[1], jnp.array([[1 / 3], [0]]), jnp.array([[0], [1]]))  # noqa: E731
+    loss = lambda x: jnp.sum(w * jnp.maximum(x[0] / 3, x[1]))
+    right = lambda x: w * jnp.where(x[0] * third > x[1], jnp.array([[1 / 3], [0]]), jnp.array([[0], [1]]))
     assert verdict(loss, right, x) != "FAIL"
 
 
@@ -102,13 +102,13 @@ def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
     with jax.numpy_dtype_promotion("standard"):
         here, there = gradient((W1, b1, W2)), gradient((W1, b1 - 1e-6 * jnp.abs(b1), W2))
     assert np.abs(there[0] - here[0])[0].max() > 1e3 * np.abs(there[0] - here[0])[1:].max()
-    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])  # noqa: E731
+    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])
     monkeypatch.setattr(Manual, "jitted", compiled(there))
     assert verdict(loss, gradient, (W1, b1, W2)) == "PASS"
     monkeypatch.setattr(Manual, "jitted", compiled(scaled(2, there, 1.5)))
     assert verdict(loss, gradient, (W1, b1, W2)) == "FAIL"
     monkeypatch.undo()
-    traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)  # noqa: E731
+    traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)
     assert verdict(loss, traced, (W1, b1, W2)) == "FAIL"
 
 

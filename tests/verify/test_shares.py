@@ -29,7 +29,7 @@ LOSS = net(lambda Z, layer: jax.nn.relu(Z))
 
 def shared_out(shares):
     """The gradient whose relu has its own derivative at each 0."""
-    relu = lambda Z, layer: jnp.where(Z == 0, jnp.asarray(shares[layer], Z.dtype) * Z, jnp.maximum(Z, 0))  # noqa: E731
+    relu = lambda Z, layer: jnp.where(Z == 0, jnp.asarray(shares[layer], Z.dtype) * Z, jnp.maximum(Z, 0))
     return jax.grad(net(relu))
 
 
@@ -118,7 +118,7 @@ SMOOTH = {
 def test_kinks_that_cancel_are_none_even_beside_one_that_does_not(dtype, name):
     """x[0] stands at ties of one function, that cancel; x[1] at a true kink of the same leaf."""
     f, true, other = SMOOTH[name]
-    loss = lambda x: f(x[0]) + jnp.abs(x[1])  # noqa: E731
+    loss = lambda x: f(x[0]) + jnp.abs(x[1])
     x = np.zeros(2, dtype)
     for side in (-1.0, 0.3, 1.0):
         assert verdict(loss, [true, side], x) == "PASS"
@@ -127,7 +127,7 @@ def test_kinks_that_cancel_are_none_even_beside_one_that_does_not(dtype, name):
 
 def test_opposite_ties_of_one_function_that_cancel(dtype):
     """relu(x) - relu(-x) is x: its derivative is 1, autodiff's convention 0, and nothing between or beyond is right."""
-    loss = lambda x: jax.nn.relu(x[0]) - jax.nn.relu(-x[0]) + jnp.abs(x[1])  # noqa: E731
+    loss = lambda x: jax.nn.relu(x[0]) - jax.nn.relu(-x[0]) + jnp.abs(x[1])
     x = np.zeros(2, dtype)
     for side in (-1.0, 0.3, 1.0):
         assert verdict(loss, [1.0, side], x) == "PASS"
@@ -137,7 +137,7 @@ def test_opposite_ties_of_one_function_that_cancel(dtype):
 
 
 def test_opposite_ties_that_do_not_cancel_take_any_convention(dtype):
-    loss = lambda x: jnp.sum(jax.nn.relu(x) - 0.25 * jax.nn.relu(-x))  # noqa: E731
+    loss = lambda x: jnp.sum(jax.nn.relu(x) - 0.25 * jax.nn.relu(-x))
     for slope in (0.25, 0.6, 1.0):
         assert verdict(loss, np.full(2, slope), np.zeros(2, dtype)) == "PASS"
     assert verdict(loss, np.full(2, -0.2), np.zeros(2, dtype)) != "PASS"
@@ -179,7 +179,7 @@ def test_magnitudes_upon_magnitudes(dtype, seed):
 def test_the_largest_of_equals_in_any_order(dtype, seed):
     rng = np.random.default_rng(seed)
     w, x = rng.normal(size=3).astype(dtype), np.array([1, 2, 1, 2, 1, 0], dtype)
-    loss = lambda x: w @ lax.top_k(x, 3)[0]  # noqa: E731
+    loss = lambda x: w @ lax.top_k(x, 3)[0]
     order = np.lexsort((rng.permutation(6), -x))[:3]
     right = np.zeros(6)
     right[order] = w

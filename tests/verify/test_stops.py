@@ -30,7 +30,7 @@ def in_a_loop(stop):
     """A recurrence cut after each step."""
 
     def loss(W, X):
-        step = lambda h, x: (0.5 * stop(h) + W @ x, jnp.sum(h**2))  # noqa: E731
+        step = lambda h, x: (0.5 * stop(h) + W @ x, jnp.sum(h**2))
         h, costs = lax.scan(step, jnp.zeros(3, W.dtype), X.T)
         return jnp.sum(costs) + jnp.sum(h)
 
@@ -44,7 +44,7 @@ def straight_through(stop):
 
 def over_examples(stop):
     """A loss of one example, lifted."""
-    one = lambda W, x: jnp.sum((W @ x - stop(jnp.tanh(W @ x))) ** 2)  # noqa: E731
+    one = lambda W, x: jnp.sum((W @ x - stop(jnp.tanh(W @ x))) ** 2)
     return lambda W, X: jnp.mean(jax.vmap(one, (None, 1))(W, X))
 
 

@@ -222,8 +222,8 @@ def test_the_factors_that_a_solve_of_the_users_stops_decide_nothing():
 
     def loss(A):
         factors = jax.scipy.linalg.lu_factor(jax.lax.stop_gradient(A))
-        solve = lambda _, b: jax.scipy.linalg.lu_solve(factors, b)  # noqa: E731
-        back = lambda _, b: jax.scipy.linalg.lu_solve(factors, b, trans=1)  # noqa: E731
+        solve = lambda _, b: jax.scipy.linalg.lu_solve(factors, b)
+        back = lambda _, b: jax.scipy.linalg.lu_solve(factors, b, trans=1)
         return jnp.sum(jnp.sin(jax.lax.custom_linear_solve(lambda y: A @ y, jnp.asarray(X), solve, back)))
 
     A = np.eye(8, dtype=np.float32) + 0.1 * np.outer(X, X[::-1])

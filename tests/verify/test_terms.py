@@ -85,7 +85,7 @@ def test_far_from_any_kink_too(seed):
     """300 slopes of 0.7 balance 700 of 0.3: nothing depends on the parameter but the line itself."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.r_[np.ones(300), -np.ones(700)]).astype(np.float32)
-    loss = lambda b, y: jnp.mean(WHERE(y > 0, 0.7, -0.3) * b)  # noqa: E731
+    loss = lambda b, y: jnp.mean(WHERE(y > 0, 0.7, -0.3) * b)
     assert verdict(loss, lambda b, y: jnp.mean(WHERE(y > 0, 1.0, 0.0)) - 0.3, np.float32(2), y) != "FAIL"
     assert verdict(loss, lambda b, y: jnp.mean(WHERE(y > 0, 1.0, 0.0)) - 0.301, np.float32(2), y) == "FAIL"
 
@@ -95,8 +95,8 @@ def test_one_less_99_hundredths_is_a_hundredth():
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(2000, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
     x *= -np.sign(x @ w)[:, None]  # all of them negative
-    loss = lambda w, x: jnp.mean(jax.nn.leaky_relu(x @ w, 0.01))  # noqa: E731
-    right = lambda w, x: (1 - 0.99 * (x @ w < 0)) @ x / len(x)  # noqa: E731
+    loss = lambda w, x: jnp.mean(jax.nn.leaky_relu(x @ w, 0.01))
+    right = lambda w, x: (1 - 0.99 * (x @ w < 0)) @ x / len(x)
     assert verdict(loss, right, w, x) == "PASS"
     assert verdict(loss, lambda w, x: 1.001 * right(w, x), w, x) == "FAIL"
 
@@ -112,15 +112,15 @@ def rounding(loss, gradient, params, *args):
 def test_it_is_a_rounding_of_each_constant_and_no_step():
     """200 times 0.1 against 200 times 0.3: u (0.1 |s| + 0.3 |s'|) / 2 with |s| in [0.5, 1.5], whatever 0 is beside."""
     y = np.array([0.0, 1.0, -1.0, 2.0] * 100, np.float32)
-    loss = lambda b, y: jnp.mean(WHERE(y > b, 0.1, -0.3) * b)  # noqa: E731
+    loss = lambda b, y: jnp.mean(WHERE(y > b, 0.1, -0.3) * b)
     (size, entry), u = rounding(loss, lambda b, y: jnp.mean(WHERE(y > b, 0.1, -0.3)), np.float32(0), y)[0], 2.0**-24
     assert size == entry and 0.02 * u < size <= 1.5 * u * (0.1 + 0.3) / 2 * (1 + 1e-6)
 
 
 def test_whole_numbers_and_data_are_exact():
     y = np.linspace(0, 1, 50, dtype=np.float32)
-    loss = lambda b: jnp.sum(jnp.maximum(2 * b - y, -1e9) * 0.5)  # noqa: E731
-    gradient = lambda b: jnp.sum(WHERE(2 * b - y > -1e9, y, 0.0)) + 1.0  # noqa: E731
+    loss = lambda b: jnp.sum(jnp.maximum(2 * b - y, -1e9) * 0.5)
+    gradient = lambda b: jnp.sum(WHERE(2 * b - y > -1e9, y, 0.0)) + 1.0
     assert rounding(loss, gradient, np.float32(0))[0] == (0.0, 0.0)
 
 
@@ -135,7 +135,7 @@ def test_in_float64_the_terms_lose_digits_as_well(whole):
 
 def test_a_literal_is_the_number_that_the_program_computes_with():
     """Inside of jit a Python number keeps all its digits; the program computes with those of its dtype."""
-    loss = lambda x: jnp.sum(WHERE(x > 0, 0.3, 0.1) * x)  # noqa: E731
+    loss = lambda x: jnp.sum(WHERE(x > 0, 0.3, 0.1) * x)
     gradient = Problem(loss, np.float32([1, -1]), (), 0, False).double()[1][0]
     np.testing.assert_array_equal(gradient, np.float32([0.3, 0.1]).astype(np.float64))
 

@@ -151,7 +151,7 @@ def test_a_callback_in_float32_inside_a_larger_program_is_known_by_its_roundings
     """Its float32 result times 3.1 in float64 is no float32 number; the finer quotients show the rounding."""
 
     def loss(p):
-        host = lambda p: np.float32(f(np, np.float64(p)))  # noqa: E731
+        host = lambda p: np.float32(f(np, np.float64(p)))
         return 3.1 * jax.pure_callback(host, jax.ShapeDtypeStruct((), np.float32), p)
 
     gradient = jax.jit(jax.grad(lambda p: 3.1 * f(jnp, p)))
@@ -308,7 +308,7 @@ def test_a_solve_with_a_wrong_transposed_rule_is_refused():
     A = np.array([[2.0, 1.0], [0.0, 3.0]], np.float32)
 
     def loss(b):
-        solve = lambda matvec, y: jnp.linalg.solve(jnp.asarray(A), y)  # noqa: E731
+        solve = lambda matvec, y: jnp.linalg.solve(jnp.asarray(A), y)
         return jnp.sum(jax.lax.custom_linear_solve(lambda x: A @ x, b, solve, transpose_solve=solve) ** 2)
 
     b = np.array([1.0, -2.0], np.float32)
@@ -323,7 +323,7 @@ def emissions(W, b, X):
 def alphas(L):
     """log of what all paths to state k at time t emit, which start in state 0 and stay or go one further."""
     rows = [jnp.where(jnp.arange(L.shape[1]) == 0, L[0], -jnp.inf)]
-    for l in L[1:]:  # noqa: E741
+    for l in L[1:]:
         rows.append(jnp.logaddexp(rows[-1], jnp.concatenate([jnp.array([-jnp.inf], L.dtype), rows[-1][:-1]])) + l)
     return jnp.stack(rows)
 
@@ -350,5 +350,5 @@ def test_what_a_formula_loses_as_written_is_noise_where_autodiff_is_not_finite(s
     report = check_gradients(left_to_right, by_posteriors, p, X, raise_=False)
     assert report.verdict == "PASS", str(report)
     if seed < 4:
-        off = lambda p, X: jax.tree.map(lambda g: 1.001 * g, by_posteriors(p, X))  # noqa: E731
+        off = lambda p, X: jax.tree.map(lambda g: 1.001 * g, by_posteriors(p, X))
         assert check_gradients(left_to_right, off, p, X, raise_=False).verdict == "FAIL"
