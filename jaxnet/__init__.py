@@ -4,6 +4,7 @@ Pure functions on pytrees: `forward` and a hand-written `backward` that read lik
 autodiff, and the training loop around them.
 """
 
+from jaxnet import datasets as datasets
 from jaxnet import parallel as parallel
 from jaxnet.initialisers import init as init
 from jaxnet.labels import one_hot as one_hot

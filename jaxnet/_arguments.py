@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
@@ -20,17 +21,17 @@ def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{hint}")
 
 
-def positive(argument: str, value: Any, otherwise: str = "") -> float | jax.Array:
+def positive(argument: str, value: Any, otherwise: str = "") -> Any:
     """Return the value as a float if it is a finite number above zero: a scalar of Python, NumPy or JAX.
 
     A traced scalar, which has no value yet, is returned unchanged. The message adds what else would do.
     """
     scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.shape == ()
     if scalar and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             return value
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+        value = np.asarray(value).item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < float("inf"):
         raise ValueError(f"{argument} is {value!r}; expected a finite number above 0{otherwise}")
     return float(value)
 

@@ -104,6 +104,11 @@ def softmax(Z: Units) -> Units:
     return jax.nn.softmax(Z, axis=0)
 
 
+def softmax_derivative(Z: Units, A: Units) -> Units:
+    """There is none for each unit: `MLP` lets softmax stand at the output alone, with cross-entropy."""
+    raise TypeError("softmax has no elementwise derivative; with cross-entropy the whole is A - Y")
+
+
 def _normal_cdf(Z):
     return 0.5 * jax.lax.erfc(-Z * 0.5**0.5)
 
@@ -119,7 +124,7 @@ class Activation(NamedTuple):
     """
 
     apply: Callable[[Array], Array]
-    derivative: Callable[[Array, Array], Array] | None
+    derivative: Callable[[Array, Array], Array]
     remat: bool = False
 
     def __call__(self, Z: Units) -> Units:
@@ -138,5 +143,5 @@ ACTIVATIONS = {
     "softplus": Activation(softplus, softplus_derivative),
     "gelu": Activation(gelu, gelu_derivative, remat=True),
     "silu": Activation(silu, silu_derivative, remat=True),
-    "softmax": Activation(softmax, None),
+    "softmax": Activation(softmax, softmax_derivative),
 }

@@ -23,7 +23,7 @@ def float_dtype(argument: str, dtype: Any) -> np.dtype:
     dtype = jnp.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{argument} is {dtype}; expected a floating dtype such as float32")
-    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+    if dtype == jnp.float64 != jax.dtypes.canonicalize_dtype(dtype):
         raise ValueError(
             f"{argument} is float64, but 64-bit is off in JAX, which would silently round to float32;"
             ' turn it on with jax.config.update("jax_enable_x64", True) or `with jax.enable_x64(True):`'
@@ -31,7 +31,7 @@ def float_dtype(argument: str, dtype: Any) -> np.dtype:
     return dtype
 
 
-def init_scheme(scheme: Any, choices: Iterable[str]) -> str | float:
+def init_scheme(scheme: Any, choices: Iterable[str]) -> Any:
     """Return the scheme: one of the names, or a positive float (the s of the notes' randn * s)."""
     names = tuple(choices)
     if isinstance(scheme, str):

@@ -54,12 +54,12 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
-    rows, labels = load_digits(return_X_y=True)
-    train, test, labels, labels_test = train_test_split(
-        rows, labels, test_size=test_share, stratify=labels, random_state=seed
+    rows, labels = map(np.asarray, load_digits(return_X_y=True))
+    train, test, labels, labels_test = map(
+        np.asarray, train_test_split(rows, labels, test_size=test_share, stratify=labels, random_state=seed)
     )
     scaler = StandardScaler().fit(train)
-    X, X_test = (scaler.transform(part).T.astype(np.float32) for part in (train, test))
+    X, X_test = (np.asarray(scaler.transform(part)).T.astype(np.float32) for part in (train, test))
     return Split(X, labels, X_test, labels_test, test.T.astype(np.float32))
 
 
@@ -90,8 +90,8 @@ def mnist(seed: int = 0, test_share: float = 0.2, path: Path | str | None = None
         if sha256:
             raise ValueError("sha256 is given without a path; it is for files of your own")
         rows, labels = mnist_data()
-        train, test, labels, labels_test = train_test_split(
-            rows, labels, test_size=test_share, stratify=labels, random_state=seed
+        train, test, labels, labels_test = map(
+            np.asarray, train_test_split(rows, labels, test_size=test_share, stratify=labels, random_state=seed)
         )
     else:
         train, labels, test, labels_test = _mnist_files(Path(path), sha256)
@@ -187,7 +187,7 @@ def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[
     """
     from sklearn.datasets import make_moons
 
-    rows, labels = make_moons(m, noise=0.1, random_state=seed)
+    rows, labels = map(np.asarray, make_moons(m, noise=0.1, random_state=seed))
     return rows.T, labels[None, :].astype(float)
 
 
@@ -220,7 +220,7 @@ def diabetes() -> tuple[Float[np.ndarray, "10 m"], Float[np.ndarray, "1 m"]]:
     """
     from sklearn.datasets import load_diabetes
 
-    rows, progression = load_diabetes(return_X_y=True, scaled=False)
+    rows, progression = map(np.asarray, load_diabetes(return_X_y=True, scaled=False))
     return rows.T, progression[None, :]
 
 

@@ -20,7 +20,8 @@ from jaxtyping import Array, Float
 
 from jaxnet.activations import ACTIVATIONS, Activation, softplus
 
-Outputs, Row = Float[Array, "n_y m"], Float[Array, "1 m"]
+Outputs = Float[Array, "n_y m"]
+Row = Float[Array, "1 m"]
 LOSSES = ("cross_entropy", "squared_error")
 
 

@@ -13,6 +13,7 @@ Source: the lecture notes, sections 1 to 4 (forward), 8 and 9 (backward).
 """
 
 from functools import partial
+from typing import cast
 
 import jax
 from jaxtyping import Array, ArrayLike, Float
@@ -22,7 +23,9 @@ from jaxnet._xla import matmul
 from jaxnet._xla.remat import remat
 from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
 
-Inputs, Outputs, Weights = Float[Array, "n_x m"], Float[Array, "n_y m"], Float[Array, " m"]
+Inputs = Float[Array, "n_x m"]
+Outputs = Float[Array, "n_y m"]
+Weights = Float[Array, " m"]
 
 
 def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> tuple[Outputs, Cache]:
@@ -115,4 +118,4 @@ def predict(
     net: MLP, params: Params, X: Float[ArrayLike, "n_x m"], precision: str = "float32"
 ) -> Float[Array, "n_y m"]:
     """Return A[L], jitted: probabilities after sigmoid or softmax, numbers after the others."""
-    return forward(net, params, X, precision)[0]
+    return forward(net, params, cast(Array, X), precision)[0]  # a NumPy X is traced as an array too

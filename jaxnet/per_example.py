@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
@@ -87,7 +88,7 @@ def clipped_grads(
         ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
     """
     max_norm = positive("max_norm", max_norm)
-    noisy = isinstance(noise_multiplier, jax.core.Tracer) or not np.array_equal(noise_multiplier, 0)
+    noisy = isinstance(noise_multiplier, Tracer) or not np.array_equal(noise_multiplier, 0)
     if noisy:
         noise_multiplier = positive("noise_multiplier", noise_multiplier, ", or 0 for no noise")
         if key is None:

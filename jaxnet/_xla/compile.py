@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+from jax.core import Tracer
 
 QUICK_OPTIONS = {  # fewer passes of LLVM
     "xla_backend_optimization_level": 1,
@@ -23,7 +24,7 @@ def jit_quickly(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(static, *arguments):
-        inside = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments))
+        inside = any(isinstance(x, Tracer) for x in jax.tree.leaves(arguments))
         run = plain if inside or jax.default_backend() != "cpu" else quick
         return run(static, *arguments)
 

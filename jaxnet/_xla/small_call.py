@@ -43,11 +43,12 @@ def single_call(function: Callable) -> Callable:
     """The function as one call that the compiler keeps together; to be traced by a jit with `OPTIONS`."""
     if set_xla_metadata is None or jaxpr_as_fun is None:
         return function
+    with_metadata, as_function = set_xla_metadata, jaxpr_as_fun
 
     def call(*arguments):
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        whole = jax.jit(jaxpr_as_fun(traced))
-        with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
+        whole = jax.jit(as_function(traced))
+        with with_metadata(xla_cpu_small_call="true", inlineable="false"):
             leaves = whole(*jax.tree.leaves(arguments))  # what was traced before carries no attributes: it is fused
         return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 

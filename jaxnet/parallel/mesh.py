@@ -8,6 +8,8 @@ gather its batch across them, one more all-reduce and two all-gathers as XLA doe
 Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
 """
 
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -18,7 +20,7 @@ from jaxnet._arguments import choice, count
 DEVICES = ("cpu", "gpu", "tpu")
 
 
-def device(name: str | None) -> jax.Device | None:
+def device(name: str | None) -> Any:
     """Return the first device of that kind, or None for JAX's default; an absent one is an error, never a CPU.
 
     Raises:

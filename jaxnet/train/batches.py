@@ -4,7 +4,8 @@ A full batch is columns, as everywhere else; a mini-batch is gathered from rows,
 faster than gathering columns.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,8 @@ from jaxnet import parallel
 from jaxnet._xla.permutation import random_permutation
 from jaxnet._xla.transpose import transposed
 
+Place = Callable[[Any], Any]  # a tree of host arrays to where it is computed with, such as jax.device_put
+
 
 class Data(NamedTuple):
     """A data set in device memory: by columns for full batches, by rows for mini-batches."""
@@ -24,14 +27,22 @@ class Data(NamedTuple):
     weights: Float[Array, " m"] | None
 
     @classmethod
-    def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
+    def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, place: Place) -> "Data":
         """Columns as they are, in copies: JAX on a CPU may work on the caller's own memory."""
-        return cls(X.copy(), Y.copy(), weights)
+        return cls(*place((X.copy(), Y.copy(), weights)))
 
     @classmethod
-    def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
+    def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, place: Place) -> "Data":
         """Columns turned into rows, on the host."""
-        return cls(transposed(X), transposed(Y), weights)
+        return cls(*place((transposed(X), transposed(Y), weights)))
+
+
+class Batch(NamedTuple):
+    """One mini-batch as columns, and what each example counts; padding counts 0."""
+
+    X: Float[Array, "n_x batch"]
+    Y: Float[Array, "n_y batch"]
+    weights: Float[Array, " batch"]
 
 
 class Batches(NamedTuple):
@@ -41,12 +52,11 @@ class Batches(NamedTuple):
     counts: Float[Array, "steps batch"]
 
 
-def random_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int, mesh: Mesh | None) -> Batches:
+def random_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int | None, mesh: Mesh | None) -> Batches:
     """Return the mini-batches of an epoch over data by rows, in an order that depends on the key alone."""
     m = data.X.shape[0]
-    return Batches(
-        _rows(random_permutation(key, m), batch_size, mesh), _rows(jnp.ones(m, data.X.dtype), batch_size, mesh)
-    )
+    order, counts = random_permutation(key, m), jnp.ones(m, data.X.dtype)
+    return Batches(_rows(order, batch_size or m, mesh), _rows(counts, batch_size or m, mesh))
 
 
 def _rows(vector, batch_size, mesh):
@@ -55,8 +65,8 @@ def _rows(vector, batch_size, mesh):
     return jnp.pad(rows, ((0, 0), (0, parallel.padding(batch_size, mesh))))
 
 
-def gather(data: Data, examples: Int[Array, " batch"], counts: Float[Array, " batch"], mesh: Mesh | None) -> Data:
-    """Return one mini-batch as columns, with the weights that its examples have; padding weighs 0."""
+def gather(data: Data, examples: Int[Array, " batch"], counts: Float[Array, " batch"], mesh: Mesh | None) -> Batch:
+    """Return one mini-batch."""
     weights = counts if data.weights is None else counts * data.weights[examples]
     X, Y = (parallel.split_columns(rows[examples].T, mesh) for rows in (data.X, data.Y))
-    return Data(X, Y, weights)
+    return Batch(X, Y, weights)

@@ -153,7 +153,8 @@ def run_epochs(
 
 def run_epochs_in_a_single_call(config, loop, data, validation_data, last, capacity) -> Chunk:
     """`run_epochs` for small networks on a CPU."""
-    return single_call(lambda *arrays: run_epochs(config, *arrays, capacity))(loop, data, validation_data, last)
+    run = single_call(lambda loop, data, validation, last: run_epochs(config, loop, data, validation, last, capacity))
+    return run(loop, data, validation_data, last)
 
 
 jit_chunk = partial(jax.jit, static_argnames=("config", "capacity"), donate_argnames="loop")

@@ -25,7 +25,7 @@ from jaxnet.initialisers import init
 from jaxnet.mlp import MLP, Params
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, signals
-from jaxnet.train.batches import Data
+from jaxnet.train.batches import Data, Place
 from jaxnet.train.callbacks import Callback, any_stops
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import is_stopped, replay_chunk, run_chunk, run_small_chunk
@@ -136,7 +136,7 @@ def fit(
         checks.params(net, params)
     start = params if resume is None else _checked_result(net, resume, key, params).loop.params
     dtype = inputs.working_dtype(X, start, checks.policy(precision))
-    X, Y, weights, validation = inputs.dataset(net, X, Y, weights, validation, dtype)
+    host = inputs.dataset(net, X, Y, weights, validation, dtype)
     settings.stopping(patience, tol, validation)
     settings.placement(device, mesh)
     config = FitConfig(
@@ -144,7 +144,7 @@ def fit(
         optimizer=settings.optimizer(DEFAULT_OPTIMIZER if optimizer is None else optimizer),
         gradient=choice("gradient", gradient, GRADIENTS),
         precision=precision,
-        batch_size=inputs.batch_size(batch_size, X.shape[1]),
+        batch_size=inputs.batch_size(batch_size, host.X.shape[1]),
         patience=patience,
         tol=tol,
         metrics=settings.metrics(net, metrics),
@@ -155,11 +155,12 @@ def fit(
     place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
     if resume is None:
         checks.key(key)
-        loop = _begin(config, *place((key, params)), dtype)
+        key, params = place((key, params))
+        loop = _begin(config, key, params, dtype)
     else:
-        loop = _resume(config, place(resume.loop), resume.history, epochs, validation is not None)
-    data = place(Data.by_rows(X, Y, weights)) if config.batch_size else _full_batch(X, Y, weights, mesh, place)
-    validation_data = None if validation is None else place(Data.by_columns(*validation, weights=None))
+        loop = _resume(config, place(resume.loop), resume.history, epochs, validated=host.validation is not None)
+    data = Data.by_rows(*host[:3], place) if config.batch_size else _full_batch(*host[:3], mesh, place)
+    validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
     history = History(None if resume is None else resume.history)
     loop = loop if mesh is None else place(loop)
     return _train(config, loop, history, data, validation_data, epochs, progress, callbacks)
@@ -231,18 +232,16 @@ def _first_difference(tree, expected) -> str | None:
     return None
 
 
-def _full_batch(X, Y, weights, mesh: Mesh | None, place) -> Data:
+def _full_batch(X, Y, weights, mesh: Mesh | None, place: Place) -> Data:
     """All examples as columns; on a mesh split over its devices, padded with examples of weight 0."""
     if mesh is None:
-        return place(Data.by_columns(X, Y, weights))
+        return Data.by_columns(X, Y, weights, place)
     padding = parallel.padding(X.shape[1], mesh)
     if padding:
         weights = np.ones(X.shape[1], X.dtype) if weights is None else weights
         X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, padding)]) for array in (X, Y, weights))
-    else:
-        X, Y, weights = Data.by_columns(X, Y, weights)
-    X, Y = jax.device_put((X, Y), parallel.columns(mesh))
-    return Data(X, Y, place(weights))
+    layout = (parallel.columns(mesh), parallel.columns(mesh), parallel.replicated(mesh))
+    return Data.by_columns(X, Y, weights, partial(jax.device_put, device=layout))
 
 
 class _Pace:
@@ -281,10 +280,9 @@ def _train(config, loop, history, data, validation_data, epochs, progress, callb
                     history.extend(log, int(loop.epoch) - epoch)
                     bar.update(int(loop.epoch) - epoch)
                     epoch = int(loop.epoch)
-                    if not finite:
-                        state, measured = replay_chunk(config, loop.state, data)
-                        loop = loop._replace(state=state)
                 if not finite:
+                    state, measured = replay_chunk(config, loop.state, data)
+                    loop = loop._replace(state=state)
                     raise NotFiniteError(_not_finite_message(state, measured, epoch))
                 if "cost" in config.metrics:
                     bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
@@ -293,13 +291,14 @@ def _train(config, loop, history, data, validation_data, epochs, progress, callb
                     break
     except BaseException as error:
         if not hasattr(error, "result"):  # a fit inside a callback has set its own
-            error.result = _result(config, loop, history)
+            setattr(error, "result", _result(loop, history))  # noqa: B010 - no attribute of every exception
         raise
-    return _result(config, loop, history)
+    return _result(loop, history)
 
 
-def _result(config: FitConfig, loop: LoopState, history: History) -> FitResult:
-    return FitResult(loop.params if config.patience is None else loop.best_params, history.arrays(), loop)
+def _result(loop: LoopState, history: History) -> FitResult:
+    best = loop.best_params
+    return FitResult(loop.params if best is None else best, history.arrays(), loop)
 
 
 def _not_finite_message(state: TrainState, metrics, epoch: int) -> str:

@@ -5,7 +5,7 @@ A message names the argument, what it is, what was expected, and the remedy.
 Legend: X (n_x, m) and Y (n_y, m) hold examples as columns.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,16 @@ from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
 
 
-def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> tuple:
+class HostData(NamedTuple):
+    """A checked data set as NumPy arrays of one dtype, by columns."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    weights: np.ndarray | None
+    validation: tuple[np.ndarray, np.ndarray] | None
+
+
+def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> HostData:
     """Return X, Y, weights and the validation pair as NumPy arrays of that dtype, all of them fit for net."""
     checks.mlp(net)
     X, Y, weights = _examples(net, X, Y, weights, dtype)
@@ -30,7 +39,7 @@ def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
         if net.activations[-1] == "sigmoid":
             _not_one_hot(Y)
         _several_classes(net.activations[-1], Y, validation[1] if validation else None)
-    return X, Y, weights, validation
+    return HostData(X, Y, weights, validation)
 
 
 def _examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:

@@ -87,7 +87,7 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
             measured["accuracy"] = accuracy(A, Y, weights)
         if "gradient_norm" in metrics:
             measured["gradient_norm"] = norm(grads)
-        return TrainState(params, opt_state, state.step + 1, state.key), measured
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), measured
 
     return step
 

@@ -141,29 +141,30 @@ def sweep(
     """
     epochs = count("epochs", epochs)
     dtype = inputs.working_dtype(X, None, checks.policy(precision))
-    X, Y, weights, validation = inputs.dataset(net, X, Y, weights, validation, dtype)
-    batch_size = inputs.batch_size(batch_size, X.shape[1])
+    host = inputs.dataset(net, X, Y, weights, validation, dtype)
+    m = host.X.shape[1]
+    batch_size = inputs.batch_size(batch_size, m)
     choice("gradient", gradient, GRADIENTS)
     callbacks = settings.callbacks(callbacks)
     metrics = settings.metrics(net, None if metrics is None else {*metrics, "cost"})
     _function_of_rate(optimizer)
-    keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
+    member_keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 
     place = partial(jax.device_put, device=parallel.device(device))
-    data = place((Data.by_rows if batch_size else Data.by_columns)(X, Y, weights))
-    validation_data = None if validation is None else place(Data.by_columns(*validation, weights=None))
+    data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
+    validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
     config = FitConfig(net, PLACEHOLDER, gradient, precision, batch_size, metrics=metrics)
     static = config, optimizer
 
-    n = len(keys)
+    n = len(member_keys)
     platform = next(iter(data.X.devices())).platform
-    small = small_call.fits(platform, net.sizes, X.shape[1], batch_size)
+    small = small_call.fits(platform, net.sizes, m, batch_size)
     train = _train_in_a_single_call if small else _train_in_sequence if platform == "cpu" else _train_as_one_batch
     walk = _replay_in_sequence if platform == "cpu" else _replay_as_one_batch
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if platform == "cpu" else n
     padded = np.arange(-(-n // size) * size) % n  # tasks of one size share one program; the padding is dropped
-    tasks = [place((keys[i], rates[i], scales[i])) for i in padded.reshape(-1, size)]
+    tasks = [place((member_keys[i], rates[i], scales[i])) for i in padded.reshape(-1, size)]
 
     def train_task(members: Members, epochs: int):
         members, log = train((*static, epochs), members, data, validation_data)

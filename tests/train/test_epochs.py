@@ -253,7 +253,7 @@ def test_chunks_do_not_change_the_result(chunk, monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (17, 1025), (40, 3000)])
 def test_columns_are_turned_into_rows(shape, dtype):
     columns = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    rows = batches.Data.by_rows(columns, columns[:1], None).X
+    rows = batches.Data.by_rows(columns, columns[:1], None, place=lambda arrays: arrays).X
     assert (rows == columns.T).all() and rows.dtype == dtype
     on_cpu = jax.device_put(rows, jax.devices("cpu")[0])  # without one more copy
     assert dtype is np.float64 or on_cpu.unsafe_buffer_pointer() == rows.ctypes.data

@@ -165,3 +165,32 @@ def test_rates_beyond_all_numbers_fail_alone():
     result = sweep(learning_rate=[0.1, np.inf, 1e300, 0.1, -0.1])
     assert result.failed.tolist() == [False, True, True, False, False]
     assert [row.split()[0] for row in result.table().splitlines()[1:]] == ["-0.1", "0.1", "inf"]
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_callbacks_see_all_members_and_change_nothing(batch_size):
+    """After each epoch the state and the history of all n, and whoever returns True stops the sweep."""
+    seen = []
+
+    def watch(loop, history):
+        seen.append((loop.epoch.tolist(), loop.params[0].W.shape, history["cost"].shape))
+        return len(seen) == 4
+
+    stopped = sweep(learning_rate=0.1, batch_size=batch_size, callbacks=watch)
+    assert seen == [([epoch] * 5, (5, 4, 2), (5, epoch)) for epoch in (1, 2, 3, 4)]
+    whole = sweep(learning_rate=0.1, batch_size=batch_size, epochs=4)
+    assert_trees_close(stopped.params, whole.params, 1e-5)
+    np.testing.assert_allclose(stopped.history["cost"], whole.history["cost"], rtol=1e-5)
+
+
+def test_a_member_that_fails_under_callbacks_stays_failed():
+    net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+    result = sweep(net, learning_rate=[0.01, 30.0, 0.02, 0.03, 0.04], epochs=6, callbacks=lambda loop, history: False)
+    assert result.failed.tolist() == [False, True, False, False, False]
+    assert np.isnan(result.history["cost"][1, -1]) and np.isfinite(result.history["cost"][0]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+
+
+def test_metrics_of_a_sweep():
+    result = sweep(learning_rate=0.1, epochs=2, metrics=["gradient_norm"])
+    assert set(result.history) == {"cost", "gradient_norm"} and result.history["gradient_norm"].shape == (5, 2)
