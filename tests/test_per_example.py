@@ -10,7 +10,9 @@ import pytest
 import jaxnet
 from tests import cases
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 
+SOME_NETS = [*list(cases.NETS)[:80:13], *list(cases.NETS)[80:]]
 DTYPES = pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-6)])
 
 
@@ -26,7 +28,7 @@ def norms_of(grads):
     return jnp.sqrt(sum((leaf.reshape(leaf.shape[0], -1) ** 2).sum(axis=1) for leaf in jax.tree.leaves(grads)))
 
 
-@pytest.mark.parametrize("name", [*list(cases.NETS)[:80:13], *list(cases.NETS)[80:]])
+@pytest.mark.parametrize("name", slow_but(["square", "binary", "depth4-sigmoid", "price"], SOME_NETS))
 @DTYPES
 def test_grads_norms_and_clipped_sums(name, dtype, rtol, key):
     net = cases.NETS[name]

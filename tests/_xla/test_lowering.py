@@ -14,6 +14,7 @@ from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import run_epochs
 from jaxnet.train.state import TrainState, loop_start
 from tests import cases
+from tests.marks import slow_but
 
 NET = jaxnet.MLP((5, 32, 32, 3), ("relu", "gelu", "softmax"))
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -27,7 +28,7 @@ def products(function, *arguments, platform, static=()):
     return [line for line in lowered.as_text().splitlines() if "dot_general" in line]
 
 
-@pytest.fixture(params=POLICIES)
+@pytest.fixture(params=slow_but(["float32", "bfloat16"], POLICIES))
 def precision(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param

@@ -1,6 +1,7 @@
 """The three products, and what the policies promise."""
 
 import re
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxnet._xla import matmul
 from jaxnet._xla.matmul import POLICIES
 from jaxnet.verify import check_gradients
 from tests import cases
+from tests.marks import slow_but
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "tf32"])
@@ -109,7 +111,7 @@ def test_fit_keeps_bfloat16_s_master_weights_in_float32_whatever_the_data(given,
         assert {leaf.dtype.name for leaf in jax.tree.leaves(result.params)} == {"float32"}
 
 
-@pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
+@pytest.mark.parametrize("name", slow_but(["square"], ["square", "depth4-sigmoid", "price"]))
 def test_bfloat16_gradients_are_within_their_bound(name, key):
     """Off the float64 one by less than 1/16, and on the mean of eight draws by 1.5 times what autodiff is, at most."""
     net = cases.NETS[name]
@@ -137,7 +139,7 @@ def test_bfloat16_gradients_are_within_their_bound(name, key):
     assert np.min(by_hand, 0)[0] > 1e-5  # and it is not float32 in disguise
 
 
-@pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
+@pytest.mark.parametrize("name", slow_but(["price"], ["square", "depth4-sigmoid", "price"]))
 def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
     """Its rule: 16 times what autodiff of the same cost loses against float64. Half as much again is beyond it."""
     net = cases.NETS[name]
@@ -161,8 +163,10 @@ def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
     }, refused
 
 
-@pytest.mark.parametrize("precision", POLICIES)
-@pytest.mark.parametrize("gradient", ["manual", "autodiff"])
+@pytest.mark.parametrize(
+    ("precision", "gradient"),
+    slow_but([("tf32", "autodiff"), ("bfloat16", "manual")], product(POLICIES, ["manual", "autodiff"])),
+)
 def test_every_policy_trains_inside_a_compiled_epoch(precision, gradient, key):
     """The master weights stay float32 (float64), and the cost falls."""
     net = jaxnet.MLP((20, 32, 16, 3), ("relu", "tanh", "softmax"))

@@ -16,6 +16,7 @@ from jaxnet.train.batches import Data
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import jit_chunk, run_chunk, run_epochs_in_a_single_call, run_small_chunk
 from jaxnet.train.state import TrainState, loop_start
+from tests.marks import slow_but
 
 NETS = {
     "2-4-1": (jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), None, 300),
@@ -39,7 +40,7 @@ def arguments(net, batch_size, m, dtype, epochs=3):
     return config, loop, data, None, jnp.int32(epochs), epochs
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_but(["few examples"], NETS))
 def test_a_single_call_trains_as_the_plain_program(name, x64):
     (small, log, _), (plain, plain_log, _) = (
         run(*arguments(*NETS[name], jnp.float64)) for run in (run_small_chunk, run_chunk)
@@ -48,7 +49,7 @@ def test_a_single_call_trains_as_the_plain_program(name, x64):
     chex.assert_trees_all_close(log, plain_log, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_but(["8-16-4"], NETS))
 def test_it_is_a_single_call(name):
     small = jit_chunk(run_epochs_in_a_single_call, compiler_options=small_call.OPTIONS)
     given = arguments(*NETS[name], jnp.float32)

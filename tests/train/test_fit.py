@@ -16,6 +16,7 @@ import pytest
 
 import jaxnet
 from tests import cases
+from tests.marks import slow_but
 from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
 
@@ -93,7 +94,9 @@ def test_data_of_the_caller_may_change_meanwhile(batch_size):
     assert (result.history["validation_cost"] == expected.history["validation_cost"]).all()
 
 
-@pytest.mark.parametrize("name", ["depth1-softmax", "square", "price", "depth4-sigmoid"])
+@pytest.mark.parametrize(
+    "name", slow_but(["depth1-softmax", "price"], ["depth1-softmax", "square", "price", "depth4-sigmoid"])
+)
 def test_any_network_learns(name):
     """Any depth from logistic regression up, either loss, any output: the cost falls by half on eight examples."""
     net = cases.NETS[name]
@@ -128,7 +131,7 @@ def test_data_of_dtypes_that_fit_does_not_train_in(given, batch_size):
     chex.assert_trees_all_equal(result.params, fit(given.astype(np.float32), batch_size=batch_size).params)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", slow_but(["bfloat16"], ["float32", "tf32", "bfloat16"]))
 @pytest.mark.usefixtures("implicit_promotion")
 def test_adam_trains_params_and_data_of_16_bits(precision):
     """In float32: its epsilon, 1e-8, is 0 in float16, and a step of 1e-3 is no change to a bfloat16 weight of 1."""
@@ -324,7 +327,7 @@ RESUMES = {
 
 
 @pytest.mark.usefixtures("implicit_promotion")
-@pytest.mark.parametrize("name", RESUMES)
+@pytest.mark.parametrize("name", slow_but(["shuffled Adam", "full batch, tol", "patience"], RESUMES))
 def test_resumed_training_is_the_whole_one_bit_for_bit(name):
     """4 epochs, then to 7, then to 12: params, optimizer state, key, counters and history of 12 at once."""
     settings = RESUMES[name]

@@ -1,5 +1,7 @@
 """A sweep's member is `fit` with its settings; one that diverges harms nobody."""
 
+from itertools import product
+
 import jax
 import numpy as np
 import optax
@@ -17,6 +19,7 @@ from jaxnet.train.sweep import (
     _train_in_sequence,
 )
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
 X, Y = (array.astype(np.float32) for array in flower(60))
@@ -29,8 +32,7 @@ def sweep(net=NET, **changes):
     return jaxnet.sweep(net, X, Y, **settings | changes)
 
 
-@pytest.mark.parametrize("batch_size", [None, 16])
-@pytest.mark.parametrize("scale", [None, 0.2])
+@pytest.mark.parametrize(("batch_size", "scale"), slow_but([(None, 0.2), (16, None)], product([None, 16], [None, 0.2])))
 def test_a_member_is_fit_with_its_settings(batch_size, scale):
     many = sweep(batch_size=batch_size, init_scale=scale, validation=(X[:, :20], Y[:, :20]))
     for i in (0, 3):
@@ -167,7 +169,7 @@ def test_rates_beyond_all_numbers_fail_alone():
     assert [row.split()[0] for row in result.table().splitlines()[1:]] == ["-0.1", "0.1", "inf"]
 
 
-@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("batch_size", slow_but([16], [None, 16]))
 def test_callbacks_see_all_members_and_change_nothing(batch_size):
     """After each epoch the state and the history of all n, and whoever returns True stops the sweep."""
     seen = []
