@@ -225,3 +225,31 @@ def test_bfloat16_products_reach_the_matrix_units_on_a_cpu():
     operands = {name for line in products for name in re.findall(r"dot\(%?([\w.-]+), %?([\w.-]+)\)", line)[0]}
     kinds = {re.search(rf"%?{re.escape(name)} = (\w+)\[|{re.escape(name)}: (\w+)\[", text) for name in operands}
     assert {kind.group(1) or kind.group(2) for kind in kinds} == {"bf16"}
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("flags\t\t: fpu avx2 avx512_bf16 amx_bf16", True), ("flags : fpu avx2 avx512f", False),
+        ("Features : fp asimd bf16", True), ("Features : fp asimd", False), ("processor : 0", True),
+    ],
+)  # fmt: skip
+def test_units_for_bfloat16_are_read_off_the_processor_s_flags(text, units, tmp_path):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{text}\n")
+    assert matmul.cpu_has_bfloat16_units(tmp_path / "cpuinfo") == units
+    assert matmul.cpu_has_bfloat16_units(tmp_path / "absent")
+
+
+def test_without_units_rounded_operands_are_multiplied_in_float32(monkeypatch, key):
+    """The same numbers: float32 holds the product of two bfloat16 exactly."""
+    net = jaxnet.MLP((20, 17, 3), ("tanh", "softmax"))
+    point = cases.point(net, key, m=33, dtype=jnp.float32)[:3]
+    results = []
+    for units in (True, False):
+        monkeypatch.setattr(matmul, "cpu_has_bfloat16_units", lambda units=units: units)
+        matmul._without_units.cache_clear()
+        program = jax.jit(lambda *point: jaxnet.value_and_grad(net, *point, None, "bfloat16")).lower(*point)
+        assert bool(re.search(r"dot_general.*bf16", program.as_text())) == units
+        results.append(program.compile()(*point))
+    matmul._without_units.cache_clear()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)

@@ -1,6 +1,9 @@
 """Small programs as a single call: the same numbers, really one piece, and the plain program where that is refused."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import chex
 import jax
@@ -106,3 +109,26 @@ def test_fit_is_the_same_whether_small_or_not(monkeypatch):
     small = params()
     monkeypatch.setattr("jaxnet._xla.small_call.fits", lambda *sizes: False)
     chex.assert_trees_all_close(params(), small, rtol=1e-5, atol=1e-6)
+
+
+def test_without_jax_s_private_names_training_goes_on(monkeypatch):
+    """Names that JAX has moved cost speed: no network is small then, and a single call is the plain function."""
+    monkeypatch.setattr(small_call, "set_xla_metadata", None)
+    assert not small_call.fits("cpu", (2, 4, 1), 400, None)
+    assert small_call.single_call(abs) is abs
+
+
+def test_import_without_the_modules_that_may_move():
+    """In a process of its own, in which jax.experimental.xla_metadata and jax.extend cannot be imported."""
+    program = (
+        "import sys; sys.modules['jax.experimental.xla_metadata'] = sys.modules['jax.extend.core'] = None\n"
+        "import jax, jaxnet; from jaxnet._xla import small_call\n"
+        "assert small_call.set_xla_metadata is None\n"
+        "net = jaxnet.MLP((2, 4, 1), ('tanh', 'sigmoid'))\n"
+        "X, Y = jaxnet.datasets.flower(40)\n"
+        "print(jaxnet.fit(net, X, Y, key=jax.random.key(0), epochs=2, batch_size=None).history['cost'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == 0 and done.stdout.startswith("["), done.stderr
