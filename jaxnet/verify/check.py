@@ -2,8 +2,10 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,7 +32,7 @@ def check_gradients(
     grad_fn,
     params,
     *args,
-    argnums=0,
+    argnums: int | Sequence[int] = 0,
     has_aux=False,
     reference=None,
     key=None,

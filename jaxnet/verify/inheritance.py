@@ -47,7 +47,7 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
     best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
     if sum(best.values()) > 1:  # itself and another at least
         return best
-    if told.get(b, {}).get(W) is not False:
+    if b is None or told.get(b, {}).get(W) is not False:
         return {}
     # dW[l] does not hold the dZ[l] of db[l]: it is no product with A, or one with another dZ. db[l]'s may still be the
     # one that was handed down, unless a leaf below says that it was not.

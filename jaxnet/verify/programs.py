@@ -107,7 +107,7 @@ def same_program(one: ClosedJaxpr, other: ClosedJaxpr) -> bool:
 
 
 def _bits(x) -> bytes:
-    keys = jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+    keys = hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(x) if keys else x).tobytes()
 
 
