@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxnet.verify.derivatives import evaluate
 from jaxnet.verify.interpret import Reader, is_float
+from jaxnet.verify.jax_names import Literal
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded, mixed_bits
