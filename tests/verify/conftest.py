@@ -24,8 +24,24 @@ def mistakes_are_raised(monkeypatch):
     monkeypatch.setattr(trouble, "mistake", raised)
 
 
+def slow_but(fast, cases):
+    """The cases of a parametrisation, all but the `fast` ones marked slow; a tuple is spread."""
+    cases, fast = list(cases), list(fast)
+    assert all(case in cases for case in fast), fast
+    parts = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [
+        pytest.param(*part, marks=() if case in fast else pytest.mark.slow)
+        for case, part in zip(cases, parts, strict=True)
+    ]
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """One precision, and the other."""
     with jax.enable_x64(request.param == "float64"):
         yield np.dtype(request.param)
+
+
+DTYPES = ("float32", "float64")
+float64_is_slow = pytest.mark.parametrize("dtype", slow_but(["float32"], DTYPES), indirect=True)
+float32_is_slow = pytest.mark.parametrize("dtype", slow_but(["float64"], DTYPES), indirect=True)

@@ -1,5 +1,7 @@
 """Faults that each leaf has by itself, and faults of a dZ: the pattern of wrong leaves is one, the values are not."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from jaxnet.verify import check_gradients
 from tests.verify import test_localisation as net
+from tests.verify.conftest import slow_but
 from tests.verify.test_localisation import (
     LAYERS,
     OMITTED,
@@ -161,8 +164,10 @@ def test_a_single_layer_is_no_exception():
     assert "only the sign is left" in said(report) and report.starts_at is None, str(report)
 
 
-@pytest.mark.parametrize("approximate", [False, True])
-@pytest.mark.parametrize("wrong", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize(
+    ("wrong", "approximate"),
+    slow_but([("gelu", False), ("relu", False), ("silu", False)], product(["gelu", "relu", "silu"], [False, True])),
+)
 def test_another_function_s_derivative_is_named_whichever_it_is(wrong, approximate):
     """A mend of relu's name alone, where the layer computes gelu."""
     of_Z = {"relu": jax.nn.relu, "silu": jax.nn.silu, "gelu": lambda Z: jax.nn.gelu(Z, not approximate)}

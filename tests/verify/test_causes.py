@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
+from tests.verify.conftest import slow_but
 
 RNG = np.random.default_rng(0)
 W, X, Y = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 12), (3, 12)))
@@ -153,7 +154,7 @@ def in_a_callback(W, X, Y):
     return jax.pure_callback(lambda *a: np.float32(in_numpy(*a)), jax.ShapeDtypeStruct((), np.float32), W, X, Y)
 
 
-@pytest.mark.parametrize("hidden", [in_numpy, in_a_callback])
+@pytest.mark.parametrize("hidden", slow_but([in_numpy], [in_numpy, in_a_callback]))
 @pytest.mark.parametrize(
     ("of", "said"),
     [

@@ -1,7 +1,7 @@
 """Where an error starts: in any structure of parameters, with frozen leaves, and where several bugs lie together."""
 # ruff: noqa: E741 - l counts layers, as in the notes
 
-from itertools import pairwise
+from itertools import cycle, pairwise, product
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxnet.verify import check_gradients
+from tests.verify.conftest import slow_but
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(9, 5)).astype(np.float32)
@@ -336,18 +337,25 @@ def regressor(head, *biases):
 HIDDEN = ("b1", (4, 1)), ("b2", (6, 1))
 
 
-@pytest.mark.parametrize("bias", [(), (1,), None])
-@pytest.mark.parametrize("head", HEADS)
+BIASES = {"scalar": [("b", ())], "one entry": [("b", (1,))], "none": []}
+
+
+@pytest.mark.parametrize(("head", "bias"), slow_but(zip(HEADS, cycle(BIASES)), product(HEADS, BIASES)))
 def test_a_head_of_one_unit_is_a_layer(head, bias):
-    params = regressor(head, *HIDDEN, *([] if bias is None else [("b", bias)]))
+    params = regressor(head, *HIDDEN, *BIASES[bias])
     assert check_gradients(regression(head), jax.grad(regression(head)), params, X.T, TARGET)
     report = check_gradients(regression(head), without_a_slope(head), params, X.T, TARGET, raise_=False)
     assert report.starts_at == "dZ[2]" and "g[2]'(Z[2]) is omitted" in report.cause, str(report)
     assert report.leaves["['W1']"].note == "inherits the error of dZ[2]"
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize("biases", [HIDDEN, HIDDEN[:1], HIDDEN[1:], ()])
+@pytest.mark.parametrize(
+    ("biases", "decay"),
+    slow_but(
+        [(HIDDEN[:1], 0.1), (HIDDEN[1:], 0.0), ((), 0.0), ((), 0.1)],
+        product([HIDDEN, HIDDEN[:1], HIDDEN[1:], ()], [0.0, 0.1]),
+    ),
+)
 def test_the_step_is_named_without_biases_and_beside_a_regulariser(biases, decay):
     params = regressor("W @ A", *biases, ("b", (1,)))
     loss, wrong = regression("W @ A", decay), without_a_slope("W @ A", decay)
