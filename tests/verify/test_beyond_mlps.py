@@ -32,6 +32,8 @@ def report_of_gradients(operation, backward, primals):
 
 CHECKS = {"check_vjp": report_of_vjp, "check_gradients": report_of_gradients}
 FAST_CHECKS = [*product(["check_vjp"], OPERATIONS), ("check_gradients", "embedding")]  # their programs are shared
+FIRST = [(name, bug) for name, operation in OPERATIONS.items() for bug in list(operation.bugs)[:3]]
+FAST_CASES = [case for case in CASES if case[:2] in FAST_CHECKS and case[1:] in FIRST]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_a_right_backward_passes(check, name):
     assert report.verdict == "PASS", str(report)
 
 
-@pytest.mark.parametrize(("check", "name", "bug"), slow_but([case for case in CASES if case[:2] in FAST_CHECKS], CASES))
+@pytest.mark.parametrize(("check", "name", "bug"), slow_but(FAST_CASES, CASES))
 def test_a_planted_bug_is_refused_and_its_leaf_named(check, name, bug):
     operation = OPERATIONS[name]
     primals = operation.primals(jax.random.key(0))

@@ -11,6 +11,7 @@ import pytest
 from jaxnet.verify import check_gradients
 from jaxnet.verify.dataflow import Flow, Product, flow_of
 from jaxnet.verify.layers import find_layers, start_of_error
+from tests.verify.conftest import slow_but
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 9)).astype(np.float32)
@@ -52,7 +53,7 @@ def undo(nesting, params):
     return [(p["kernel"].T, p["bias"][:, None]) for p in params["params"].values()]
 
 
-@pytest.mark.parametrize("nesting", NESTINGS)
+@pytest.mark.parametrize("nesting", slow_but(["flax"], NESTINGS))
 def test_the_layer_is_found_in_any_nesting(nesting):
     nest = NESTINGS[nesting]
     right = lambda l, dA, A: dA * (1 - A * A)  # noqa: E731

@@ -37,6 +37,7 @@ def wide_net_beside_a_kink(hair, seed=0):
     return loss, gradient, (W1, jnp.asarray(b1), W2)
 
 
+@pytest.mark.slow  # the formula of an error of 1.001 is found in as few
 def test_an_error_that_dwarfs_what_ties_do_is_found_in_a_few_gradients(monkeypatch):
     loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)  # of these the first look shows the kink
     taken, double = [], Problem.double
@@ -113,7 +114,7 @@ def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
     assert verdict(loss, traced, (W1, b1, W2)) == "FAIL"
 
 
-@pytest.mark.parametrize("seed", slow_but([0, 1], range(8)))
+@pytest.mark.parametrize("seed", slow_but([1], range(8)))
 def test_a_near_tie_tears_no_right_formula(seed):
     """Near the optimum rounding alone may move a leaf by all of itself, where one example is at its kink."""
     rng = np.random.default_rng(seed)
@@ -134,7 +135,7 @@ def test_a_near_tie_tears_no_right_formula(seed):
     assert verdict(loss, lambda p: scaled(0, gradient(p), 1.5), (W, b)) != "PASS"
 
 
-@pytest.mark.parametrize("seed", slow_but([0, 88], [0, 1, 4, 5, 8, 9, 88]))
+@pytest.mark.parametrize("seed", slow_but([0], [0, 1, 4, 5, 8, 9, 88]))
 def test_compiled_it_may_step_where_another_convention_holds_too(seed):
     """z = 0 by rounding in one example, and compiled it is not; a padded feature puts all others at exact ties."""
     rng = np.random.default_rng(seed)
