@@ -152,7 +152,7 @@ def test_the_rows_that_differ_are_listed_and_no_others():
 
 
 @pytest.mark.parametrize("factor", [1.0001, 1.00001])
-def test_a_factor_is_told_with_the_digits_that_tell_it_from_1(factor):
+def test_a_factor_is_printed_with_the_digits_that_tell_it_from_1(factor):
     with jax.enable_x64(True):
         p = np.linspace(0.1, 1.0, 12)
         report = check_gradients(lambda p: jnp.sum(jnp.sin(p)), lambda p: factor * jnp.cos(p), p, raise_=False)
@@ -242,7 +242,7 @@ def test_a_gradient_that_cannot_be_traced_leaves_its_start_open_in_bfloat16():
     assert report.starts_at == "dZ[2]" and "or each leaf has an error of its own" in said(report), str(report)
 
 
-def test_a_leaf_of_a_layer_is_told_with_its_path():
+def test_a_leaf_of_a_layer_is_named_by_its_path():
     """In a flat tuple W[2] is leaf [2]."""
     flat = tuple(x for layer in LAYERS for x in layer)
 

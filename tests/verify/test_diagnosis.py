@@ -97,7 +97,7 @@ def test_what_feeds_a_layer_is_read_through_calls_and_not_into_loops():
     assert flow_of(closed, 6).unclear == {4, 5}
 
 
-def test_towers_side_by_side_are_no_chain():
+def test_parallel_branches_are_not_taken_for_a_chain_of_layers():
     names = ("W1", "b1", "W2", "b2")
     params = {k: RNG.normal(size=(4, 4) if k[0] == "W" else (4, 1)).astype(np.float32) for k in names}
 

@@ -71,7 +71,7 @@ def test_swapped_leaves_and_complex_ones():
     assert "complex conjugate" in check_gradients(loss, conjugate, p, raise_=False).cause
 
 
-def test_leaves_too_large_for_forward_mode_are_told_by_slopes():
+def test_leaves_too_large_for_forward_mode_are_judged_by_slopes():
     p = {"A": RNG.normal(size=(30, 30)).astype(np.float32) / 6, "b": np.full(30, 0.1, np.float32), "t": np.float32(0.7)}
     x = RNG.normal(size=(30, 6)).astype(np.float32)
 

@@ -305,7 +305,7 @@ def test_the_resolution_of_slopes_is_printed_and_kept():
         assert not check_gradients(loss, off, W, key=key + 1, raise_=False)
 
 
-def test_a_gradient_below_the_rounding_of_the_values_is_never_green():
+def test_a_gradient_below_the_rounding_of_the_values_never_passes():
     loss, gradient, W = softmax_regression(100, 20, 10)
     offset = lambda W: np.float32(1e5) + loss(W)  # noqa: E731
     for g in (gradient, lambda W: 0 * gradient(W)):

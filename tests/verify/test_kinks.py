@@ -232,7 +232,7 @@ def test_leaves_that_take_different_sides_of_one_tie():
     assert verdict(loss, (2 * weights, 0 * weights), params) != "PASS"
 
 
-def test_the_magnitude_of_a_sum_of_exponentials_is_no_kink():
+def test_the_absolute_value_inside_logsumexp_is_not_a_kink():
     """JAX's logsumexp takes it, for its weights' sake; its largest entry is behind a stop."""
     x = jnp.zeros(4)
     assert not has_kinks(jax.make_jaxpr(jax.nn.logsumexp)(x))

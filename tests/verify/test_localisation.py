@@ -124,7 +124,7 @@ def test_a_wrong_dZ_and_another_bug_in_the_lowest_layer_are_not_told_apart():
     assert report.starts_at == "layer 1" and "do not come from one dZ[1]" in report.cause, str(report)
 
 
-def test_nothing_is_said_of_a_frozen_head():
+def test_nothing_is_claimed_of_a_frozen_last_layer():
     """The error may have come from above what was judged."""
     lower = ["[0]", "[1]"]
     below = failing(lambda p, X, Y: backward(p, X, Y, OMITTED), LAYERS, trainable=lower)
@@ -229,7 +229,7 @@ def test_the_step_is_named_in_any_structure(structure, widths):
     assert "g[2]'(Z[2]) is omitted" in report.cause and "dZ[3] is right" in report.cause
 
 
-def test_weights_that_two_layers_share_are_no_chain():
+def test_tied_weights_are_not_taken_for_a_chain_of_layers():
     tied = (RNG.normal(size=(5, 5)).astype(np.float32), np.zeros(5, np.float32))
 
     def loss(p, X, Y):

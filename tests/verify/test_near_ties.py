@@ -61,7 +61,7 @@ def scaled(leaf, grads, factor=1.001):
 
 
 @pytest.mark.parametrize("seed", slow_but([0], range(6)))
-def test_a_step_over_a_near_tie_hides_no_wrong_formula(seed):
+def test_a_step_over_a_near_tie_does_not_hide_a_wrong_formula(seed):
     """One of 32 examples is a rounding away from a unit's kink: where rounding falls is noise, 1.001 is not."""
     loss, gradient, params = wide_net_beside_a_kink(hair=0.0, seed=seed)
     assert verdict(loss, gradient, params) == "PASS"
@@ -115,7 +115,7 @@ def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", slow_but([1], range(8)))
-def test_a_near_tie_tears_no_right_formula(seed):
+def test_a_near_tie_refuses_no_right_formula(seed):
     """Near the optimum rounding alone may move a leaf by all of itself, where one example is at its kink."""
     rng = np.random.default_rng(seed)
     X, W, b = rng.normal(size=(10, 3)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32), np.zeros(2)

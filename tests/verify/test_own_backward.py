@@ -60,7 +60,7 @@ def test_other_dtypes(dtype, name, key):
         assert report.verdict != "FAIL" and (dtype == "bfloat16" or report.passed), report
 
 
-def test_all_witnesses_and_variants(key):
+def test_all_estimators_and_variants(key):
     net = cases.NETS["square"]
     report = check(net, cases.point(net, key, dtype=jnp.float32), witnesses="full", variants=("eager", "jit", "vmap"))
     assert report.passed and len(report.witnesses) >= 6, report

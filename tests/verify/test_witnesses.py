@@ -73,7 +73,7 @@ def test_directions_see_single_coordinates_and_opposite_pairs():
     assert missed < 0.2 * 500
 
 
-def test_the_full_check_names_six_witnesses_with_their_cost():
+def test_the_full_check_names_six_estimators_with_their_cost():
     report = check_gradients(loss, gradient, W, X, witnesses="full")
     assert {w.name[0] for w in report.witnesses} >= set("123456")
     assert all(w.seconds >= 0 and w.said for w in report.witnesses)
@@ -284,7 +284,7 @@ def test_closed_over_float32_constants_are_widened_too():
     )
 
 
-def test_witnesses_that_disagree_are_never_green():
+def test_estimators_that_disagree_never_pass():
     """A solve of JAX's own that was stopped early: autodiff takes it for the solution, its values are another's."""
     A = np.array([[2.0, 1.0], [1.0, 3.0]], np.float32)
 
