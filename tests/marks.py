@@ -12,3 +12,8 @@ def slow_but(fast, cases):
         pytest.param(*part, marks=() if case in fast else pytest.mark.slow)
         for case, part in zip(cases, parts, strict=True)
     ]
+
+
+DTYPES = ("float32", "float64")  # of the fixture `dtype`
+float64_is_slow = pytest.mark.parametrize("dtype", slow_but(["float32"], DTYPES), indirect=True)
+float32_is_slow = pytest.mark.parametrize("dtype", slow_but(["float64"], DTYPES), indirect=True)

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxnet.verify.interpret import is_float
+from jaxnet.verify.jax_names import Literal
 from jaxnet.verify.readings import MOVES, Outside
 from jaxnet.verify.strip import differentiated, equations, is_custom_rule, operations, primal_of
 

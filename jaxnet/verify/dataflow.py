@@ -10,8 +10,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxnet.verify.jax_names import ClosedJaxpr, Literal
 from jaxnet.verify.readings import MOVES
 from jaxnet.verify.strip import is_custom_rule, primal_of
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr, Literal
 from jaxnet.verify.strip import is_custom_rule, is_own_rule, primal_of, rule_name
 
 

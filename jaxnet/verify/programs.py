@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr, Literal
 from jaxnet.verify.strip import (
     equations,
     is_custom_rule,

@@ -16,10 +16,14 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxnet.verify.derivatives import evaluate
+<<<<<<< HEAD
 from jaxnet.verify.interpret import Reader, dtype_of, is_float
+=======
+from jaxnet.verify.interpret import Reader, is_float
+from jaxnet.verify.jax_names import Literal
+>>>>>>> wt-verify
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded, mixed_bits

@@ -10,6 +10,7 @@ import pytest
 from jaxnet.verify import check_gradients
 from jaxnet.verify.dataflow import Flow, Product, flow_of
 from jaxnet.verify.layers import find_layers, start_of_error
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 9)).astype(np.float32)
@@ -51,7 +52,7 @@ def undo(nesting, params):
     return [(p["kernel"].T, p["bias"][:, None]) for p in params["params"].values()]
 
 
-@pytest.mark.parametrize("nesting", NESTINGS)
+@pytest.mark.parametrize("nesting", slow_but(["flax"], NESTINGS))
 def test_the_layer_is_found_in_any_nesting(nesting):
     nest = NESTINGS[nesting]
     right = lambda l, dA, A: dA * (1 - A * A)
@@ -95,7 +96,7 @@ def test_what_feeds_a_layer_is_read_through_calls_and_not_into_loops():
     assert flow_of(closed, 6).unclear == {4, 5}
 
 
-def test_towers_side_by_side_are_no_chain():
+def test_parallel_branches_are_not_taken_for_a_chain_of_layers():
     names = ("W1", "b1", "W2", "b2")
     params = {k: RNG.normal(size=(4, 4) if k[0] == "W" else (4, 1)).astype(np.float32) for k in names}
 

@@ -1,6 +1,7 @@
 """Losses that hide their inside in a kernel or in foreign code: values alone judge, and reference= sees every entry."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, product
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.experimental import pallas as pl
 
 from jaxnet.verify import check_gradients, check_vjp
 from jaxnet.verify.callbacks import asked_wide
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
 W, X = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 8)))
@@ -65,8 +67,7 @@ def loss(activation):
 HIDDEN = {"one block": (whole, "pallas_call"), "blocks": (in_blocks, "pallas_call"), "io": (by_io, "io_callback")}
 
 
-@pytest.mark.parametrize("name", PLAIN)
-@pytest.mark.parametrize("how", HIDDEN)
+@pytest.mark.parametrize(("how", "name"), slow_but(zip(HIDDEN, cycle(PLAIN)), product(HIDDEN, PLAIN)))
 def test_a_hidden_part_is_judged_by_values_and_asks_for_a_reference(how, name):
     (make, operation), plain = HIDDEN[how], PLAIN[name]
     hidden, right = make(name), jax.jit(jax.grad(loss(plain)))
@@ -78,7 +79,7 @@ def test_a_hidden_part_is_judged_by_values_and_asks_for_a_reference(how, name):
     assert report.verdict == "FAIL" and report.cause == "params: a factor 1.1 on every entry.", str(report)
 
 
-@pytest.mark.parametrize("how", ["one block", "blocks"])
+@pytest.mark.parametrize("how", slow_but(["one block"], ["one block", "blocks"]))
 def test_a_kernel_with_a_rule_of_its_own(how):
     plain = PLAIN["tanh"]
     for factor, verdict in ((1.0, "PASS"), (1.1, "FAIL")):
@@ -97,7 +98,7 @@ def test_with_a_reference_every_entry_of_a_kernel_s_rule_is_seen(factor):
     assert factor == 1 or "a factor 1.0001 on every entry" in report.cause
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", slow_but(["bfloat16"], ["bfloat16", "float16"]))
 def test_a_kernel_that_multiplies_in_half_precision_is_not_refused(dtype):
     def kernel(w, x, out):
         out[...] = jnp.dot(w[...].astype(dtype), x[...].astype(dtype), preferred_element_type=jnp.float32)
@@ -195,10 +196,14 @@ def test_a_host_function_in_its_own_dtypes_is_asked_in_its_own_precision(call):
     assert check_gradients(hidden, right, W, X)
 
 
-@pytest.mark.parametrize("size", [(10, 4, 3), (200, 64, 32), (300, 300, 10)])
-@pytest.mark.parametrize("answer", ["float32", "as asked"])
-def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(size, answer):
-    m, n, K = size
+@pytest.mark.parametrize(
+    ("answer", "m", "n", "K"),
+    slow_but(
+        [("as asked", 10, 4, 3), ("float32", 200, 64, 32)],
+        [(how, *size) for how in ("float32", "as asked") for size in ((10, 4, 3), (200, 64, 32), (300, 300, 10))],
+    ),
+)
+def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(answer, m, n, K):
     X, Y = RNG.normal(size=(m, n)).astype(np.float32), RNG.normal(size=(m, K)).astype(np.float32)
     W = jnp.asarray(RNG.normal(size=(n, K)), jnp.float32)
 
@@ -268,7 +273,9 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("size, box", [((100, 20, 10), in_numpy), ((200, 64, 32), in_a_callback)])
+@pytest.mark.parametrize(
+    "size, box", slow_but([((100, 20, 10), in_numpy)], [((100, 20, 10), in_numpy), ((200, 64, 32), in_a_callback)])
+)
 def test_what_central_differences_of_float32_values_show_is_refused_and_a_cause_named_or_none(size, box):
     loss, gradient, W = softmax_regression(*size)
     true = gradient(W)
@@ -298,7 +305,7 @@ def test_the_resolution_of_slopes_is_printed_and_kept():
         assert not check_gradients(loss, off, W, key=key + 1, raise_=False)
 
 
-def test_a_gradient_below_the_rounding_of_the_values_is_never_green():
+def test_a_gradient_below_the_rounding_of_the_values_never_passes():
     loss, gradient, W = softmax_regression(100, 20, 10)
     offset = lambda W: np.float32(1e5) + loss(W)
     for g in (gradient, lambda W: 0 * gradient(W)):

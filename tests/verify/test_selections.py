@@ -1,11 +1,14 @@
 """Whatever selects may select any of its equals: maxima, pooling, sorting, clipping, decisions."""
 
+from itertools import cycle, product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
+from tests.marks import DTYPES, float64_is_slow, slow_but
 from tests.verify.verdicts import verdict
 
 WEIGHTS = np.array([1.5, -0.5, 2.0, -1.0, 0.7])
@@ -79,7 +82,9 @@ SELECTIONS = {  # loss, point, gradients that are right, gradients that are wron
 }
 
 
-@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize(
+    ("dtype", "name"), slow_but(zip(cycle(DTYPES), SELECTIONS), product(DTYPES, SELECTIONS)), indirect=["dtype"]
+)
 def test_whatever_selects_may_select_any_of_its_equals(dtype, name):
     loss, x, right, wrong = SELECTIONS[name]
     x = np.array(x, dtype)
@@ -107,6 +112,7 @@ def test_what_the_parameters_do_not_move_is_no_kink():
     assert verdict(loss, [1, 1, 2], w) == "FAIL"
 
 
+@float64_is_slow
 def test_a_decision_may_be_carried_through_a_loop(dtype):
     """A gate decided in each step for the next one, from a bias at its kink; nothing else moves it."""
 
