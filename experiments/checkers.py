@@ -97,7 +97,7 @@ def is_floating(leaf) -> bool:
 
 def widened(problem: Problem) -> Problem:
     """The problem with every floating leaf in float64."""
-    widen = lambda leaf: leaf.astype(jnp.float64) if is_floating(leaf) else leaf  # noqa: E731
+    widen = lambda leaf: leaf.astype(jnp.float64) if is_floating(leaf) else leaf
     with jax.ensure_compile_time_eval():  # values stay values even where the caller is being traced
         params, args = jax.tree.map(widen, (problem.params, problem.args))
     return dataclasses.replace(problem, params=params, args=args)
@@ -143,7 +143,7 @@ def by_check_grads(problem: Problem):
 def through_numpy(problem: Problem):
     """The loss and the gradient as functions of NumPy leaves, and those leaves."""
     leaves, structure = jax.tree.flatten(problem.params)
-    rebuilt = lambda arrays: jax.tree.unflatten(structure, [jnp.asarray(a) for a in arrays])  # noqa: E731
+    rebuilt = lambda arrays: jax.tree.unflatten(structure, [jnp.asarray(a) for a in arrays])
     loss = jax.jit(scalar_loss(problem))
 
     def value(*arrays):
@@ -211,7 +211,7 @@ def by_classroom_formula(problem: Problem):
     value, gradient, leaves = through_numpy(problem)
     flat = np.concatenate([leaf.ravel() for leaf in leaves])
     cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    J = lambda flat: value(*(p.reshape(l.shape) for p, l in zip(np.split(flat, cuts), leaves, strict=True)))  # noqa: E731, E741
+    J = lambda flat: value(*(p.reshape(l.shape) for p, l in zip(np.split(flat, cuts), leaves, strict=True)))
     n = np.empty_like(flat)
     for i in range(flat.size):
         step = np.zeros_like(flat)

@@ -87,7 +87,7 @@ def relu_at_zero(slope):
     def build(key):
         ((W1, b1), top), X, Y = uneven(key)
         params = ((W1, jnp.zeros_like(b1)), tuple(top))
-        loss = lambda params, X, Y: jnp.mean(example_losses(params, X, Y, relu))  # noqa: E731
+        loss = lambda params, X, Y: jnp.mean(example_losses(params, X, Y, relu))
         gradient = gradient_of(Steps(activation=relu, activation_derivative=derivative))
         return Problem(loss, gradient, params, (X.at[:, -2:].set(0), Y))
 
@@ -118,7 +118,7 @@ def relu_of_many_units(key):
 def max_with_ties(key):
     """J = Σ_i max_j x_ij over whole numbers from -1 to 1; the gradient picks the first of the ties."""
     x = jax.random.randint(key, (8, 6), -1, 2).astype(jnp.float32)
-    pick = lambda x: jax.nn.one_hot(jnp.argmax(x, axis=1), x.shape[1], dtype=x.dtype)  # noqa: E731
+    pick = lambda x: jax.nn.one_hot(jnp.argmax(x, axis=1), x.shape[1], dtype=x.dtype)
     return Problem(lambda x: jnp.sum(jnp.max(x, axis=1)), pick, x)
 
 
@@ -133,7 +133,7 @@ def absolute_value_at_zero(key):
 def many_equal_maxima(key):
     """J = Σ_i w_i max_j x_ij, forty rows of equals: each of six gets w_i/6, by autodiff the first gets all of it."""
     w = jax.random.normal(key, (40, 1))
-    loss = lambda x: jnp.sum(w * jnp.take_along_axis(x, jnp.argmax(x, axis=1, keepdims=True), axis=1))  # noqa: E731
+    loss = lambda x: jnp.sum(w * jnp.take_along_axis(x, jnp.argmax(x, axis=1, keepdims=True), axis=1))
     return Problem(loss, lambda x: w * jnp.ones_like(x) / 6, jnp.ones((40, 6)))
 
 
@@ -166,8 +166,8 @@ def relu_at_zero_in_every_layer(key):
             X = relu(W @ X + b)
         return jnp.mean((X - 1) ** 2)
 
-    half = lambda Z: jnp.where(Z == 0, Z / 2, jnp.maximum(Z, 0))  # noqa: E731
-    gradient = lambda params, X: jax.grad(forward)(params, X, half)  # noqa: E731
+    half = lambda Z: jnp.where(Z == 0, Z / 2, jnp.maximum(Z, 0))
+    gradient = lambda params, X: jax.grad(forward)(params, X, half)
     return Problem(lambda params, X: forward(params, X, jax.nn.relu), gradient, (W, b), (X,))
 
 

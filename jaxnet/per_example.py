@@ -19,12 +19,16 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from jaxnet import checks as check
-from jaxnet._xla.matmul import PRECISIONS, roomy
-from jaxnet.network import MLP, Layer, Params, forward, value_and_grad
+from jaxnet import checks
+from jaxnet._arguments import positive
+from jaxnet._xla import matmul
+from jaxnet._xla.reductions import at_least_float32
+from jaxnet.mlp import MLP, Layer, Params
+from jaxnet.network import forward, value_and_grad
 
 
 def one_example_grads(
@@ -41,8 +45,8 @@ def per_example_grads(
 
     Their mean is the gradient of the cost. Raises as `cost` does.
     """
-    check.inputs(net, params, X)
-    check.targets(net, X, Y, None)
+    checks.inputs(net, params, X, precision)
+    checks.targets(net, X, Y, None)
     return jax.vmap(one_example_grads, in_axes=(None, None, 1, 1, None))(net, params, X, Y, precision)
 
 
@@ -77,40 +81,40 @@ def clipped_grads(
         Y: (n_y, m).
         max_norm: the clipping norm C, above 0; its value is checked unless it is traced.
         key: a JAX random key for the noise; needed where noise_multiplier is not 0.
-        noise_multiplier: σ, the noise's deviation in units of max_norm; where it is traced, a key is needed.
-        precision: a name of the table in precision.py.
+        noise_multiplier: σ, the noise's standard deviation in units of max_norm; where it is traced, a key is needed.
+        precision: a name of the table in _xla/matmul.py.
 
     Raises:
         ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
     """
-    max_norm = check.positive("max_norm", max_norm)
-    noisy = isinstance(noise_multiplier, jax.core.Tracer) or not np.array_equal(noise_multiplier, 0)
+    max_norm = positive("max_norm", max_norm)
+    noisy = isinstance(noise_multiplier, Tracer) or not np.array_equal(noise_multiplier, 0)
     if noisy:
-        noise_multiplier = check.positive("noise_multiplier", noise_multiplier, ", or 0 for no noise")
+        noise_multiplier = positive("noise_multiplier", noise_multiplier, ", or 0 for no noise")
         if key is None:
             raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
-        check.key(key)
-    product = PRECISIONS[check.precision(precision)]
+        checks.key(key)
+    dot = matmul.policy(checks.policy(precision))
     layers = tuple(_deltas(net, params, X, Y, precision))
     norms = _norms(layers)
     most = _representable(max_norm, norms.dtype)
     clip = most / jnp.maximum(norms, most)
-    clipped = (((roomy(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
-    grads = tuple(Layer(product.weights(dZ, A_prev), dZ.sum(axis=1, keepdims=True)) for dZ, A_prev in clipped)[::-1]
+    clipped = (((at_least_float32(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
+    grads = tuple(Layer(dot.nt(dZ, A_prev), dZ.sum(axis=1, keepdims=True)) for dZ, A_prev in clipped)[::-1]
     return grads if not noisy else _noisy(grads, key, most * jnp.asarray(noise_multiplier, most.dtype))
 
 
 def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
-    """dZ[l] of unshared losses beside A[l-1], from the last layer to the first: backward without its products."""
+    """dZ[l] of unreduced losses beside A[l-1], from the last layer to the first: backward without its products."""
     _, cache = forward(net, params, X, precision)
-    check.targets(net, X, Y, None)
-    product = PRECISIONS[precision]
+    checks.targets(net, X, Y, None)
+    dot = matmul.policy(precision)
     dZ = net.loss_of_output.derivative(*cache[-1], Y)
     yield dZ, cache[-2].A
-    for number in range(len(params) - 1, 0, -1):
-        dA = product.inputs(params[number].W, dZ)
-        dZ = dA * net.g[number].derivative(*cache[number])
-        yield dZ, cache[number - 1].A
+    for l in range(len(params) - 1, 0, -1):
+        dA = dot.tn(params[l].W, dZ)
+        dZ = dA * net.g[l].derivative(*cache[l])
+        yield dZ, cache[l - 1].A
 
 
 def _norms(layers):
@@ -119,7 +123,7 @@ def _norms(layers):
 
 
 def _square(columns):
-    return (roomy(columns) * roomy(columns)).sum(axis=0, keepdims=True)
+    return (at_least_float32(columns) * at_least_float32(columns)).sum(axis=0, keepdims=True)
 
 
 def _representable(number, dtype):
@@ -130,7 +134,7 @@ def _representable(number, dtype):
     return jnp.clip(number.astype(dtype), least, most)
 
 
-def _noisy(grads, key, deviation):
+def _noisy(grads, key, std):
     entries, in_their_tree = ravel_pytree(grads)  # one draw for all: XLA takes long to compile each
-    noise = deviation.astype(entries.dtype) * jax.random.normal(key, entries.shape, entries.dtype)
+    noise = std.astype(entries.dtype) * jax.random.normal(key, entries.shape, entries.dtype)
     return in_their_tree(entries + noise)

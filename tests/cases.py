@@ -38,7 +38,7 @@ def point(net, key, m=6, dtype=jnp.float64):
     Drawn by NumPy: JAX compiles a program for each shape that it draws.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    normal = lambda *shape, scale=1.0: jnp.asarray(scale * rng.normal(size=shape), dtype)  # noqa: E731
+    normal = lambda *shape, scale=1.0: jnp.asarray(scale * rng.normal(size=shape), dtype)
     params = tuple(
         jaxnet.Layer(normal(n, n_prev, scale=0.7), normal(n, 1, scale=0.3))
         for n_prev, n in itertools.pairwise(net.sizes)

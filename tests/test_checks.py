@@ -1,4 +1,4 @@
-"""Bad input through the public door: each gets an error that names the argument, what came, and the mend."""
+"""Bad input through the public door: each gets an error that names the argument, what it is, and the remedy."""
 
 import jax
 import jax.numpy as jnp
@@ -98,14 +98,14 @@ SETTINGS = {
     "device absent": ({"device": "tpu"}, "device is 'tpu', but JAX finds only cpu"),
     "a batch of keys": ({"key": jax.random.split(jax.random.key(0), 2)}, "expected one JAX random key"),
     "net a tuple": ({"net": (3, 4)}, r"net is \(3, 4\); expected an MLP"),
-    "callbacks no list": ({"callbacks": 3}, r"callbacks is 3; expected functions \(epoch, state, history\), or one"),
-    "params empty": ({"params": ()}, "params is 0 layers; expected a tuple of 2 Layer"),
+    "callbacks no list": ({"callbacks": 3}, r"callbacks is 3; expected functions \(loop_state, history\), or one"),
+    "params empty": ({"params": ()}, "params has 0 layers; expected a tuple of 2 Layer"),
     "params a name": ({"params": "he"}, "params is a str; expected a tuple of 2 Layer"),
     "params of arrays": ({"params": (X, X)}, r"params\[0\] is a ndarray; expected a tuple of 2 Layer"),
     "keys for X": ({"X": jax.random.split(jax.random.key(0), (3, M))}, r"X has dtype key<fry>; expected real numbers"),
     "callbacks a number": ({"callbacks": [3]}, r"callbacks\[0\] is 3; expected a function"),
     "key a seed": ({"key": 0}, r"key is 0; expected one JAX random key, such as jax.random.key\(0\)"),
-    "params of another net": ({"params": jaxnet.init(BINARY, jax.random.key(0))}, "params is 1 layers; expected"),
+    "params of another net": ({"params": jaxnet.init(BINARY, jax.random.key(0))}, "params has 1 layer; expected"),
 }  # fmt: skip
 
 NETWORKS = {
@@ -182,7 +182,7 @@ def test_init_refuses_dtype():
 
 
 PARAMS = jaxnet.init(NET, jax.random.key(0))
-BROADCASTING = (PARAMS[0]._replace(b=jnp.zeros(5)), PARAMS[1])  # JAX would add (5,) to (5, 5) in silence
+BROADCASTING = (PARAMS[0]._replace(b=jnp.zeros(5)), PARAMS[1])  # JAX would silently add (5,) to (5, 5)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_params_are_checked_when_traced(params, message, function):
 def test_inputs_are_checked_when_traced():
     with pytest.raises(ValueError, match=r"pass X\.T"):
         jaxnet.predict(NET, PARAMS, X.T)
-    with pytest.raises(TypeError, match="X is int32 but params are float32"):
+    with pytest.raises(TypeError, match="X is int32 but the params are float32"):
         jaxnet.forward(NET, PARAMS, jnp.ones((3, 2), int))
     with pytest.raises(ValueError, match=r"weights has shape \(1, 12\); expected \(12,\)"):
         jaxnet.cost(NET, PARAMS, X, Y, jnp.ones((1, M)))
@@ -215,10 +215,10 @@ def test_inputs_are_checked_when_traced():
         jaxnet.backward(NET, PARAMS, cache, jnp.ones((1, M)))
     with pytest.raises(ValueError, match=r"cache holds shapes .* not those of sizes \(3, 5, 4\)"):
         jaxnet.backward(NET, PARAMS, cache[:-1], jnp.ones((4, M)))
-    narrow = (*cache[:-1], cache[-1]._replace(Z=cache[-1].Z[:, :1]))  # JAX would broadcast it in silence
+    narrow = (*cache[:-1], cache[-1]._replace(Z=cache[-1].Z[:, :1]))  # JAX would silently broadcast it
     with pytest.raises(ValueError, match="cache holds shapes"):
         jaxnet.backward(NET, PARAMS, narrow, jnp.ones((4, M)))
-    with pytest.raises(TypeError, match="Y is bfloat16 but X are float32"):
+    with pytest.raises(TypeError, match="Y is bfloat16 but X is float32"):
         jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.bfloat16))
     with pytest.raises(ValueError, match="params is a str; expected a tuple of 2"):
         jaxnet.forward(NET, "he", jnp.asarray(X))
@@ -228,7 +228,7 @@ def test_inputs_are_checked_when_traced():
     ("name", "given"),
     [("X", (X.tolist(), Y)), ("Y", (X, Y.tolist())), ("weights", (X, Y, [1.0] * M)), ("weights", (X, Y, (1.0,) * M))],
 )
-def test_lists_are_no_arrays(name, given):
+def test_lists_are_not_arrays(name, given):
     state = jaxnet.TrainState(PARAMS, optax.sgd(0.1).init(PARAMS), jnp.int32(0), jax.random.key(0))
     for call in (
         lambda: jaxnet.cost(NET, PARAMS, *given),
@@ -240,7 +240,7 @@ def test_lists_are_no_arrays(name, given):
 
 
 @pytest.mark.parametrize("state", [PARAMS, (PARAMS, (), 0, jax.random.key(0)), None])
-def test_train_step_refuses_what_is_no_state(state):
+def test_train_step_refuses_what_is_not_a_state(state):
     for lift in (jax.jit, lambda step: step):
         with pytest.raises(
             TypeError, match=r"state is a \w+; expected a TrainState.*optimizer.init\(params\), jnp.int32"
@@ -292,7 +292,7 @@ def test_soft_labels_are_targets_too():
         fit(X=X.astype(np.float16), Y=thirds.astype(np.float32))
 
 
-def test_a_constant_feature_is_no_division_by_zero():
+def test_a_constant_feature_is_not_divided_by_zero():
     from jaxnet import datasets
 
     split = datasets.digits()

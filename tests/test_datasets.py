@@ -70,7 +70,7 @@ def replaced(name, change):
     [
         (lambda d: (d / IDX_FILES[2]).unlink(), "has no t10k-images-idx3-ubyte, nor t10k-images-idx3-ubyte.gz"),
         (replaced(IDX_FILES[2], lambda b: b[:-1]), r"holds 3919 values but says \(5, 28, 28\); it is cut short"),
-        (replaced(IDX_FILES[2], lambda b: b"PNG" + b), "is no IDX file of bytes: it begins with 504e4700"),
+        (replaced(IDX_FILES[2], lambda b: b"PNG" + b), "is not an IDX file of bytes: it begins with 504e4700"),
         (replaced(IDX_FILES[2], lambda b: b""), "begins with nothing"),
         (replaced(IDX_FILES[0] + ".gz", lambda b: b[: len(b) // 2]), "cannot be unpacked"),
         (replaced(IDX_FILES[1], lambda b: idx(LABELS[:7])), r"images have shape \(12, 28, 28\) and labels \(7,\)"),
@@ -93,11 +93,11 @@ def test_another_file_than_the_digests_is_refused(directory, npz):
         mnist(sha256=["00"])
 
 
-def test_what_is_no_mnist_is_refused(tmp_path):
+def test_what_is_not_mnist_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected an \.npz file, or a directory with"):
         mnist(path=tmp_path / "nowhere.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(ValueError, match=r"is no \.npz file with x_train"):
+    with pytest.raises(ValueError, match=r"is not an \.npz file with x_train"):
         mnist(path=tmp_path / "bad.npz")
     np.savez(tmp_path / "other.npz", x=TRAIN)
     with pytest.raises(ValueError, match="x_train"):

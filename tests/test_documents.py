@@ -1,4 +1,4 @@
-"""What the README shows is run: its snippets, its commands' spelling, its links and its table."""
+"""What the READMEs show is run: their snippets, the commands' spelling, links and tables."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+READMES = sorted(ROOT.glob("README.md")) + sorted(
+    path for folder in ("jaxnet", "experiments", "tests") for path in (ROOT / folder).rglob("README.md")
+)
+SNIPPETS = {
+    f"{path.relative_to(ROOT)}:{number}": snippet
+    for path in READMES
+    for number, snippet in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+}
 
 
 @pytest.mark.usefixtures("implicit_promotion", "untyped")
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=[snippet.split("\n")[0][:40] for snippet in SNIPPETS])
-def test_snippet_runs(snippet):
-    exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
+@pytest.mark.parametrize("place", SNIPPETS)
+def test_snippet_runs(place):
+    exec(compile(SNIPPETS[place], place, "exec"), {"__name__": "readme"})
 
 
 def test_the_two_commands_stand_word_for_word():
@@ -23,9 +30,17 @@ def test_the_two_commands_stand_word_for_word():
     ]
 
 
-def test_links_and_paths_lead_somewhere():
-    prose = re.sub(r"`[^`]*`", "", README)  # a formula such as g[l](Z) in code is no link
-    targets = re.findall(r"\]\(([^)#]+)\)", prose)
-    assert targets
-    for target in targets:
-        assert (ROOT / target).exists(), f"README.md links to {target}"
+def test_the_front_door_is_short():
+    assert len(README.splitlines()) <= 125
+
+
+@pytest.mark.parametrize("path", READMES, ids=[str(path.relative_to(ROOT)) for path in READMES])
+def test_links_and_paths_lead_somewhere(path):
+    prose = re.sub(r"`[^`]*`", "", path.read_text())  # a formula such as g[l](Z) in code is not a link
+    for target in re.findall(r"\]\(([^)#]+)\)", prose):
+        assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
+
+
+def test_every_folder_of_the_map_has_a_readme():
+    folders = re.findall(r"^\| \[(\S+)/\]\(\1/README\.md\)", README, re.MULTILINE)
+    assert set(folders) == {"jaxnet", "jaxnet/verify", "experiments", "experiments/benchmarks", "tests"}

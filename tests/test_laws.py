@@ -1,5 +1,7 @@
 """The laws that make the two passes right, over activations x losses x depths x weights x dtypes."""
 
+from itertools import cycle
+
 import chex
 import hypothesis
 import hypothesis.strategies as st
@@ -14,11 +16,15 @@ from jax.sharding import PartitionSpec as P
 import jaxnet
 from tests import cases, oracle
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 
 EACH_NET = pytest.mark.parametrize("net", cases.NETS.values(), ids=cases.NETS)
-SOME_NETS = pytest.mark.parametrize(
-    "net", [cases.NETS[name] for name in ("square", "binary", "depth1-softmax", "depth4-sigmoid", "price")]
-)
+SOME = ("square", "binary", "depth1-softmax", "depth4-sigmoid", "price")
+SOME_NETS = pytest.mark.parametrize("name", slow_but(["square", "depth4-sigmoid"], SOME))
+ONCE_EACH = [  # every hidden activation and every output once, beside the nets of other depths
+    *(f"{hidden}-{output}-{loss}" for hidden, (output, loss) in zip(cycle(cases.HIDDEN), cases.OUTPUTS, strict=False)),
+    *(name for name in cases.NETS if name.startswith("depth")), "square", "binary", "price",
+]  # fmt: skip
 
 
 def derivatives(net, params, X, Y, weights):
@@ -63,8 +69,9 @@ def test_autodiff(net, weighted, key, x64):
     assert_trees_close({"J": J, "grads": grads, "X": dX}, {"J": want_J, "grads": want, "X": want_dX}, rtol=1e-12)
 
 
-@EACH_NET
-def test_autodiff_in_float32(net, key):
+@pytest.mark.parametrize("name", slow_but(ONCE_EACH, cases.NETS))
+def test_autodiff_in_float32(name, key):
+    net = cases.NETS[name]
     params, X, Y, weights = cases.point(net, key, dtype=jnp.float32)
     _, _, grads, dX = derivatives(net, params, X, Y, weights)
     want = jax.grad(jaxnet.cost, argnums=(1, 2))(net, params, X, Y, weights)
@@ -73,8 +80,9 @@ def test_autodiff_in_float32(net, key):
 
 
 @SOME_NETS
-def test_differences(net, key, x64):
+def test_differences(name, key, x64):
     """Central differences of the cost, every coordinate of params and X."""
+    net = cases.NETS[name]
     params, X, Y, weights = cases.point(net, key, m=4)
     flat, unflatten = jax.flatten_util.ravel_pytree((params, X))
     cost = jax.jit(lambda v: jaxnet.cost(net, *unflatten(v), Y, weights))
@@ -87,8 +95,9 @@ def test_differences(net, key, x64):
 
 
 @SOME_NETS
-def test_adjoint(net, key, x64):
+def test_adjoint(name, key, x64):
     """<J v, w> = <v, Jᵀ w> for Z[L] as a function of params and X, with random v and w."""
+    net = cases.NETS[name]
     params, X, _, _ = cases.point(net, key)
     point = (params, X)
     v = jax.tree.map(lambda leaf: jax.random.normal(jax.random.fold_in(key, leaf.size), leaf.shape, leaf.dtype), point)
@@ -115,8 +124,9 @@ def test_adjoint_of_one_layer(key, x64):
 
 
 @SOME_NETS
-def test_vmap(net, key, x64):
+def test_vmap(name, key, x64):
     """One example lifted is the batch, and the mean of per-example gradients is the batch gradient."""
+    net = cases.NETS[name]
     params, X, Y, _ = cases.point(net, key)
 
     def one_example(x, y):
@@ -142,7 +152,8 @@ class Placement(chex.TestCase):
 
 
 @SOME_NETS
-def test_eight_devices_are_one(net, key, x64):
+def test_eight_devices_are_one(name, key, x64):
+    net = cases.NETS[name]
     params, X, Y, weights = cases.point(net, key, m=16)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     columns, vector, everywhere = (NamedSharding(mesh, P(*spec)) for spec in ((None, "data"), ("data",), ()))
@@ -154,7 +165,8 @@ def test_eight_devices_are_one(net, key, x64):
 
 
 @SOME_NETS
-def test_permuted_examples(net, key, x64):
+def test_permuted_examples(name, key, x64):
+    net = cases.NETS[name]
     params, X, Y, weights = cases.point(net, key)
     order = jax.random.permutation(key, X.shape[1])
     A, J, grads, dX = derivatives(net, params, X, Y, weights)
@@ -163,8 +175,9 @@ def test_permuted_examples(net, key, x64):
 
 
 @SOME_NETS
-def test_purity(net, key, x64):
+def test_purity(name, key, x64):
     """Inputs stay, a second call is bit-equal, and there is one trace per shape."""
+    net = cases.NETS[name]
     point = cases.point(net, key)
     before = jax.tree.map(np.array, point)
     traces = []
@@ -190,9 +203,10 @@ def test_predict_compiles_once_per_shape(key, compiled):
     assert compiled.count("jit(predict)") == 1
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(data=st.data())
-def test_oracle_on_networks_that_nobody_thought_of(data):
+def test_oracle_on_random_networks(data):
     """Any depth, widths (1 included), m (1 included), activations, loss and weights (some of them 0)."""
     widths = data.draw(st.lists(st.integers(1, 5), min_size=2, max_size=5), label="widths")
     output, loss = data.draw(st.sampled_from(cases.OUTPUTS), label="output")

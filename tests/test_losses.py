@@ -1,4 +1,4 @@
-"""Each cost beside its derivative: finite and right where probabilities round to 0 and 1, and shared out once."""
+"""Each cost beside its derivative: finite and right where probabilities round to 0 and 1, and averaged once."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,8 @@ from tests.comparison import assert_trees_close
 
 def cost_of_logits(output, loss, Z, Y):
     """J and ∂J/∂Z by hand for given Z[L]."""
-    parts = losses.loss_of(loss, output)
-    A = ACTIVATIONS[output].apply(Z)
-    return losses.share(parts.apply(Z, A, Y)).sum(), losses.share(parts.derivative(Z, A, Y))
+    loss, A, w = losses.loss_of(loss, output), ACTIVATIONS[output](Z), losses.mean_weights(None, Y)
+    return (w * loss(Z, A, Y)).sum(), w * loss.derivative(Z, A, Y)
 
 
 @pytest.mark.parametrize(("output", "loss"), cases.OUTPUTS)
@@ -31,12 +30,12 @@ def test_cross_entropy_far_out():
     """|Z| = 1e4 in float32: no NaN or Inf; a confident right answer costs 0, a wrong one |Z|; slopes 0 and ±1."""
     Z, Y = jnp.array([[1e4, 1e4, -1e4, -1e4]]), jnp.array([[1.0, 0.0, 1.0, 0.0]])
     sigmoid = losses.loss_of("cross_entropy", "sigmoid")
-    np.testing.assert_array_equal(sigmoid.apply(Z, ACTIVATIONS["sigmoid"].apply(Z), Y), [[0, 1e4, 1e4, 0]])
+    np.testing.assert_array_equal(sigmoid(Z, ACTIVATIONS["sigmoid"](Z), Y), [[0, 1e4, 1e4, 0]])
     np.testing.assert_array_equal(cost_of_logits("sigmoid", "cross_entropy", Z, Y)[1] * 4, [[0, 1, -1, 0]])
 
     Z, Y = jnp.array([[1e4, 1e4], [-1e4, -1e4]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
     softmax = losses.loss_of("cross_entropy", "softmax")
-    np.testing.assert_array_equal(softmax.apply(Z, ACTIVATIONS["softmax"].apply(Z), Y), [[0, 2e4]])
+    np.testing.assert_array_equal(softmax(Z, ACTIVATIONS["softmax"](Z), Y), [[0, 2e4]])
     np.testing.assert_array_equal(cost_of_logits("softmax", "cross_entropy", Z, Y)[1] * 2, [[0, 1], [0, -1]])
 
 
@@ -57,15 +56,15 @@ def test_small_costs_keep_their_digits():
     np.testing.assert_allclose(J, np.log1p(np.exp(-20)), rtol=1e-5)
 
 
-def test_share_is_the_mean_or_the_weighted_mean(key, x64):
+def test_mean_weights_make_the_mean_or_the_weighted_mean(key, x64):
     values = jax.random.normal(key, (2, 5), jnp.float64)
     weights = jnp.array([1.0, 0.0, 2.0, 3.0, 0.5])
-    np.testing.assert_allclose(losses.share(values).sum(axis=1), values.mean(axis=1), rtol=1e-14)
-    np.testing.assert_allclose(
-        losses.share(values, weights).sum(axis=1), np.average(values, axis=1, weights=weights), rtol=1e-14
-    )
-    assert (losses.share(values, weights)[:, 1] == 0).all()
-    assert (losses.share(values, 0 * weights) == 0).all()  # no example counts: nothing, not NaN
+    mean = (losses.mean_weights(None, values) * values).sum(axis=1)
+    np.testing.assert_allclose(mean, values.mean(axis=1), rtol=1e-14)
+    weighted = losses.mean_weights(weights, values) * values
+    np.testing.assert_allclose(weighted.sum(axis=1), np.average(values, axis=1, weights=weights), rtol=1e-14)
+    assert (weighted[:, 1] == 0).all()
+    assert (losses.mean_weights(0 * weights, values) == 0).all()  # no example counts: nothing, not NaN
 
 
 def test_padding_with_weight_zero_changes_nothing(key, x64):

@@ -10,7 +10,9 @@ import pytest
 import jaxnet
 from tests import cases
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 
+SOME_NETS = [*list(cases.NETS)[:80:13], *list(cases.NETS)[80:]]
 DTYPES = pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-6)])
 
 
@@ -26,7 +28,7 @@ def norms_of(grads):
     return jnp.sqrt(sum((leaf.reshape(leaf.shape[0], -1) ** 2).sum(axis=1) for leaf in jax.tree.leaves(grads)))
 
 
-@pytest.mark.parametrize("name", [*list(cases.NETS)[:80:13], *list(cases.NETS)[80:]])
+@pytest.mark.parametrize("name", slow_but(["square", "binary", "depth4-sigmoid", "price"], SOME_NETS))
 @DTYPES
 def test_grads_norms_and_clipped_sums(name, dtype, rtol, key):
     net = cases.NETS[name]
@@ -54,7 +56,7 @@ def test_norms_beyond_the_numbers_of_float32(max_norm, traced, key):
     Y = Y.at[:, 0].set(jaxnet.predict(net, params, X)[:, 0])
     total = jax.tree.map(lambda g: X.shape[1] * g, jaxnet.value_and_grad(net, params, X, Y)[1])
     want = total if max_norm > 1 else jax.tree.map(jnp.zeros_like, total)
-    clipped = lambda max_norm: jaxnet.clipped_grads(net, params, X, Y, max_norm)  # noqa: E731
+    clipped = lambda max_norm: jaxnet.clipped_grads(net, params, X, Y, max_norm)
     with jax.enable_x64(traced):  # a traced number of float64
         grads = (jax.jit(clipped) if traced else clipped)(max_norm)
     for got, expected in zip(*map(jax.tree.leaves, (grads, want)), strict=True):
@@ -65,7 +67,7 @@ def test_the_dtype_is_that_of_the_params(key, x64, implicit_promotion):
     """Whatever the scalars' own."""
     net = cases.NETS["square"]
     params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
-    noisy = lambda *numbers: jaxnet.clipped_grads(net, params, X, Y, numbers[0], key, numbers[1])  # noqa: E731
+    noisy = lambda *numbers: jaxnet.clipped_grads(net, params, X, Y, numbers[0], key, numbers[1])
     grads = [function(np.float64(1.0), np.float64(0.5)) for function in (noisy, jax.jit(noisy))]
     assert {leaf.dtype.name for leaf in jax.tree.leaves(grads)} == {"float32"}
 

@@ -144,7 +144,7 @@ def equinox(work: Workload) -> Contestant:
         mlp = eqx.nn.MLP(work.sizes[0], work.sizes[-1], width, len(work.sizes) - 2, hidden, key=jax.random.key(0))
         if any(n != width for n in work.sizes[1:-1]):
             raise ValueError("eqx.nn.MLP has one width")
-        leaves = lambda model: [p for layer in model.layers for p in (layer.weight, layer.bias)]  # noqa: E731
+        leaves = lambda model: [p for layer in model.layers for p in (layer.weight, layer.bias)]
         start = eqx.tree_at(leaves, mlp, [p for W, b in work.params for p in (W, b[:, 0])])
 
         @eqx.filter_jit

@@ -126,7 +126,7 @@ def eager(work: Workload, threads: int, compiled=False, autocast=False, device="
 
         @compile_
         def descend(parameters, batch):
-            J = lambda p: loss(lambda A: torch.func.functional_call(skeleton, p, A), batch)  # noqa: E731
+            J = lambda p: loss(lambda A: torch.func.functional_call(skeleton, p, A), batch)
             grads = torch.func.grad(J)(parameters)
             torch._foreach_add_([*parameters.values()], [*grads.values()], alpha=-work.rate)
 

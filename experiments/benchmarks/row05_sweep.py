@@ -75,7 +75,7 @@ def in_one_program(work, rates, device=None) -> tuple[Contestant, Contestant]:
             params = in_jax.by_rows(jaxnet.init(work.net, init_key))
 
             def step(params, i):
-                loss = lambda p: in_jax.loss_of_logits(in_jax.plain_forward(work, p, X[i]), Y[i])  # noqa: E731
+                loss = lambda p: in_jax.loss_of_logits(in_jax.plain_forward(work, p, X[i]), Y[i])
                 J, grads = jax.value_and_grad(loss)(params)
                 return jax.tree.map(lambda p, g: p - rate * g, params, grads), J
 

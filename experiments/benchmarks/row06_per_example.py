@@ -32,7 +32,7 @@ def records(config) -> list[dict]:
         return jaxnet.value_and_grad(net, params, X, Y)[1]
 
     def each(params, X, Y):
-        one = lambda x, y: jax.grad(jaxnet.cost, argnums=1)(net, params, x[:, None], y[:, None])  # noqa: E731
+        one = lambda x, y: jax.grad(jaxnet.cost, argnums=1)(net, params, x[:, None], y[:, None])
         return jax.vmap(one, in_axes=1)(X, Y)
 
     def naive(params, X, Y):

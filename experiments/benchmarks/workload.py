@@ -78,7 +78,7 @@ class Workload:
 
     def cost(self, params) -> float:
         """The cost on all examples, in float32, of params that look like ours."""
-        as_float32 = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
+        as_float32 = lambda x: jnp.asarray(x, jnp.float32)
         return float(jaxnet.cost(self.net, *jax.tree.map(as_float32, (params, self.X, self.Y))))
 
 

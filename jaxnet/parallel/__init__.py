@@ -2,7 +2,7 @@
 
 from jaxnet.parallel.mesh import columns as columns
 from jaxnet.parallel.mesh import device as device
-from jaxnet.parallel.mesh import filling as filling
 from jaxnet.parallel.mesh import mesh as mesh
+from jaxnet.parallel.mesh import padding as padding
 from jaxnet.parallel.mesh import replicated as replicated
 from jaxnet.parallel.mesh import split_columns as split_columns

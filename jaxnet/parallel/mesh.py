@@ -1,4 +1,4 @@
-"""Where arrays live: devices by name, meshes, and the layout of data parallelism. The only module that names devices.
+"""Where arrays live: devices by name, meshes, and the layout of data parallelism.
 
 Every device of the mesh holds all params and its own share of each batch's columns; `jax.jit` then computes the one
 gradient of the whole batch, with one all-reduce of the gradient's size. `forward` and `backward` know nothing of it.
@@ -8,17 +8,19 @@ gather its batch across them, one more all-reduce and two all-gathers as XLA doe
 Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
 """
 
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from jaxnet import checks as check
+from jaxnet._arguments import choice, count
 
 DEVICES = ("cpu", "gpu", "tpu")
 
 
-def device(name: str | None) -> jax.Device | None:
+def device(name: str | None) -> Any:
     """Return the first device of that kind, or None for JAX's default; an absent one is an error, never a CPU.
 
     Raises:
@@ -26,7 +28,7 @@ def device(name: str | None) -> jax.Device | None:
     """
     if name is None:
         return None
-    check.choice("device", name, DEVICES)
+    choice("device", name, DEVICES)
     try:
         return jax.devices(name)[0]
     except RuntimeError as error:
@@ -44,7 +46,7 @@ def mesh(n_devices: int | None = None) -> Mesh:
         ValueError: n is not from 1 to the number of devices there are.
     """
     devices = jax.devices()
-    n = len(devices) if n_devices is None else check.count("n_devices", n_devices)
+    n = len(devices) if n_devices is None else count("n_devices", n_devices)
     if n > len(devices):
         raise ValueError(
             f"n_devices is {n}, but JAX finds {len(devices)}; give at most {len(devices)}, or None for all (more on a"
@@ -68,6 +70,6 @@ def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n 
     return X if mesh is None else jax.lax.with_sharding_constraint(X, columns(mesh))
 
 
-def filling(m: int, mesh: Mesh | None) -> int:
+def padding(m: int, mesh: Mesh | None) -> int:
     """How many columns m lacks to be divided over the mesh."""
     return 0 if mesh is None else -m % mesh.size

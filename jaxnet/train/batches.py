@@ -1,54 +1,72 @@
-"""The examples that a network is trained on, as they lie in device memory.
+"""The examples that a network is trained on, in device memory, and the mini-batches of an epoch.
 
-A full batch is columns, as everywhere else; a mini-batch is gathered from rows, (m, n_x), and turned: three times
+A full batch is columns, as everywhere else; a mini-batch is gathered from rows, (m, n_x), and transposed: three times
 faster than gathering columns.
 """
 
-import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-TURNED = 1024  # columns that are turned into rows at a time
-LINE = 64  # bytes of a line of the cache, and XLA's own alignment
+from jaxnet import parallel
+from jaxnet._xla.permutation import random_permutation
+from jaxnet._xla.transpose import transposed
+
+Place = Callable[[Any], Any]  # a tree of host arrays to where it is computed with, such as jax.device_put
 
 
 class Data(NamedTuple):
-    """Examples in device memory: by columns for full batches, by rows for mini-batches."""
+    """A data set in device memory: by columns for full batches, by rows for mini-batches."""
 
     X: Float[Array, "..."]
     Y: Float[Array, "..."]
     weights: Float[Array, " m"] | None
 
     @classmethod
-    def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
+    def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, place: Place) -> "Data":
         """Columns as they are, in copies: JAX on a CPU may work on the caller's own memory."""
-        return cls(X.copy(), Y.copy(), weights)
+        return cls(*place((X.copy(), Y.copy(), weights)))
 
     @classmethod
-    def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> "Data":
+    def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, place: Place) -> "Data":
         """Columns turned into rows, on the host."""
-        return cls(_turned(X), _turned(Y), weights)
+        return cls(*place((transposed(X), transposed(Y), weights)))
 
 
-def _turned(A: np.ndarray) -> np.ndarray:
-    """A copy of Aᵀ, a line of the cache by some columns at a time: three times as fast as all at once.
+class Batch(NamedTuple):
+    """One mini-batch as columns, and what each example counts; padding counts 0."""
 
-    It lies where JAX on a CPU takes it as it is, without one more copy.
-    """
-    rows = _aligned(A.shape[::-1], A.dtype)
-    entries = LINE // A.dtype.itemsize
-    for column in range(0, A.shape[1], TURNED):
-        for row in range(0, A.shape[0], entries):
-            block = A[row : row + entries, column : column + TURNED]
-            rows[column : column + TURNED, row : row + entries] = block.T
-    return rows
+    X: Float[Array, "n_x batch"]
+    Y: Float[Array, "n_y batch"]
+    weights: Float[Array, " batch"]
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins where a line of the cache does."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + LINE, np.uint8)
-    first = -memory.ctypes.data % LINE
-    return memory[first : first + size].view(dtype).reshape(shape)
+class Batches(NamedTuple):
+    """An epoch's mini-batches, padded to one size: the examples of each, and 1 for an example, 0 for padding."""
+
+    examples: Int[Array, "steps batch"]
+    counts: Float[Array, "steps batch"]
+
+
+def random_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int | None, mesh: Mesh | None) -> Batches:
+    """Return the mini-batches of an epoch over data by rows, in an order that depends on the key alone."""
+    m = data.X.shape[0]
+    order, counts = random_permutation(key, m), jnp.ones(m, data.X.dtype)
+    return Batches(_rows(order, batch_size or m, mesh), _rows(counts, batch_size or m, mesh))
+
+
+def _rows(vector, batch_size, mesh):
+    """The vector cut into rows of batch_size, each padded with zeros to what the mesh divides."""
+    rows = jnp.pad(vector, (0, -vector.size % batch_size)).reshape(-1, batch_size)
+    return jnp.pad(rows, ((0, 0), (0, parallel.padding(batch_size, mesh))))
+
+
+def gather(data: Data, examples: Int[Array, " batch"], counts: Float[Array, " batch"], mesh: Mesh | None) -> Batch:
+    """Return one mini-batch."""
+    weights = counts if data.weights is None else counts * data.weights[examples]
+    X, Y = (parallel.split_columns(rows[examples].T, mesh) for rows in (data.X, data.Y))
+    return Batch(X, Y, weights)

@@ -1,269 +1,195 @@
-"""Training as pure functions: a step, an epoch as one scan over mini-batches, and chunks of epochs as one program.
+"""Epochs as pure functions: one as a scan over mini-batches, and many as one compiled program.
 
-A chunk is one compiled program. It runs epochs until a limit that the host sets, or until training has to stop:
-convergence (tol), no better validation cost (patience), a cost or gradient that is not finite. All of that is
-decided inside the program, so what comes out does not depend on how epochs are cut into chunks. The bookkeeping of a
-run is donated to each chunk and lives in one copy.
+`run_epochs` is that program. It runs epochs until a limit that the host sets, or until training has to stop:
+convergence (tol), no lower validation cost (patience), numbers that are not finite. All of that is decided inside the
+program, so the result does not depend on how epochs are cut into chunks. The loop's state is donated to each chunk and
+lives in one copy.
 
-Legend: X (n_x, m), Y (n_y, m); `data` holds them by columns or by rows, see examples.py.
+An epoch does not undo anything: it reports whether it is finite, and `run_epochs` returns the state after the last
+epoch that is. `replay` walks the failed one step by step to find the step.
+
+Legend: X (n_x, m), Y (n_y, m); `data` holds them by columns or by rows, see batches.py.
 
 Source: the lecture notes, section 8 (gradient descent).
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int
 
-from jaxnet import checks as check
-from jaxnet import parallel
-from jaxnet._xla.matmul import roomy
-from jaxnet._xla.permutation import shuffled
-from jaxnet._xla.small_call import OPTIONS, one_kernel, where_possible
-from jaxnet.labels import accuracy
-from jaxnet.network import MLP, Params, cost, cost_and_output, value_output_and_grad
-from jaxnet.train.batches import Data
+from jaxnet._xla.compile import with_fallback
+from jaxnet._xla.small_call import OPTIONS, single_call
+from jaxnet.metrics import accuracy
+from jaxnet.network import cost_and_output
+from jaxnet.train.batches import Data, gather, random_batches
+from jaxnet.train.config import FitConfig
+from jaxnet.train.state import LoopState, TrainState, select
+from jaxnet.train.step import step_is_finite, unguarded_step
 
-GRADIENTS = {
-    "manual": value_output_and_grad,
-    "autodiff": jax.value_and_grad(cost_and_output, argnums=1, has_aux=True),
-}
-CALM_EPOCHS = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
+N_ITER_NO_CHANGE = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
 
 
-class TrainState(NamedTuple):
-    """All that a step needs and changes; a pytree."""
+class Chunk(NamedTuple):
+    """What some epochs give: the loop's state after the last finite one, their metrics, and whether all were finite."""
 
-    params: Params
-    opt_state: optax.OptState
-    step: Int[Array, ""]
-    key: PRNGKeyArray | Array
-
-
-def train_step(net: MLP, optimizer: optax.GradientTransformation, gradient: str = "manual", precision="float32"):
-    """Return a pure function (state, X, Y, weights=None) -> (state, metrics): one step of gradient descent.
-
-    With optax.sgd(rate) the update is W -= rate * dW, as in the notes. Metrics are scalars: "cost" and
-    "gradient_norm" at the incoming state, "accuracy" for classifiers, and "finite". Where cost, gradient_norm
-    or the new params are not finite, or all weights are 0, the state comes back as it was. It keeps its dtype: in
-    float16 Adam's eps=1e-8 is 0, and no step of it is finite; make float32 params (`fit` does).
-
-    Args:
-        net: the network.
-        optimizer: an optax optimizer.
-        gradient: "manual" for the hand-written backward pass, "autodiff" for jax.grad.
-        precision: a name of the table in precision.py.
-
-    Raises:
-        ValueError: an unknown gradient or precision.
-        TypeError: the optimizer is not optax's.
-    """
-    tried = _tried_step(net, optimizer, gradient, precision)
-
-    def step(state: TrainState, X, Y, weights=None) -> tuple[TrainState, dict[str, Array]]:
-        new, metrics = tried(state, X, Y, weights)
-        finite = metrics["finite"] & _all_finite(new.params)
-        counts = finite if weights is None else finite & (weights.sum() > 0)
-        return select(counts, new, state), metrics | {"finite": finite}
-
-    return step
+    loop: LoopState
+    log: dict[str, Array]
+    finite: Bool[Array, ""]
 
 
-def _tried_step(net, optimizer, gradient, precision):
-    """(state, X, Y, weights) -> the new state as it comes, and the metrics; "finite" speaks of cost and gradient."""
-    value_and_grad = GRADIENTS[check.choice("gradient", gradient, GRADIENTS)]
-    check.precision(precision)
-    optimizer = optax.with_extra_args_support(check.gradient_transformation(optimizer))
-
-    def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
-        check.train_state(state)
-        (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line
-            value_fn=lambda params: cost(net, params, X, Y, weights, precision),
-        )  # fmt: skip
-        params = optax.apply_updates(state.params, updates)
-        norm = _norm(grads)
-        metrics = {"cost": J, "gradient_norm": norm, "finite": jnp.isfinite(J.astype(norm.dtype) + norm)}
-        if is_classifier(net):
-            metrics["accuracy"] = accuracy(A, Y, weights)
-        return TrainState(params, opt_state, state.step + 1, state.key), metrics
-
-    return step
-
-
-def _norm(grads: Params) -> Float[Array, ""]:
-    """√Σ g²; down the columns first, side by side, for a sum of everything is one addition after the other on a CPU."""
-    wide = map(roomy, jax.tree.leaves(grads))
-    return jnp.sqrt(sum(jax.lax.optimization_barrier((g * g).sum(axis=0)).sum() for g in wide))
-
-
-def _all_finite(params: Params) -> Bool[Array, ""]:
-    """Whether every number is: 0 * inf and 0 * NaN are NaN, and a sum is faster than a conjunction."""
-    return jnp.isfinite(sum(jnp.sum(0 * p) for p in jax.tree.leaves(params)))
-
-
-def is_classifier(net: MLP) -> bool:
-    """Whether accuracy applies: cross-entropy on a softmax, or on one sigmoid."""
-    return net.loss == "cross_entropy" and (net.activations[-1] == "softmax" or net.sizes[-1] == 1)
-
-
-class Run(NamedTuple):
-    """The bookkeeping of a training run, carried from epoch to epoch inside the compiled program."""
-
-    state: TrainState
-    best_params: Params | None  # by validation cost, if there is patience
-    best_cost: Float[Array, ""]
-    since_best: Int[Array, ""]  # epochs
-    last_cost: Float[Array, ""]
-    calm: Int[Array, ""]  # epochs in a row with a relative change of the cost below tol
-    finite: Array
-    running: Array
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is static of a training run; hashable, so that equal plans share their compiled program."""
-
-    net: MLP
-    optimizer: optax.GradientTransformation
-    gradient: str
-    precision: str
-    batch_size: int | None
-    patience: int | None
-    tol: float | None
-    mesh: Mesh | None = None
-    guard: str = "step"  # what comes back as it was where a step is not finite: that "step", or its whole "epoch"
-
-
-def start(state: TrainState, keeps_best: bool) -> Run:
-    """The bookkeeping of a run that begins at a state."""
-    dtype = state.params[0].W.dtype
-    zero, yes = jnp.int32(0), jnp.array(True)
-    best_params = state.params if keeps_best else None
-    nothing_yet, never_better = jnp.array(jnp.nan, dtype), jnp.array(jnp.inf, dtype)
-    return Run(state, best_params, never_better, zero, nothing_yet, zero, finite=yes, running=yes)
-
-
-def resumed(run: Run) -> Run:
-    """A run that was stopped, ready to go on from its state."""
-    return run._replace(finite=jnp.ones_like(run.finite), running=jnp.ones_like(run.running))
-
-
-def select(condition, new, old):
-    """`new` where the condition holds, else `old`: two trees alike."""
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
-
-
-def full_batch_epoch(plan: Plan, state: TrainState, data: Data):
+def full_batch_epoch(config: FitConfig, state: TrainState, data: Data):
     """One step on all examples: the notes' "repeat { predict, dW, db, W -= α dW }"."""
-    return train_step(plan.net, plan.optimizer, plan.gradient, plan.precision)(state, *data)
+    state, metrics = _step(config)(state, *data)
+    return state, metrics, step_is_finite(state, metrics)
 
 
-def mini_batch_epoch(plan: Plan, state: TrainState, data: Data):
-    """One step on each mini-batch, in an order shuffled from state.key.
+def mini_batch_epoch(config: FitConfig, state: TrainState, data: Data):
+    """One step on each mini-batch, in an order drawn from state.key.
 
-    A last partial batch, and on a mesh each batch that does not divide by its devices, is filled up with examples
-    of weight 0: a batch counts for exactly the examples that it has.
-    After a step that is not finite the state stays what it was, to the end of the epoch. With plan.guard "epoch" it
-    does not, and is of no use: no step has to read and write all of its state once more.
+    A last partial batch, and on a mesh each batch that does not divide by its devices, is padded with examples of
+    weight 0: a batch counts for exactly the examples that it has.
     """
-    guarded = plan.guard == "step"
-    step = (train_step if guarded else _tried_step)(plan.net, plan.optimizer, plan.gradient, plan.precision)
-    m, batch_size = data.X.shape[0], plan.batch_size
-    key, shuffle_key = jax.random.split(state.key)
-    order = _batches(shuffled(shuffle_key, m), batch_size, plan.mesh)
-    counted = _batches(jnp.ones(m, data.X.dtype), batch_size, plan.mesh)
-    weighted = data.weights is not None or order.size > m
+    state, batches = _shuffle(config, state, data)
+    step = _batch_step(config, data, padded=batches.examples.size > data.X.shape[0])
 
-    def one_batch(carry, batch):
-        state, finite = carry
-        examples, weights = batch
+    def body(state, batch):
+        state, metrics, weight = step(state, *batch)
+        return state, (metrics, weight)
+
+    state, (metrics, weights) = jax.lax.scan(body, state, batches)
+    finite = step_is_finite(state, metrics)
+    epoch = {name: (values * weights).sum() / weights.sum() for name, values in metrics.items()}
+    if "gradient_norm" in metrics:
+        epoch["gradient_norm"] = metrics["gradient_norm"].max()
+    return state, epoch, finite
+
+
+def _step(config: FitConfig):
+    return unguarded_step(config.net, config.optimizer, config.gradient, config.precision, config.metrics)
+
+
+def _shuffle(config: FitConfig, state: TrainState, data: Data):
+    """The state with its next key, and the epoch's batches."""
+    key, batches_key = jax.random.split(state.key)
+    return state._replace(key=key), random_batches(batches_key, data, config.batch_size, config.mesh)
+
+
+def _batch_step(config: FitConfig, data: Data, padded: bool):
+    """A function (state, examples, counts) -> state, metrics and the sum of the weights: a step on one mini-batch."""
+    step = _step(config)
+
+    def batch_step(state: TrainState, examples, counts):
+        X, Y, weights = gather(data, examples, counts, config.mesh)
+        total = weights.sum()
+        new, metrics = step(state, X, Y, None if data.weights is None and not padded else weights)
         if data.weights is not None:
-            weights = weights * data.weights[examples]
-        X, Y = (parallel.split_columns(rows[examples].T, plan.mesh) for rows in (data.X, data.Y))
-        new, metrics = step(state, X, Y, weights if weighted else None)
-        if guarded:
-            new = select(finite, new, state)
-        elif data.weights is not None:
-            new = select(weights.sum() > 0, new, state)
-        return (new, finite & metrics.pop("finite")), (metrics, weights.sum())
+            new = select(total > 0, new, state)
+        return new, metrics, total
 
-    start = state._replace(key=key), jnp.array(True)
-    (state, finite), (metrics, totals) = jax.lax.scan(one_batch, start, (order, counted))
-    if not guarded:
-        finite &= _all_finite(state.params)  # once not finite, they have stayed so
-    epoch = {name: (v * totals).sum() / totals.sum() for name, v in metrics.items()}
-    return state, epoch | {"gradient_norm": metrics["gradient_norm"].max(), "finite": finite}
+    return batch_step
 
 
-def _batches(vector, batch_size, mesh):
-    """The vector cut into rows of batch_size, each filled up with zeros to what the mesh divides."""
-    rows = jnp.pad(vector, (0, -vector.size % batch_size)).reshape(-1, batch_size)
-    return jnp.pad(rows, ((0, 0), (0, parallel.filling(batch_size, mesh))))
-
-
-def one_epoch(plan: Plan, run: Run, data: Data, validation_data: Data | None) -> tuple[Run, dict[str, Array]]:
-    """Train for an epoch, measure, and decide whether to go on.
-
-    With plan.guard "epoch" one with a step that is not finite leaves the run as it was, but for `finite` and `running`.
-    """
-    before = run
-    epoch = full_batch_epoch if plan.batch_size is None else mini_batch_epoch
-    state, metrics = epoch(plan, run.state, data)
-    run = run._replace(state=state, finite=metrics.pop("finite"))
-    stop = ~run.finite
-    if plan.tol is not None:
-        change = jnp.abs(metrics["cost"] - run.last_cost)
-        calm = jnp.where(change <= plan.tol * jnp.abs(run.last_cost), run.calm + 1, 0)
-        run = run._replace(calm=calm, last_cost=metrics["cost"])
-        stop |= calm >= CALM_EPOCHS
+def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: Data | None):
+    """Train for an epoch and measure. Return the loop's state, the metrics, and whether all is finite."""
+    epoch = full_batch_epoch if config.batch_size is None else mini_batch_epoch
+    state, metrics, finite = epoch(config, loop.state, data)
+    loop = loop._replace(state=state, epoch=loop.epoch + 1)
+    if config.tol is not None:
+        loop = _compare_with_last(config.tol, loop, metrics["cost"])
+    metrics = {name: metrics[name] for name in config.metrics}
     if validation_data is not None:
-        J, A = cost_and_output(plan.net, state.params, *validation_data, plan.precision)
+        J, A = cost_and_output(config.net, state.params, *validation_data, config.precision)
         metrics["validation_cost"] = J
-        if is_classifier(plan.net):
+        if "accuracy" in config.metrics:
             metrics["validation_accuracy"] = accuracy(A, validation_data.Y)
-        if plan.patience is not None:
-            better = run.best_cost > J
-            run = run._replace(
-                best_params=select(better, state.params, run.best_params),
-                best_cost=jnp.where(better, J, run.best_cost),
-                since_best=jnp.where(better, 0, run.since_best + 1),
-            )
-            stop |= run.since_best >= plan.patience
-    run = run._replace(running=~stop)
-    if plan.guard == "epoch":
-        run = select(run.finite, run, before._replace(finite=run.finite, running=run.finite))
-    return run, metrics
+        if config.patience is not None:
+            loop = _compare_with_best(loop, J)
+    return loop, metrics, finite
 
 
-def several_epochs(plan: Plan, run: Run, data: Data, validation_data: Data | None, epochs, capacity: int):
-    """Run at most `epochs` epochs (traced, <= capacity); return the run, how many it did, and their metrics."""
-    shapes = jax.eval_shape(lambda r: one_epoch(plan, r, data, validation_data)[1], run)
+def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
+    unchanged = jnp.abs(J - loop.last_cost) <= tol * jnp.abs(loop.last_cost)
+    return loop._replace(last_cost=J, epochs_without_change=jnp.where(unchanged, loop.epochs_without_change + 1, 0))
+
+
+def _compare_with_best(loop: LoopState, J) -> LoopState:
+    better = loop.best_cost > J
+    return loop._replace(
+        best_params=select(better, loop.params, loop.best_params),
+        best_cost=jnp.where(better, J, loop.best_cost),
+        epochs_since_best=jnp.where(better, 0, loop.epochs_since_best + 1),
+    )
+
+
+def is_stopped(config: FitConfig, loop: LoopState) -> Bool[Array, ""] | bool:
+    """Whether tol or patience has ended training."""
+    converged = config.tol is not None and loop.epochs_without_change >= N_ITER_NO_CHANGE
+    out_of_patience = config.patience is not None and loop.epochs_since_best >= config.patience
+    return converged | out_of_patience
+
+
+def run_epochs(
+    config: FitConfig, loop: LoopState, data: Data, validation_data: Data | None, last: Int[Array, ""], capacity: int
+) -> Chunk:
+    """Run epochs up to number `last` of the whole training, at most `capacity` of them."""
+    first = loop.epoch
+    shapes = jax.eval_shape(lambda loop: next_epoch(config, loop, data, validation_data)[1], loop)
     log = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
 
+    def body(chunk):
+        loop, metrics, finite = next_epoch(config, chunk.loop, data, validation_data)
+        place = chunk.loop.epoch - first
+        log = jax.tree.map(lambda buffer, value: buffer.at[place].set(value), chunk.log, metrics)
+        return Chunk(select(finite, loop, chunk.loop), log, finite)
+
+    def more(chunk):
+        return chunk.finite & jnp.logical_not(is_stopped(config, chunk.loop)) & (chunk.loop.epoch < last)
+
+    return jax.lax.while_loop(more, body, Chunk(loop, log, jnp.array(True)))
+
+
+def run_epochs_in_a_single_call(config, loop, data, validation_data, last, capacity) -> Chunk:
+    """`run_epochs` for small networks on a CPU."""
+    run = single_call(lambda loop, data, validation, last: run_epochs(config, loop, data, validation, last, capacity))
+    return run(loop, data, validation_data, last)
+
+
+jit_chunk = partial(jax.jit, static_argnames=("config", "capacity"), donate_argnames="loop")
+run_chunk = jit_chunk(run_epochs)
+run_small_chunk = with_fallback(jit_chunk(run_epochs_in_a_single_call, compiler_options=OPTIONS), run_chunk)
+
+
+def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState, dict[str, Array]]:
+    """Walk an epoch that is not finite step by step: return the state before the first such step, and its metrics.
+
+    A step by itself may be rounded otherwise than in a scan: if all are finite here, it is the state after the last.
+    """
+    if config.batch_size is None:
+        step, batches = _step(config), None
+        take = lambda state, i: step(state, *data)
+        steps = 1
+    else:
+        state, batches = _shuffle(config, state, data)
+        step = _batch_step(config, data, padded=batches.examples.size > data.X.shape[0])
+        take = lambda state, i: step(state, batches.examples[i], batches.counts[i])[:2]
+        steps = len(batches.examples)
+
     def body(carry):
-        run, done, log = carry
-        run, metrics = one_epoch(plan, run, data, validation_data)
-        return run, done + 1, jax.tree.map(lambda buffer, value: buffer.at[done].set(value), log, metrics)
+        state, i, _, _ = carry
+        new, metrics = take(state, i)
+        finite = step_is_finite(new, metrics)
+        return select(finite, new, state), i + 1, metrics, finite
 
-    def go_on(carry):
-        run, done, _ = carry
-        return run.running & (done < epochs)
+    def more(carry):
+        _, i, _, finite = carry
+        return finite & (i < steps)
 
-    return jax.lax.while_loop(go_on, body, (run, jnp.int32(0), log))
-
-
-def several_epochs_in_one_kernel(plan, run, data, validation_data, epochs, capacity):
-    """`several_epochs` for small networks on a CPU."""
-    return one_kernel(lambda *arrays: several_epochs(plan, *arrays, capacity))(run, data, validation_data, epochs)
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(take, state, 0)[1])
+    state, _, metrics, _ = jax.lax.while_loop(more, body, (state, 0, nothing, jnp.array(True)))
+    return state, metrics
 
 
-compiled = partial(jax.jit, static_argnames=("plan", "capacity"), donate_argnames="run")
-chunk = compiled(several_epochs)
-small_chunk = where_possible(compiled(several_epochs_in_one_kernel, compiler_options=OPTIONS), chunk)
+replay_chunk = jax.jit(replay, static_argnums=0)

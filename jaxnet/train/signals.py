@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment of our choosing: noted while work is in flight, raised when the books are closed."""
+"""Deferring SIGINT: Ctrl-C is noted while a chunk runs, and raised once its results are recorded."""
 
 import contextlib
 import signal

@@ -9,11 +9,11 @@ Legend: n members; X (n_x, m), Y (n_y, m).
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,24 +23,40 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from jaxnet import checks as check
-from jaxnet import parallel
-from jaxnet._xla.small_call import OPTIONS, is_small, one_kernel, where_possible
+from jaxnet import checks, parallel
+from jaxnet._arguments import choice, count, type_name
+from jaxnet._xla import small_call
+from jaxnet._xla.compile import with_fallback
 from jaxnet._xla.threads import with_current_settings
-from jaxnet.network import MLP, SCHEMES, Layer, Params, init
-from jaxnet.train import epochs as training
+from jaxnet.initialisers import SCHEMES, init
+from jaxnet.mlp import MLP, Layer, Params
+from jaxnet.train import config as settings
+from jaxnet.train import inputs
 from jaxnet.train.batches import Data
-from jaxnet.train.epochs import Plan, Run, TrainState
+from jaxnet.train.callbacks import Callback, any_stops
+from jaxnet.train.config import FitConfig
+from jaxnet.train.epochs import next_epoch, replay
+from jaxnet.train.history import History
+from jaxnet.train.state import LoopState, TrainState, loop_start, select
+from jaxnet.train.step import GRADIENTS
 
-UNKNOWN_YET = optax.identity()  # each member's optimizer depends on its rate; one object, so that equal plans are equal
+PLACEHOLDER = optax.identity()  # each member makes its own; one object, so that equal configs are equal
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
+
+
+class Members(NamedTuple):
+    """The state of n members; every leaf has a leading axis of n."""
+
+    loop: LoopState
+    failed: Bool[Array, " n"]
+    rate: Float[Array, " n"]
 
 
 class SweepResult(NamedTuple):
     """What `sweep` returns; every array has a leading axis of n members.
 
     params: the last params, of a member that failed those before the step that failed.
-    history: NumPy arrays (n, epochs), as in `fit`; NaN after a failure.
+    history: NumPy arrays (n, epochs), as in `fit`; NaN from a failure on.
     failed: whether the member's cost, gradient's norm or params were not finite.
     learning_rate, init_scale: the settings; init_scale NaN stands for the "he" scheme.
     """
@@ -91,9 +107,11 @@ def sweep(
     batch_size: int | None = 128,
     weights: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
+    metrics: Iterable[str] | None = None,
     gradient: str = "manual",
     precision: str = "float32",
     progress: bool = True,
+    callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
 ) -> SweepResult:
     """Train n nets on the same data; member i is `fit` with keys[i] and optimizer(learning_rate[i]).
@@ -110,100 +128,138 @@ def sweep(
         batch_size: examples a step; None is all.
         weights: (m,), as in `fit`.
         validation: (X, Y), as in `fit`.
+        metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
-        precision: a name of the table in precision.py, as in `fit`.
+        precision: a name of the table in _xla/matmul.py, as in `fit`.
         progress: show a progress bar, if standard error is a terminal.
+        callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
+            array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
 
     Raises:
         ValueError, TypeError: an argument does not fit, or the settings' lengths do not go together.
     """
-    epochs = check.count("epochs", epochs)
-    dtype = check.working_dtype(X, None, check.precision(precision))
-    X, Y, weights, validation = check.dataset(net, X, Y, weights, validation, dtype)
-    batch_size = check.batches(batch_size, X.shape[1])
-    check.choice("gradient", gradient, training.GRADIENTS)
-    check.function_of_rate(optimizer)
-    keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
+    epochs = count("epochs", epochs)
+    dtype = inputs.working_dtype(X, None, checks.policy(precision))
+    host = inputs.dataset(net, X, Y, weights, validation, dtype)
+    m = host.X.shape[1]
+    batch_size = inputs.batch_size(batch_size, m)
+    choice("gradient", gradient, GRADIENTS)
+    callbacks = settings.callbacks(callbacks)
+    metrics = settings.metrics(net, None if metrics is None else {*metrics, "cost"})
+    _function_of_rate(optimizer)
+    member_keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 
     place = partial(jax.device_put, device=parallel.device(device))
-    data = place((Data.by_rows if batch_size else Data.by_columns)(X, Y, weights))
-    validation_data = None if validation is None else place(Data.by_columns(*validation, weights=None))
-    guard = "epoch" if batch_size else "step"
-    plan = Plan(net, UNKNOWN_YET, gradient, precision, batch_size, patience=None, tol=None, guard=guard)
+    data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
+    validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+    config = FitConfig(net, PLACEHOLDER, gradient, precision, batch_size, metrics=metrics)
+    static = config, optimizer
 
-    n = len(keys)
-    on_cpu = jax.tree.leaves(data)[0].devices().pop().platform == "cpu"
-    small = on_cpu and is_small(net.sizes, X.shape[1], batch_size)
-    train = _in_one_kernel if small else _in_turn if on_cpu else _as_one_batch
+    n = len(member_keys)
+    platform = next(iter(data.X.devices())).platform
+    small = small_call.fits(platform, net.sizes, m, batch_size)
+    train = _train_in_a_single_call if small else _train_in_sequence if platform == "cpu" else _train_as_one_batch
+    walk = _replay_in_sequence if platform == "cpu" else _replay_as_one_batch
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    task = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if on_cpu else n
-    filled = np.arange(-(-n // task) * task) % n  # tasks of one size share one program; what is filled up is dropped
-    tasks = [place((keys[i], rates[i], scales[i])) for i in filled.reshape(-1, task)]
+    size = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if platform == "cpu" else n
+    padded = np.arange(-(-n // size) * size) % n  # tasks of one size share one program; the padding is dropped
+    tasks = [place((member_keys[i], rates[i], scales[i])) for i in padded.reshape(-1, size)]
 
-    def run(task):
-        runs, rates = _start_members((plan, optimizer), *task)
-        runs, history = train((plan, optimizer, epochs), (runs, rates), data, validation_data)
-        failed = ~runs.finite
-        if plan.guard == "epoch" and failed.any():  # they are at that epoch's start: again, to the step that failed
-            again = (replace(plan, guard="step"), optimizer, 1), (training.resumed(runs), rates)
-            runs = _where(failed, train(*again, data, validation_data)[0], runs)
-        return jax.block_until_ready((runs.state.params, history, failed))
+    def train_task(members: Members, epochs: int):
+        members, log = train((*static, epochs), members, data, validation_data)
+        return jax.block_until_ready((members, log))
 
-    parts = []
-    with ThreadPoolExecutor(cores) as pool, tqdm(total=n, unit="net", disable=None if progress else True) as bar:
-        for part in pool.map(with_current_settings(run), tasks):
-            parts.append(part)
-            bar.update(min(task, n - bar.n))
-    params, history, failed = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
-    history = {name: np.asarray(values) for name, values in history.items()}
-    return SweepResult(params, history, np.asarray(failed), np.asarray(rates), np.asarray(scales))
+    def replay_task(members: Members):
+        if not members.failed.any():
+            return members.loop.state.params
+        failed = walk(static, members, data).params
+        return _where(members.failed, failed, members.loop.state.params)
+
+    history = History()
+    span = 1 if callbacks else epochs
+    with (
+        ThreadPoolExecutor(cores) as pool,
+        tqdm(total=n * epochs // span, unit="net", disable=None if progress else True) as bar,
+    ):
+        members = list(pool.map(with_current_settings(lambda task: _start_members(static, *task)), tasks))
+        for _ in range(0, epochs, span):
+            parts = []
+            for part in pool.map(with_current_settings(partial(train_task, epochs=span)), members):
+                parts.append(part)
+                bar.update(min(size, n * (1 + bar.n // n) - bar.n))
+            members, logs = zip(*parts, strict=True)
+            history.extend(jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *logs), span)
+            if callbacks and any_stops(callbacks, _joined([part.loop for part in members], n), history):
+                break
+        params = _joined(list(pool.map(with_current_settings(replay_task), members)), n)
+    failed = _joined([part.failed for part in members], n)
+    return SweepResult(params, history.arrays(), np.asarray(failed), np.asarray(rates), np.asarray(scales))
+
+
+def _joined(parts: list, n: int) -> Any:
+    """Trees of the tasks' members as one tree of all n."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
 
 
 @partial(jax.jit, static_argnums=0)
-def _start_members(static, keys, rates, scales):
-    """The members at their start, each with its rate: apart, for drawing normal numbers is no work for one kernel."""
-    plan, optimizer = static
+def _start_members(static, keys, rates, scales) -> Members:
+    """The members at their start: a program of its own, for drawing normal numbers does not fit a single call."""
+    config, optimizer = static
 
     def begin(key, rate, scale):
-        init_key, run_key = jax.random.split(key)
-        unit = init(plan.net, init_key, 1.0, scale.dtype)
+        init_key, loop_key = jax.random.split(key)
+        unit = init(config.net, init_key, 1.0, scale.dtype)
         params = tuple(Layer(W * jnp.where(jnp.isnan(scale), SCHEMES["he"](*W.shape), scale), b) for W, b in unit)
-        transformation = check.gradient_transformation(optimizer(rate), "optimizer(learning_rate)")
-        state = TrainState(params, transformation.init(params), jnp.int32(0), run_key)
-        return training.start(state, keeps_best=False), rate
+        transformation = settings.optimizer(optimizer(rate), "optimizer(learning_rate)")
+        state = TrainState(params, transformation.init(params), jnp.int32(0), loop_key)
+        return Members(loop_start(state, tracks_best=False), jnp.array(False), rate)
 
     return jax.vmap(begin)(keys, rates, scales)
 
 
-def _train_members(over, static, members, data, validation_data):
-    """Train each (run, rate); `over` lifts the training of one: jax.vmap as one batch, jax.lax.map in turn."""
-    return over(lambda member: _train_member(static, *member, data, validation_data))(members)
+def _train_member(static, member: Members, data: Data, validation_data: Data | None):
+    """Train one member for some epochs, or until it fails: the member and its log."""
+    config, optimizer, epochs = static
+    config = replace(config, optimizer=optimizer(member.rate))
+
+    def epoch(member, _):
+        loop, metrics, finite = next_epoch(config, member.loop, data, validation_data)
+        succeeds = finite & ~member.failed
+        after = Members(select(succeeds, loop, member.loop), ~succeeds, member.rate)
+        return after, {name: jnp.where(succeeds, value, jnp.nan) for name, value in metrics.items()}
+
+    return jax.lax.scan(epoch, member, length=epochs)
 
 
-def _train_members_in_one_kernel(static, *arrays):
-    return one_kernel(partial(_train_members, IN_TURN, static))(*arrays)
+def _replay_member(static, member: Members, data: Data) -> TrainState:
+    """The state of a failed member before the step that failed."""
+    config, optimizer = static
+    return replay(replace(config, optimizer=optimizer(member.rate)), member.loop.state, data)[0]
 
 
-IN_TURN = partial(partial, jax.lax.map)
-_where = jax.jit(jax.vmap(training.select))
-_compiled = partial(jax.jit, static_argnums=0)
-_as_one_batch, _in_turn = (_compiled(partial(_train_members, over)) for over in (jax.vmap, IN_TURN))
-_in_one_kernel = where_possible(_compiled(_train_members_in_one_kernel, compiler_options=OPTIONS), _in_turn)
+def _lifted(one, lift, static, members: Members, *data):
+    """A function of one member lifted to all: by jax.vmap as one batch, by jax.lax.map one after the other."""
+    return lift(lambda member: one(static, member, *data))(members)
 
 
-def _train_member(static, run: Run, rate, data: Data, validation_data: Data | None):
-    """One member: (run, history)."""
-    plan, optimizer, epochs = static
-    plan = replace(plan, optimizer=optimizer(rate))
+def _in_a_single_call(function, static, *arrays):
+    return small_call.single_call(partial(function, static))(*arrays)
 
-    def epoch(run, _):
-        after, metrics = training.one_epoch(plan, run, data, validation_data)
-        ran = run.running & after.finite
-        kept = jax.tree.map(lambda new, old: jnp.where(run.running, new, old), after, run)
-        return kept, {name: jnp.where(ran, value, jnp.nan) for name, value in metrics.items()}
 
-    return jax.lax.scan(epoch, run, length=epochs)
+SEQUENTIAL = partial(partial, jax.lax.map)
+_jit = partial(jax.jit, static_argnums=0)
+_where = jax.jit(jax.vmap(select))
+_train_as_one_batch, _train_in_sequence = (
+    _jit(partial(_lifted, _train_member, over)) for over in (jax.vmap, SEQUENTIAL)
+)
+_replay_as_one_batch, _replay_in_sequence = (
+    _jit(partial(_lifted, _replay_member, lift)) for lift in (jax.vmap, SEQUENTIAL)
+)
+_train_in_a_single_call = with_fallback(
+    _jit(partial(_in_a_single_call, partial(_lifted, _train_member, SEQUENTIAL)), compiler_options=small_call.OPTIONS),
+    _train_in_sequence,
+)
 
 
 def _no_scale(scales):
@@ -212,9 +268,9 @@ def _no_scale(scales):
 
 def _members(keys, learning_rate, init_scale, dtype):
     """The settings as arrays of one length."""
-    keys = check.keys(keys)
-    rates = check.settings("learning_rate", learning_rate, dtype, np.isnan, "expected numbers")
-    scales = check.settings("init_scale", init_scale, dtype, _no_scale, "expected scales from 0 up, None for 'he'")
+    keys = _keys(keys)
+    rates = _setting("learning_rate", learning_rate, dtype, np.isnan, "expected numbers")
+    scales = _setting("init_scale", init_scale, dtype, _no_scale, "expected scales from 0 up, None for 'he'")
     lengths = {"keys": len(keys), "learning_rate": rates.size, "init_scale": scales.size}
     n = max(lengths.values())
     for name, length in lengths.items():
@@ -224,3 +280,31 @@ def _members(keys, learning_rate, init_scale, dtype):
         raise ValueError(f"learning_rate has shape {rates.shape}, init_scale {scales.shape}; expected one axis of {n}")
     everyone = np.zeros(n, int)
     return (a if len(a) == n else a[everyone] for a in (keys, rates, scales))
+
+
+def _keys(keys: Any) -> Any:
+    """Return one or several JAX random keys as a vector of them."""
+    shape, own = getattr(keys, "shape", ()), checks.raw_key_shape()
+    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    raw = getattr(keys, "dtype", None) == np.uint32 and shape[-1:] == own
+    if not (typed or raw) or 0 in shape:
+        got = type_name(keys) + (f" of shape {shape}" if shape else "")
+        raise TypeError(f"keys is {got}; expected JAX random keys, such as jax.random.split(jax.random.key(0), 8)")
+    return keys.reshape(-1) if typed else keys.reshape(-1, *own)
+
+
+def _setting(argument: str, values: Any, dtype: np.dtype, bad: Callable, remedy: str) -> np.ndarray:
+    """Return a number, or one for each member, as a vector of that dtype; too large ones become infinite."""
+    try:
+        numbers = np.atleast_1d(np.asarray(values, np.float64))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{argument} is {values!r}; expected a number, or one for each member") from error
+    inputs.refuse_first(argument, numbers, bad(numbers), remedy)
+    with np.errstate(over="ignore"):
+        return numbers.astype(dtype)
+
+
+def _function_of_rate(optimizer: Any) -> None:
+    """Refuse an optimizer where a function that makes one is wanted."""
+    if not callable(optimizer):
+        raise TypeError(f"optimizer is {optimizer!r}; expected a function of the rate, such as optax.sgd itself")

@@ -7,6 +7,12 @@ Knows pytrees and functions only, and imports nothing else of jaxnet. Read check
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what __getattr__ gives
+    from jaxnet.verify.check import check_gradients
+    from jaxnet.verify.report import GradientMismatch, LeafReport, Report, TreeMismatch
+    from jaxnet.verify.vjp import check_vjp
 
 _HOMES = {
     "check_gradients": "check",

@@ -9,6 +9,7 @@ import inspect
 import pathlib
 import sys
 import traceback
+from typing import Any
 
 STATUS = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 USAGE = 2
@@ -103,7 +104,7 @@ def check(options):
     )
 
 
-def load(path: str, what: str):
+def load(path: str, what: str) -> Any:
     """The object at "pkg.mod:name"; UsageError names the part that is not there."""
     module_name, colon, name = path.partition(":")
     if not (colon and name and module_name):
@@ -122,7 +123,7 @@ def load(path: str, what: str):
     return found
 
 
-def made(path: str, what: str, seed: int):
+def made(path: str, what: str, seed: int) -> Any:
     """What the object at `path` makes: called without arguments, or with a key if it takes one; data as it is."""
     maker = load(path, what)
     if not callable(maker):

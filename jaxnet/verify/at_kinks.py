@@ -60,7 +60,8 @@ def _by_their_formulas(check, torn, leaves):
     Without their noise the rounding of g, and the side of a near tie that it took, would count as errors. The others
     have to be of the same evaluation: in float64 a near tie may be to its other side.
     """
-    own, exact = as_written(check) if torn else (None, None)
+    own, written = as_written(check) if torn else (None, None)
+    exact = written or []
     kept = {i: f.raw for i, f in leaves.items() if exact and not f.cause and not f.certain}
     terms = rounding_of_terms(check, own) if kept else []
     for i in kept:

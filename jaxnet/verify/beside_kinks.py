@@ -70,7 +70,7 @@ def _tell_errors_from_steps(check, own: OwnRounding, suspects: dict[int, Finding
         f, most = suspects[i], AROUND * suspects[i].noise.norm  # by the draws r changes by no more, steps and all
         f.certain = f.wrong and score(off[i], f.r, _with_rounding(f.noise, least[i], most)) > FAIL
     unsure = {i: step for i, step in steps.items() if not suspects[i].certain}
-    for i, straight in _straight_on(check, *last, unsure).items() if unsure else ():
+    for i, straight in _straight_on(check, last, unsure).items() if unsure else ():
         f = suspects[i]
         if f.wrong:
             f.certain = score(off[i], f.r, _with_rounding(f.noise, least[i], straight)) > FAIL
@@ -91,8 +91,10 @@ def forgive_steps(check, variant: str, before: list[Finding]):
         own, exact = as_written(check)
         if exact is None:
             return
-        low, high = ({i: exact[i] for i in suspects} for _ in range(2))
+        low = high = {i: exact[i] for i in suspects}
         for there in map(own.exact, _around(check, 2 * POINTS)):
+            if there is None:
+                return
             low, high = (
                 {i: pick(x, there[i]) for i, x in ends.items()} for pick, ends in ((np.fmin, low), (np.fmax, high))
             )
@@ -148,7 +150,10 @@ def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], points: int
     for place in _around(check, points):
         if not steps:
             break
-        there, manual = ({i: grads[i] for i in steps} for grads in (check.problem.double(place)[1], own.exact(place)))
+        there, manual = check.problem.double(place)[1], own.exact(place)
+        if manual is None:  # no float64 form there: nothing is told
+            return {}, ()
+        there, manual = ({i: grads[i] for i in steps} for grads in (there, manual))  # not all leaves are kept
         for i in list(steps):
             r, error = check.findings[i].r, here[i] - check.findings[i].r
             as_here = norm(manual[i] - there[i] - error) <= SAME * norm(error)
@@ -160,8 +165,9 @@ def _still_off(check, own: OwnRounding, here: dict[int, np.ndarray], points: int
     return steps, last
 
 
-def _straight_on(check, place, there, leaves) -> dict[int, float]:
-    """How far r would change on the way to a place, if it changed as it does there."""
+def _straight_on(check, last, leaves) -> dict[int, float]:
+    """How far r would change on the way to the last place, if it changed as it does there."""
+    place, there = last
     beside = [x + HAIR * (x - wide(v)) for x, v in zip(place, check.problem.params.values, strict=True)]
     moved = check.problem.double(beside)[1]
     return {i: norm(moved[i] - there[i]) / HAIR for i in leaves}

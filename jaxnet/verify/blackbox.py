@@ -146,7 +146,8 @@ def _judge_along_directions(check, f, i, point, shaken) -> list[float]:
     own = _own_rounding(check, f, i, told) if max(slope.off() for slope in told) > FAIL else 0.0
     worst = max(told, key=lambda slope: slope.off(own=own))
     noise = worst.noise + own * worst.spread
-    f.score, f.noise, f.slopes = worst.off(own=own), Noise(*[noise / worst.spread] * 2), _along(f.g, told, own)
+    apart = noise / worst.spread
+    f.score, f.noise, f.slopes = worst.off(own=own), Noise(apart, apart), _along(f.g, told, own)
     if _stops_matter(point, i, worst.v, noise):
         f.verdict = "INCONCLUSIVE"
         f.note = "what is stopped feeds a rule that cannot be replaced: values do not tell which derivative is meant"

@@ -81,7 +81,7 @@ def _written(tree) -> str:
 
 
 def _literal(leaf) -> str:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         impl = str(jax.random.key_impl(leaf))
         return f"jax.random.wrap_key_data({_literal(np.asarray(jax.random.key_data(leaf)))}, impl={impl!r})"
     if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):

@@ -9,6 +9,7 @@ a finished leaf might bring about, on a mixture of the two as well.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def _adds_up(evidence, number: int, two: list[int], tolerance: float) -> bool:
     told = [evidence.both_at(there, coarse=tolerance < evidence.findings[i].unit) for there in mixtures]
     if any(g is None for g, _ in told):
         return False
-    few = [*(_few_of_both(g[i], r[i]) for g, r in told), *(look(evidence, k).few[i] for k in two)]
+    few = [*(_few_of_both(g[i], r[i]) for g, r in told), *(seen.few[i] for k in two if (seen := look(evidence, k)))]
     g, r = (np.stack(side, axis=1) for side in zip(*few, strict=True))
     mixed, true = g[:, 0] + g[:, 1], r[:, 0] + r[:, 1]
     shares = np.linalg.lstsq(r[:, 2:], true)[0]
@@ -137,8 +138,10 @@ def _take_apart(evidence, k: int) -> Seen | None:
     g, r = evidence.both_at(evidence.batch.alone(k), coarse)
     if g is None:
         return None
-    Z, A, dZ, W, decay = [None], [], [None], [None], _decay(layers, r, values)
-    manual_dZ, manual_dW = [None], [None]
+    Z, A, dZ, decay = [None], [], [None], _decay(layers, r, values)
+    W: list[Any] = [None]
+    manual_dZ: list[np.ndarray | None] = [None]
+    manual_dW: list[Projected | None] = [None]
     for layer in layers:
         W.append(layer.matrix(values[layer.W]))
         found = _factored(layer, r, W[-1], decay, lambda: _may_enter(evidence, k, Z))
@@ -209,7 +212,7 @@ def _alike(g, r) -> bool:
     return g is not None and g.shape == r.shape
 
 
-def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the notes' name of a layer
+def _names_of_dZ(seen: Seen, l: int, evidence, k: int):
     found = seen.manual_dZ[l]
     if found is None:
         return
@@ -232,7 +235,7 @@ def _names_of_dZ(seen: Seen, l: int, evidence, k: int):  # noqa: E741 - the note
             yield text
 
 
-def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):  # noqa: E741
+def _other_derivatives(seen: Seen, l: int, L: int, evidence, k: int):
     own = activation(seen, l)
     if own is None:
         return {}
@@ -272,7 +275,7 @@ def _names_of_output_delta(seen: Seen, L: int, evidence, k: int):
                     yield f"The one-hot labels are off by one class ({shift:+d})."
 
 
-def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
+def _names_of_activation(seen: Seen, l: int, evidence, k: int):
     used = seen.manual_dW[l] and seen.manual_dW[l].A(seen.tolerance)
     if used is None:
         return
@@ -294,12 +297,12 @@ def _names_of_activation(seen: Seen, l: int, evidence, k: int):  # noqa: E741
         yield _another_activation(l)
 
 
-def _another_activation(l: int) -> str:  # noqa: E741
+def _another_activation(l: int) -> str:
     right = f"A[{l - 1}]" if l > 1 else "X"
     return f"dW[{l}] = dZ[{l}] {right}ᵀ has another activation than {right} in it."
 
 
-def activation(seen: Seen, l: int) -> str | None:  # noqa: E741
+def activation(seen: Seen, l: int) -> str | None:
     """Which function layer l computes: the one for which A[l] = g(Z[l])."""
     if seen.A[l] is None:
         return None

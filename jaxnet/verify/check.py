@@ -2,8 +2,10 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +16,7 @@ from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
 from jaxnet.verify.equalities import doubt_autodiff_at_equalities
+from jaxnet.verify.jax_names import features_lost, require
 from jaxnet.verify.judgement import Cause, Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.purity import differing, impurity
@@ -30,7 +33,7 @@ def check_gradients(
     grad_fn,
     params,
     *args,
-    argnums=0,
+    argnums: int | Sequence[int] = 0,
     has_aux=False,
     reference=None,
     key=None,
@@ -60,11 +63,13 @@ def check_gradients(
 
     Raises
         GradientMismatch on FAIL unless raise_=False; it carries the report and its text is the table
+        ImportError for a version of JAX whose programs cannot be read
         TypeError for a loss that is no real scalar or parameters without a floating leaf
         ValueError for trees that differ (a TreeMismatch, which is a GradientMismatch too) or a loss that is not finite
 
     Source: the Taylor test is dolfin-adjoint's; errors over errors, not values, are FlashAttention's.
     """
+    require()
     _check_options(witnesses, variants, kinks, directions)
     begun = time.perf_counter()
     seed = seed_of(key)
@@ -120,7 +125,7 @@ class Check:
             )
         ]
         self.statements: list[Statement] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = features_lost()
         self.cause = self.starts_at = None
 
     def run(self, witnesses: str, variants: tuple[str, ...], reference_note: str | None) -> Report:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxnet.verify.interpret import is_float
+from jaxnet.verify.jax_names import Literal
 from jaxnet.verify.readings import MOVES, Outside
 from jaxnet.verify.strip import differentiated, equations, is_custom_rule, operations, primal_of
 
@@ -87,8 +87,8 @@ class Tilted(Outside):
         """One equation, on either side of ties before it and of its own; numbers are mixed, decisions kept apart."""
         if any(isinstance(x, Either) for x in inputs):
             sides = [[x[k] if isinstance(x, Either) else x for x in inputs] for k in (0, 1)]
-            outs = [super(Tilted, self).apply(equation, side) for side in sides]
-            return self.mixed(*outs, self.passed_on(equation, inputs))
+            above, below = (super(Tilted, self).apply(equation, side) for side in sides)
+            return self.mixed(above, below, self.passed_on(equation, inputs))
         name = equation.primitive.name
         place = {**BY_ENTRY, **BY_PLACE}.get(name, 0)
         place = int(isinstance(equation.invars[0], Literal)) if place is None else place
@@ -96,7 +96,8 @@ class Tilted(Outside):
             return super().apply(equation, inputs)
         share = self.share_of(equation, inputs, place)
         tilt = self.tilt(inputs, inputs[place], name in BY_PLACE, share)
-        return self.mixed(*(self.tilted(equation, inputs, place, offset) for offset in (tilt, -tilt)), share)
+        above, below = (self.tilted(equation, inputs, place, offset) for offset in (tilt, -tilt))
+        return self.mixed(above, below, share)
 
     def share_of(self, equation, inputs, place):
         """The share of one operation's outputs above its ties."""

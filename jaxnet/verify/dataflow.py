@@ -10,8 +10,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxnet.verify.jax_names import ClosedJaxpr, Literal
 from jaxnet.verify.readings import MOVES
 from jaxnet.verify.strip import is_custom_rule, primal_of
 
@@ -38,7 +38,7 @@ class Product:
         """W and b, as far as present."""
         return (self.W,) if self.b is None else (self.W, self.b)
 
-    def matrix(self, W):
+    def matrix(self, W) -> Any:
         """W, or an array of its shape, as (n, n_prev)."""
         return W[None, :] if W.ndim == 1 else W if self.columns else W.T
 
@@ -79,7 +79,7 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
     def walk(jaxpr, inputs, wanted):
         values = dict.fromkeys(jaxpr.constvars, _Value())
         values.update(zip(jaxpr.invars, inputs, strict=True))
-        of = lambda atom: _Value() if isinstance(atom, Literal) else values[atom]  # noqa: E731
+        of = lambda atom: _Value() if isinstance(atom, Literal) else values[atom]
         for equation, needed in _live(jaxpr, wanted):
             into, inside = [of(atom) for atom in equation.invars], _inside(equation)
             if inside is not None and len(inside.jaxpr.invars) == len(into):
@@ -97,8 +97,7 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
             return multiplied(equation, into) or mixture
         if name in ("add", "add_any"):
             for Z, b in (into, into[::-1]):
-                if b.leaf is not None:
-                    biased(Z, b)
+                biased(Z, b)
         elif name in ("scan", "while", "cond", "shard_map"):
             unclear.update(v.leaf for v in into if v.leaf is not None)
         elif into and (into[0].leaf is not None or into[0].product is not None):
@@ -125,6 +124,8 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
         return out if into[0].leaf is None or into[1].leaf is None else None
 
     def biased(Z: _Value, b: _Value):
+        if b.leaf is None:
+            return
         if Z.product is not None:
             found, shape = products[Z.product], shapes[b.leaf]
             n = found.matrix(np.empty(shapes[found.W], bool)).shape[0]

@@ -161,7 +161,7 @@ def turned(program: Program):
 
     def turn(consts, values, given, width, shares, directions):
         gradient = shared(program)
-        along = lambda v: jax.jvp(lambda s: gradient(consts, values, given, width, s), (shares,), (v,))[1]  # noqa: E731
+        along = lambda v: jax.jvp(lambda s: gradient(consts, values, given, width, s), (shares,), (v,))[1]
         return jax.vmap(along)(directions)
 
     return turn

@@ -166,7 +166,7 @@ class Ladder:
     def slope(self) -> Slope:
         """The quotient of least error, and the one-sided ones."""
         errors = {k: self.error(k) for k in range(2, len(self.steps))}
-        at = min(errors, key=errors.get)
+        at = min(errors, key=errors.__getitem__)
         rounding = max(4 * self.rounding(at), self.departure(at))
         right, e1 = _one_sided(self.steps, self.ahead, at - 1)
         left, e2 = _one_sided(self.steps, [-b for b in self.behind], at - 1)

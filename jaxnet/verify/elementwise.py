@@ -29,14 +29,14 @@ def done_to_entries(evidence: Evidence, leaves: list[int]) -> Cause | None:
     def here():  # one leaf after the other: all of them in double precision would fill the memory
         return ((f.g, f.r, slack[i]) for i, f in findings.items())
 
-    def there():
-        return ((*evidence.moved.both(i), slack[i]) for i in evidence.moved.g.entries if i in slack)
+    def there(moved):
+        return lambda: ((*moved.both(i), slack[i]) for i in moved.g.entries if i in slack)
 
     for kind, form in FORMS.items():
         c = form(here, unit)
-        if c is None or evidence.moved is None:
+        if c is None or (moved := evidence.moved) is None:
             continue
-        again = form(there, unit)
+        again = form(there(moved), unit)
         if again is not None and (again == c or near(again, c, 1e-3)):
             return Cause(kind, WORDS[kind].format(c))
     return None

@@ -7,11 +7,11 @@ there is not the loss. Its values tell: a loss that makes such comparisons is as
 import time
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnet.verify import differences
 from jaxnet.verify.blackbox import compare_with_differences
-from jaxnet.verify.interpret import is_float
+from jaxnet.verify.interpret import dtype_of, is_float
+from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr
 from jaxnet.verify.report import Statement
 from jaxnet.verify.strip import is_custom_rule, is_own_rule, programs_within
 from jaxnet.verify.tree import wide
@@ -59,7 +59,7 @@ def compares_for_equality(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
             continue
         if equation.primitive.name in ("eq", "ne"):
             x, y = equation.invars
-            if is_float(x.aval.dtype) and x is not y:
+            if is_float(dtype_of(x)) and x is not y:
                 return True
         if any(map(compares_for_equality, programs_within(equation))):
             return True

@@ -1,7 +1,7 @@
 """What a diagnosis is made of: the findings, and whatever has to be run again, run once and only if asked for."""
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +35,7 @@ class Elsewhere(NamedTuple):
     g: Few
     r: Few
 
-    def both(self, i: int) -> tuple:
+    def both(self, i: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Entries of the manual and of the true gradient of leaf i; None where there are none."""
         return self.g.entries.get(i), self.r.entries.get(i)
 
@@ -65,8 +65,8 @@ class Evidence:
         return find_layers(flow_of(self.problem.trace, len(shapes)), shapes)
 
     @cached_property
-    def batch(self) -> Batch | None:
-        """The examples among the arguments."""
+    def batch(self) -> Batch | Any:
+        """The examples among the arguments; None where there are none, of which nobody asks for a single one."""
         return find_batch(self.problem)
 
     @property
@@ -166,7 +166,8 @@ class Evidence:
 
     def example(self, k: int) -> tuple[list, list]:
         """The same of a batch of copies of example k."""
-        return self.both_at(self.batch.alone(k))
+        given = self.batch.alone(k)
+        return self.manual_at(given), self.problem.double(given=given)[1]
 
     def true_at(self, k: int) -> list[np.ndarray]:
         """The true gradient of a batch of copies of example k: m times what it adds to the gradient of a mean."""
@@ -195,7 +196,9 @@ class Evidence:
     @cached_property
     def ignored(self) -> list[int]:
         """Examples without which the loss is what it was: of those that are blank in some argument."""
-        blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT] if self._one_fewer else []
+        if self._one_fewer is None:
+            return []
+        blank = [k for k in range(self.batch.m) if self._blank(k)][:SWEPT]
         theta, base = [wide(v) for v in self.problem.params.values], self.problem.level
         found = []
         for k in blank:

@@ -153,7 +153,7 @@ def factor_of_lines(evidence: Evidence, i: int) -> Cause | None:
 
 def factors_of_units(evidence: Evidence, number: int) -> str | None:
     """A factor for some units of dZ[number]: the same in dW[number] and in db[number]."""
-    layer = evidence.layers[number - 1]
+    layer = (evidence.layers or [])[number - 1]
     if layer.b is None or evidence.findings[layer.W].r.ndim == 1:
         return None
     f, bias = (evidence.findings[i] for i in layer.leaves)

@@ -13,7 +13,7 @@ def nearest_to_origin(points: np.ndarray) -> np.ndarray:
     """
     count = points.shape[1]
     if points.shape[0] > count:  # the lengths and angles are all that matters
-        points = np.linalg.qr(points, mode="r")
+        points = np.linalg.qr(points, mode="r")  # pyright: ignore[reportAssignmentType] - NumPy's stub knows Q and R only
     lengths = np.sqrt(np.einsum("ij,ij->j", points, points))
     corners, w = [int(np.argmin(lengths))], np.ones(1)
     least, waited = np.inf, 0

@@ -47,7 +47,7 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
     best = max(told.values(), key=lambda of_one: sum(of_one.values()), default={})
     if sum(best.values()) > 1:  # itself and another at least
         return best
-    if told.get(b, {}).get(W) is not False:
+    if b is None or told.get(b, {}).get(W) is not False:
         return {}
     # dW[l] does not hold the dZ[l] of db[l]: it is no product with A, or one with another dZ. db[l]'s may still be the
     # one that was handed down, unless a leaf below says that it was not.
@@ -59,7 +59,7 @@ def _followers(seen: Seen, layers, number: int, wrong: set[int], named: bool) ->
 def _brought_about(seen: Seen, layers, number: int, delta, wrong: set[int]) -> dict[int, bool]:
     """Of the wrong leaves from layer `number` down: whether each has the value that dZ[number] = delta brings about."""
     told, sure = {}, True
-    for l in range(number, 0, -1):  # noqa: E741 - the notes' name of a layer
+    for l in range(number, 0, -1):
         if l < number:
             slope = seen.dZ[l] / np.where(seen.dA[l] == 0, np.inf, seen.dA[l])
             delta = times(seen.W[l + 1].T, delta) * slope

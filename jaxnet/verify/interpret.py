@@ -8,13 +8,14 @@ and it works under strict dtype promotion and for loops whose carry the user wro
 """
 
 import contextlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr, Literal
 from jaxnet.verify.strip import is_custom_rule, is_own_rule, primal_of, rule_name
 
 
@@ -25,6 +26,11 @@ class UnreadableError(Exception):
 def is_float(dtype) -> bool:
     """Whether a dtype is a real floating one (float8 to float64; not complex, not a PRNG key)."""
     return jnp.issubdtype(dtype, jnp.floating)
+
+
+def dtype_of(atom) -> Any:
+    """The dtype of a variable or of a literal."""
+    return atom.aval.dtype
 
 
 class Reader:
@@ -51,7 +57,7 @@ class Reader:
 
     def read_at(self, jaxpr: Jaxpr, consts, inputs) -> list:
         """The outputs at inputs as they come; integers get the widths of the trace (NumPy's int64 is int32 there)."""
-        dtypes = [v.aval.dtype for v in jaxpr.invars]
+        dtypes = [dtype_of(v) for v in jaxpr.invars]
         narrow = [
             x.astype(d) if jnp.issubdtype(d, jnp.integer) and x.dtype != d else x
             for x, d in zip(inputs, dtypes, strict=True)
@@ -90,7 +96,7 @@ class Reader:
         """An equation's parameters, inner jaxprs read in the same way."""
         return {k: self.inner(v) if holds_rules(v) else v for k, v in equation.params.items()}
 
-    def inner(self, parameter):
+    def inner(self, parameter) -> Any:
         """A parameter with every jaxpr in it (alone, in a tuple, in a named tuple) traced anew through this reading."""
         if isinstance(parameter, ClosedJaxpr):
             shapes = [self.shape_of(v.aval) for v in parameter.jaxpr.invars]
@@ -146,7 +152,7 @@ class Reader:
 
 def _number(literal: Literal):
     """The number that a program computes with: a literal may hold more digits of it than its dtype has."""
-    return np.asarray(literal.val, literal.aval.dtype) if isinstance(literal.val, float) else literal.val
+    return np.asarray(literal.val, dtype_of(literal)) if isinstance(literal.val, float) else literal.val
 
 
 def bind(primitive, inputs, params) -> list:
@@ -213,15 +219,14 @@ def _cond(reader, params, inputs):
 
 def _shard_map(reader, params, inputs):
     axes = params.get("newly_manual_axes", params.get("manual_axes"))
-    checked = {k: params[k] for k in ("check_vma",) if k in params}
-    names = {"axis_names": set(axes)} if axes is not None else {}
+    options: dict[str, Any] = {k: params[k] for k in ("check_vma",) if k in params}
+    options |= {"axis_names": set(axes)} if axes is not None else {}
     body = jax.shard_map(
         lambda *args: tuple(reader.read(params["jaxpr"], (), args)),
         mesh=params["mesh"],
         in_specs=tuple(params["in_specs"]),
         out_specs=tuple(params["out_specs"]),
-        **checked,
-        **names,
+        **options,
     )
     return body(*inputs)
 

@@ -1,7 +1,7 @@
 """The judgement: from a leaf's error and its noise to a verdict, and to a row of the report."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,8 +40,8 @@ class Finding:
     path: str
     dtype: np.dtype
     unit: float
-    r: np.ndarray | None = None
-    raw: np.ndarray | None = None
+    r: np.ndarray | Any = None  # None where it is not known
+    raw: Any = None  # as it was given; None for a missing one
     shape: tuple[int, ...] = ()
     autodiff: bool = False
     noise: Noise = field(default_factory=lambda: Noise(0.0, 0.0))
@@ -68,8 +68,8 @@ class Finding:
         return self._measured[1]
 
     @property
-    def g(self) -> np.ndarray | None:
-        """The gradient under test in double precision; made when asked for, to keep memory small."""
+    def g(self) -> np.ndarray | Any:
+        """The gradient under test in double precision, None for a missing one; made when asked for, to save memory."""
         return numbers(self.raw, self.shape)
 
     @property
@@ -193,7 +193,7 @@ def _why_noisy(f: Finding) -> str:
 
 def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
     """One finding as a row."""
-    row = dict(
+    row: dict[str, Any] = dict(
         path=f.path,
         shape=shape,
         dtype=str(f.dtype),
@@ -202,7 +202,7 @@ def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
         note=f.note,
         score=float(f.score),
     )
-    told = {}
+    told: dict[str, Any] = {}
     if f.slopes is not None:
         told = {
             "norm": f.slopes.norm,
@@ -226,7 +226,7 @@ def row(f: Finding, shape: tuple[int, ...]) -> LeafReport:
     )
 
 
-def numbers(leaf, shape):
+def numbers(leaf, shape) -> np.ndarray | Any:
     """A gradient leaf in double precision; None for a missing one, zeros for JAX's float0."""
     if leaf is None:
         return None

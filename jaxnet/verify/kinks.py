@@ -102,7 +102,7 @@ class Subgradients(Nearby):
         c = {i: x / (noise[i].norm or 1.0) ** 2 for i, x in left.items()}
         here = sum(x @ (errors[i] - left[i]) for i, x in c.items())
         missing = sum(x @ left[i] for i, x in c.items())
-        gain = lambda move: (sum(x @ move[i] for i, x in c.items()) - here) / missing  # noqa: E731
+        gain = lambda move: (sum(x @ move[i] for i, x in c.items()) - here) / missing
         along = _level([c.get(i, np.zeros_like(r)) for i, r in enumerate(self.r)])
         best = 0.0  # 1 is as far as g itself
         for radius in radii:

@@ -31,16 +31,17 @@ def with_linearity(report: Report, ruled: Ruled, cotangent: list) -> Report:
         return stated(trouble.mistake(error, "relations") or f"cannot: {first_line(error)}")
     faults = {}
     for path, *leaf in zip(ruled.tree.names, *found, strict=True):
-        fault = _fault(*map(wide, leaf), SLACK * unit_roundoff(leaf[0].dtype))
+        fault = _fault([wide(x) for x in leaf], SLACK * unit_roundoff(leaf[0].dtype))
         if fault:
             faults[path] = fault
     report = stated(f"the rule is {'NOT ' if faults else ''}linear in its cotangent")
     return _blamed(report, faults) if faults and report.verdict == "FAIL" else report
 
 
-def _fault(one, two, minus, nothing, slack: float) -> str | None:
+def _fault(gradients: list[np.ndarray], slack: float) -> str | None:
     """What is wrong with one leaf's gradients of c, 2c, -c and 0."""
-    if not all(np.isfinite(x).all() for x in (one, two, minus, nothing)):
+    one, two, minus, nothing = gradients
+    if not all(np.isfinite(x).all() for x in gradients):
         return None
     if np.any(one) and all(np.array_equal(one, x) for x in (two, minus, nothing)):
         return IGNORED

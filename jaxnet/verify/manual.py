@@ -21,10 +21,10 @@ PLAIN = (jax.tree_util.DictKey, jax.tree_util.SequenceKey)  # of containers that
 
 @dataclass
 class Run:
-    """One variant's result: the leaves as host arrays, or why it did not run."""
+    """One variant's result: the leaves as host arrays, or none and why it did not run."""
 
     variant: str
-    leaves: list | None = None
+    leaves: list = field(default_factory=list)
     refused: str | None = None
     mutated: list[str] = field(default_factory=list)
 
@@ -117,8 +117,7 @@ class Manual:
             )
 
         run = self._traced("vmap", twice, self.problem.params.values, self.problem.given.values)
-        if run.leaves is not None:
-            run.leaves = [None if leaf is None else leaf[1] for leaf in run.leaves]
+        run.leaves = [None if leaf is None else leaf[1] for leaf in run.leaves]
         return run
 
     def _traced(self, variant, function, values, given) -> Run:

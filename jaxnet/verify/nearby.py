@@ -123,7 +123,7 @@ class Nearby:
             return []
         v = [self._random() for _ in range(4)]
         once, twice = ([self._look(x, times * self.far) for x in v] for times in (1, 2))
-        size = lambda moves, i: max(norm(m[i]) for m in moves)  # noqa: E731
+        size = lambda moves, i: max(norm(m[i]) for m in moves)
         return [i for i in leaves if FAIL * noise[i].norm < size(once, i) > size(twice, i) / 1.5]
 
     @cached_property

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr, Literal
 from jaxnet.verify.strip import (
     equations,
     is_custom_rule,
@@ -107,7 +107,7 @@ def same_program(one: ClosedJaxpr, other: ClosedJaxpr) -> bool:
 
 
 def _bits(x) -> bytes:
-    keys = jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+    keys = hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(x) if keys else x).tobytes()
 
 

@@ -20,7 +20,7 @@ def impurity(problem: Problem) -> str | None:
     """In words, that the loss gives two values for the same input; None of a function."""
     try:
         again = restricted(problem, problem.given.values)
-        alike = problem.trace is not None and same_program(problem.trace, again.trace)
+        alike = problem.trace is not None and same_program(problem.trace, again.traced())
     except Exception as error:  # what an earlier call has left behind may be unusable in a later one
         note(problem, error, "the second trace")
         return f"the loss cannot be called twice, it keeps state: {first_line(error)}"

@@ -218,7 +218,9 @@ class Rounded(Outside):
             return outs
         outs = [self.rounded(out) for out in outs]
         return (
-            [self.added(*inputs, *outs, equation.params["axes"])] if equation.primitive.name == "reduce_sum" else outs
+            [self.added(inputs[0], outs[0], equation.params["axes"])]
+            if equation.primitive.name == "reduce_sum"
+            else outs
         )
 
     def rounded(self, value):

@@ -12,9 +12,9 @@ not grow, and is none.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
 from jaxnet.verify.interpret import is_float
+from jaxnet.verify.jax_names import get_opaque_trace_state, tells_traces_apart
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded
@@ -36,11 +36,12 @@ class _Watching(Rounded):
 
     def __init__(self, seed, unit):
         super().__init__(seed, unit)
-        self.places, self.loss, self.trace = [], [], get_opaque_trace_state()
+        self.places, self.loss = [], []
+        self.trace = get_opaque_trace_state() if tells_traces_apart() else None
 
     def apply(self, equation, inputs):
         outs = super().apply(equation, inputs)
-        here = get_opaque_trace_state() == self.trace
+        here = tells_traces_apart() and get_opaque_trace_state() == self.trace
         if here and equation.primitive.name == "sub" and is_float(outs[0].dtype) and outs[0].size:
             before = jnp.maximum(jnp.max(jnp.abs(inputs[0])), jnp.max(jnp.abs(inputs[1])))
             after = jnp.max(jnp.abs(outs[0]))

@@ -1,6 +1,7 @@
 """A function that carries a custom rule, at a point: which of its arguments vary and which are held as they are."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ class Ruled:
             raise TypeError("check_vjp needs at least one primal with a floating leaf.")
         self.tree = self.varying(self.given)
 
-    def _among(self, free, argnums):
+    def _among(self, free, argnums) -> Any:
         """The user's argnums, counted among the primals that are not held."""
         if not isinstance(argnums, int):
             return tuple(self._among(free, i) for i in argnums)

@@ -59,12 +59,8 @@ def excuse_rounding(check, suspects):
         return
     if not own.traceable:
         return
-    exact = own.exact()
-    asked = {
-        i: f
-        for i, f in enumerate(check.findings)
-        if f in suspects and exact is not None and exact[i].shape == f.r.shape
-    }
+    exact = own.exact() or []
+    asked = {i: f for i, f in enumerate(check.findings) if f in suspects and exact and exact[i].shape == f.r.shape}
     exactly = {i for i, f in asked.items() if score(exact[i], f.r, f.noise) <= EXACT or _may_cancel_in_float64(f)}
     near = [i for i, f in asked.items() if i not in exactly and f.wrong and f.score <= LIKELY]
     terms = rounding_of_terms(check, own) if near else []

@@ -112,7 +112,7 @@ def nearest(at, g: np.ndarray, count: int, rng) -> tuple[np.ndarray, np.ndarray,
 
     Gauss and Newton's steps in the box, from the best of the conventions; the nearest of all if G is linear.
     """
-    far = lambda there: norm(g - there[0])  # noqa: E731
+    far = lambda there: norm(g - there[0])
     s = np.full(count, 0.5)
     here = at(s)
     linear = largest(at(rng.uniform(0.1, 0.9, count))[1] - here[1]) <= 1e-9 * largest(here[1])

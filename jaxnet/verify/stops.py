@@ -35,6 +35,10 @@ class _Declared(Outside):
         """One plain equation; a declared stop is `stopped`."""
         return [self.stopped(inputs[0])] if is_declared_stop(equation) else super().apply(equation, inputs)
 
+    def stopped(self, value):
+        """What stands for a value whose gradient is stopped."""
+        raise NotImplementedError
+
 
 class Held(_Declared):
     """For a vmap over two lanes called LANE, the moved point and the one that stops hold on to."""

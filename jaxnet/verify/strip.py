@@ -8,8 +8,8 @@ import functools
 import os
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-from jax.interpreters import ad
+
+from jaxnet.verify.jax_names import RULES, ClosedJaxpr, Jaxpr, Literal
 
 JAX = os.path.dirname(jax.__file__) + os.sep
 # Files of JAX through which a call passes on its way, also under vmap.
@@ -99,8 +99,7 @@ def rules_that_stay(jaxpr) -> list[str]:
 
 def _rules_of(primitive):
     """The functions that are registered as the derivatives of a primitive."""
-    tables = (getattr(ad, name, {}) for name in ("primitive_jvps", "primitive_transposes", "primitive_linearizations"))
-    return _reachable([table.get(primitive) for table in tables])
+    return _reachable([table.get(primitive) for table in RULES])
 
 
 def _is_users_solve(equation) -> bool:

@@ -12,13 +12,18 @@ exact, and so are arrays, which are data. The derivative leaves each decision as
 """
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxnet.verify.derivatives import evaluate
+<<<<<<< HEAD
+from jaxnet.verify.interpret import Reader, dtype_of, is_float
+=======
 from jaxnet.verify.interpret import Reader, is_float
+from jaxnet.verify.jax_names import Literal
+>>>>>>> wt-verify
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded, mixed_bits
@@ -66,7 +71,8 @@ def rounding_of_terms(check, own, of_results: float = OF_FLOAT64) -> list[tuple[
                     moves = run(closed.consts, own.inputs, np.uint32(check.seed + draw), *units)
                 sizes = [(norm(x), largest(x)) for x in map(wide, moves)]
                 found = [
-                    tuple(map(max, a, b)) if np.isfinite(b).all() else a for a, b in zip(found, sizes, strict=True)
+                    (max(a[0], b[0]), max(a[1], b[1])) if np.isfinite(b).all() else a
+                    for a, b in zip(found, sizes, strict=True)
                 ]
     except Exception as error:  # an operation without a derivative, or that cannot be read again
         note(check.problem, error, "the rounding of terms")
@@ -100,7 +106,7 @@ def _has_rounded_constants(closed) -> bool:
     """Whether any number in a program may have been rounded."""
     literals = [v for e in equations(closed) for v in e.invars if isinstance(v, Literal)]
     numbers = [x for x in closed.consts if not x.ndim and is_float(x.dtype)]
-    numbers += [np.asarray(v.val, v.aval.dtype) for v in literals if is_float(v.aval.dtype)]
+    numbers += [np.asarray(v.val, dtype_of(v)) for v in literals if is_float(dtype_of(v))]
     return not all(_is_exact(np.asarray(x)) for x in numbers)
 
 

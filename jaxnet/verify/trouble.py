@@ -19,7 +19,7 @@ def mistake(error: Exception, what: str) -> str | None:
     # JAX raises TypeError for what it has no rule for, at a call of ours: that is a refusal.
     if isinstance(error, TypeError) and frames[-1] is not ours[-1] and type(error).__name__ != "TypeCheckError":
         return None
-    if ours[-1].line.startswith("raise "):  # what we refuse ourselves, on purpose
+    if (ours[-1].line or "").startswith("raise "):  # what we refuse ourselves, on purpose
         return None
     place = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}"
     return f"crashed: {what} ({first_line(error)} at {place}); a fault of the verifier itself"

@@ -7,6 +7,7 @@ import numpy as np
 from jaxnet.verify.case import Case
 from jaxnet.verify.check import check_gradients, outside_of_any_trace, seed_of
 from jaxnet.verify.forward_value import with_forward_value
+from jaxnet.verify.jax_names import require
 from jaxnet.verify.linearity import with_linearity
 from jaxnet.verify.report import GradientMismatch, Report, fields
 from jaxnet.verify.ruled import Ruled
@@ -24,6 +25,7 @@ def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **
 
     Raises as check_gradients does.
     """
+    require()
     seed, ruled = seed_of(key), Ruled(f, primals, argnums)
     with quiet(), outside_of_any_trace():
         floating = ruled.floating

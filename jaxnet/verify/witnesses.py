@@ -147,7 +147,7 @@ class Problem:
     def call(self, build, *arguments, quickly=True):
         """What `build` (of derivatives.py) gives at these arguments, and the rules that it stripped noted."""
         program = self.program
-        out = program.compiled(build, quickly)(self.trace.consts, *arguments)
+        out = program.compiled(build, quickly)(self.traced().consts, *arguments)
         self.stripped = list(program.stripped)
         return out
 
@@ -266,15 +266,15 @@ class Problem:
 
     def expect_double(self):
         """Begins to compile witness 2."""
-        self.traced()
+        consts = self.traced().consts
         with in_float64():
-            self.program.expect(self._doubling, (self.trace.consts, *self._shapes_doubled()), quickly=True)
+            self.program.expect(self._doubling, (consts, *self._shapes_doubled()), quickly=True)
 
     def expect_value(self):
         """Begins to compile the loss in float64."""
         build, arguments = self._valued(*self._shapes_doubled())
         with in_float64():
-            self.program.expect(build, (self.trace.consts, *arguments), quickly=True)
+            self.program.expect(build, (self.traced().consts, *arguments), quickly=True)
 
     def _shapes_doubled(self):
         return [wide_shape(v) for v in self.params.values], self.given.values

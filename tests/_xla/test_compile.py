@@ -1,4 +1,4 @@
-"""What runs once is compiled quickly, and gives what it gives otherwise."""
+"""jit_quickly gives the numbers of plain jit, and falls back to it."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet._xla.compile import OPTIONS, once
+from jaxnet._xla.compile import QUICK_OPTIONS, jit_quickly
 
 NET = jaxnet.MLP((5, 7, 3), ("relu", "softmax"))
 
@@ -23,15 +23,15 @@ def test_a_start_by_itself_and_as_a_part_of_a_program_are_one(scheme):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), alone, part)
 
 
-def test_once_is_differentiated_and_traced_as_its_function():
-    power = once(lambda n, x: x**n)
+def test_jit_quickly_is_differentiated_and_traced_as_its_function():
+    power = jit_quickly(lambda n, x: x**n)
     assert power(3, 2.0) == 8.0
     assert jax.grad(lambda x: power(3, x))(2.0) == 12.0
     assert jax.eval_shape(lambda x: power(3, x), 2.0).shape == ()
 
 
 def test_a_compiler_that_refuses_the_options_gets_none_and_is_asked_once(monkeypatch):
-    monkeypatch.setitem(OPTIONS, "xla_an_option_of_another_version", True)
+    monkeypatch.setitem(QUICK_OPTIONS, "xla_an_option_of_another_version", True)
     jit, asked = jax.jit, []
 
     def noting(function, **settings):
@@ -40,8 +40,8 @@ def test_a_compiler_that_refuses_the_options_gets_none_and_is_asked_once(monkeyp
         return lambda *arguments: (note(arguments), jitted(*arguments))[1]
 
     monkeypatch.setattr(jax, "jit", noting)
-    power = once(lambda n, x: x**n)
+    power = jit_quickly(lambda n, x: x**n)
     with pytest.raises(jax.errors.JaxRuntimeError):
-        jit(lambda x: x, compiler_options=OPTIONS)(3.0)
+        jit(lambda x: x, compiler_options=QUICK_OPTIONS)(3.0)
     assert power(3, 3.0) == 27.0 and power(3, 2.0) == 8.0
     assert asked == [(3, 3.0)]

@@ -1,6 +1,7 @@
 """The three products, and what the policies promise."""
 
 import re
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +11,20 @@ import pytest
 
 import jaxnet
 from jaxnet._xla import matmul
-from jaxnet._xla.matmul import PRECISIONS
+from jaxnet._xla.matmul import POLICIES
 from jaxnet.verify import check_gradients
 from tests import cases
+from tests.marks import slow_but
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "tf32"])
 def test_products_are_the_plain_ones(name, key, x64):
     k = jax.random.split(key, 3)
     W, A_prev, dZ = (jax.random.normal(k, s, jnp.float64) for k, s in zip(k, ((3, 5), (5, 7), (3, 7)), strict=True))
-    product = PRECISIONS[name]
-    np.testing.assert_allclose(product.forward(W, A_prev), np.asarray(W) @ np.asarray(A_prev), rtol=1e-13)
-    np.testing.assert_allclose(product.weights(dZ, A_prev), np.asarray(dZ) @ np.asarray(A_prev).T, rtol=1e-13)
-    np.testing.assert_allclose(product.inputs(W, dZ), np.asarray(W).T @ np.asarray(dZ), rtol=1e-13)
+    dot = POLICIES[name]
+    np.testing.assert_allclose(dot(W, A_prev), np.asarray(W) @ np.asarray(A_prev), rtol=1e-13)
+    np.testing.assert_allclose(dot.nt(dZ, A_prev), np.asarray(dZ) @ np.asarray(A_prev).T, rtol=1e-13)
+    np.testing.assert_allclose(dot.tn(W, dZ), np.asarray(W).T @ np.asarray(dZ), rtol=1e-13)
 
 
 def test_float32_is_never_rounded_further():
@@ -57,7 +59,7 @@ def test_float64_is_refused_where_the_operands_are_not(untyped, x64):
         lambda: jax.jit(jaxnet.train_step(net, optimizer, **named))(state, X, Y),
         lambda: jaxnet.train_step(net, optimizer, "autodiff", **named)(state, X, Y),
     ):
-        with pytest.raises(TypeError, match="precision is 'float64' but params are float32; cast params, X and Y"):
+        with pytest.raises(TypeError, match="precision is 'float64' but the params are float32; cast params, X and Y"):
             call()
 
 
@@ -77,12 +79,12 @@ def test_bfloat16_products_round_the_operands_and_nothing_else(shape, key):
     n, n_prev, m = shape
     k = jax.random.split(key, 3)
     W, A_prev, dZ = (jax.random.normal(k, s) for k, s in zip(k, ((n, n_prev), (n_prev, m), (n, m)), strict=True))
-    product = PRECISIONS["bfloat16"]
+    dot = POLICIES["bfloat16"]
     W64, A64, dZ64 = (np.asarray(x.astype(jnp.bfloat16), np.float64) for x in (W, A_prev, dZ))
     for got, want in (
-        (product.forward(W, A_prev), W64 @ A64),
-        (product.weights(dZ, A_prev), dZ64 @ A64.T),
-        (product.inputs(W, dZ), W64.T @ dZ64),
+        (dot(W, A_prev), W64 @ A64),
+        (dot.nt(dZ, A_prev), dZ64 @ A64.T),
+        (dot.tn(W, dZ), W64.T @ dZ64),
     ):
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
@@ -109,7 +111,7 @@ def test_fit_keeps_bfloat16_s_master_weights_in_float32_whatever_the_data(given,
         assert {leaf.dtype.name for leaf in jax.tree.leaves(result.params)} == {"float32"}
 
 
-@pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
+@pytest.mark.parametrize("name", slow_but(["square"], ["square", "depth4-sigmoid", "price"]))
 def test_bfloat16_gradients_are_within_their_bound(name, key):
     """Off the float64 one by less than 1/16, and on the mean of eight draws by 1.5 times what autodiff is, at most."""
     net = cases.NETS[name]
@@ -137,7 +139,7 @@ def test_bfloat16_gradients_are_within_their_bound(name, key):
     assert np.min(by_hand, 0)[0] > 1e-5  # and it is not float32 in disguise
 
 
-@pytest.mark.parametrize("name", ["square", "depth4-sigmoid", "price"])
+@pytest.mark.parametrize("name", slow_but(["price"], ["square", "depth4-sigmoid", "price"]))
 def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
     """Its rule: 16 times what autodiff of the same cost loses against float64. Half as much again is beyond it."""
     net = cases.NETS[name]
@@ -151,7 +153,7 @@ def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
         return tuple(jaxnet.Layer(1.5 * dW, db) for dW, db in by_hand(params))
 
     def verdict(gradient):
-        cost = lambda params: jaxnet.cost(net, params, X, Y, precision="bfloat16")  # noqa: E731
+        cost = lambda params: jaxnet.cost(net, params, X, Y, precision="bfloat16")
         return check_gradients(cost, gradient, params, raise_=False)
 
     assert verdict(by_hand).passed, verdict(by_hand)
@@ -161,8 +163,10 @@ def test_bfloat16_gradients_are_within_the_verifiers_bound(name, key):
     }, refused
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("gradient", ["manual", "autodiff"])
+@pytest.mark.parametrize(
+    ("precision", "gradient"),
+    slow_but([("tf32", "autodiff"), ("bfloat16", "manual")], product(POLICIES, ["manual", "autodiff"])),
+)
 def test_every_policy_trains_inside_a_compiled_epoch(precision, gradient, key):
     """The master weights stay float32 (float64), and the cost falls."""
     net = jaxnet.MLP((20, 32, 16, 3), ("relu", "tanh", "softmax"))
@@ -187,10 +191,11 @@ def refusing_bfloat16(monkeypatch):
             raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: unsupported operand type BF16 in op dot")
         return compile_(lowered, *args, **options)
 
-    matmul._refusing.cache_clear()
+    monkeypatch.setattr(matmul, "cpu_has_bfloat16_units", lambda: True)
+    matmul._without_units.cache_clear()
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     yield asked
-    matmul._refusing.cache_clear()
+    matmul._without_units.cache_clear()
 
 
 def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusing_bfloat16, key):
@@ -200,10 +205,10 @@ def test_a_compiler_that_refuses_bfloat16_is_asked_once_and_gets_float32(refusin
     program = gradient.lower(net, *point, None, "bfloat16")
     assert len(refusing_bfloat16) == 1 and not re.search(r"dot_general.*bf16", program.as_text())
     widened = program.compile()(*point, None)
-    matmul._refusing.cache_clear()
+    matmul._without_units.cache_clear()
     jax.clear_caches()
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(matmul, "_refusing", lambda: ())
+        context.setattr(matmul, "_without_units", lambda: ())
         narrow = gradient(net, *point, None, "bfloat16")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), widened, narrow)
 
@@ -220,3 +225,31 @@ def test_bfloat16_products_reach_the_matrix_units_on_a_cpu():
     operands = {name for line in products for name in re.findall(r"dot\(%?([\w.-]+), %?([\w.-]+)\)", line)[0]}
     kinds = {re.search(rf"%?{re.escape(name)} = (\w+)\[|{re.escape(name)}: (\w+)\[", text) for name in operands}
     assert {kind.group(1) or kind.group(2) for kind in kinds} == {"bf16"}
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("flags\t\t: fpu avx2 avx512_bf16 amx_bf16", True), ("flags : fpu avx2 avx512f", False),
+        ("Features : fp asimd bf16", True), ("Features : fp asimd", False), ("processor : 0", True),
+    ],
+)  # fmt: skip
+def test_units_for_bfloat16_are_read_off_the_processor_s_flags(text, units, tmp_path):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{text}\n")
+    assert matmul.cpu_has_bfloat16_units(tmp_path / "cpuinfo") == units
+    assert matmul.cpu_has_bfloat16_units(tmp_path / "absent")
+
+
+def test_without_units_rounded_operands_are_multiplied_in_float32(monkeypatch, key):
+    """The same numbers: float32 holds the product of two bfloat16 exactly."""
+    net = jaxnet.MLP((20, 17, 3), ("tanh", "softmax"))
+    point = cases.point(net, key, m=33, dtype=jnp.float32)[:3]
+    results = []
+    for units in (True, False):
+        monkeypatch.setattr(matmul, "cpu_has_bfloat16_units", lambda units=units: units)
+        matmul._without_units.cache_clear()
+        program = jax.jit(lambda *point: jaxnet.value_and_grad(net, *point, None, "bfloat16")).lower(*point)
+        assert bool(re.search(r"dot_general.*bf16", program.as_text())) == units
+        results.append(program.compile()(*point))
+    matmul._without_units.cache_clear()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)

@@ -12,13 +12,19 @@ import jaxnet
 from jaxnet import parallel
 from tests import cases
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 
 NET = jaxnet.MLP((5, 8, 6, 3), ("tanh", "relu", "softmax"))
 OPTIMIZER = optax.sgd(0.3, momentum=0.9)
 
 
-@pytest.mark.parametrize("batch_size", [None, 16, 20], ids=["full batch", "divides", "padded"])
-@pytest.mark.parametrize(("m", "weighted"), [(64, False), (61, True)], ids=["plain", "padded and weighted"])
+@pytest.mark.parametrize(
+    ("batch_size", "m", "weighted"),
+    slow_but(
+        [(None, 61, True), (20, 64, False)],  # full batch, padded and weighted; mini-batches, padded
+        [(batch_size, *examples) for batch_size in (None, 16, 20) for examples in ((64, False), (61, True))],
+    ),
+)
 def test_eight_devices_train_as_one(batch_size, m, weighted, key, x64):
     _, X, Y, weights = cases.point(NET, key, m=m)
     settings = {"key": key, "optimizer": OPTIMIZER, "epochs": 3, "batch_size": batch_size}
@@ -64,7 +70,7 @@ def test_one_compilation_for_all_chunks(key, monkeypatch, compiled):
     monkeypatch.setattr("jaxnet.train.fit.CHUNK_STEPS", 4)
     _, X, Y, _ = cases.point(NET, key, m=32, dtype=jnp.float32)
     jaxnet.fit(NET, X, Y, key=key, optimizer=OPTIMIZER, epochs=9, batch_size=16, mesh=parallel.mesh(4))
-    assert compiled.count("jit(several_epochs)") == 1
+    assert compiled.count("jit(run_epochs)") == 1
 
 
 @pytest.mark.usefixtures("untyped")

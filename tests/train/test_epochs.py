@@ -9,8 +9,11 @@ import pytest
 
 import jaxnet
 from jaxnet import network
-from jaxnet._xla.permutation import shuffled
-from jaxnet.train import batches, epochs
+from jaxnet._xla.permutation import random_permutation
+from jaxnet.train import batches
+from jaxnet.train.config import FitConfig
+from jaxnet.train.epochs import N_ITER_NO_CHANGE, run_chunk
+from jaxnet.train.state import loop_start
 from tests.comparison import assert_trees_close
 from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
@@ -29,7 +32,7 @@ def python_loop(key, epochs, batch_size, weights=None):
     for _ in range(epochs):
         key, shuffle_key = jax.random.split(state.key)
         state, total, count = state._replace(key=key), 0.0, 0.0
-        order = np.asarray(shuffled(shuffle_key, m))
+        order = np.asarray(random_permutation(shuffle_key, m))
         for start in range(0, m, batch_size):
             batch = order[start : start + batch_size]
             w = None if weights is None else jnp.asarray(weights[batch])
@@ -85,7 +88,7 @@ def test_accuracy_in_the_history_is_weighted_and_leaves_padding_out():
 
 def test_gradient_norm_in_the_history_is_the_largest_of_the_epoch():
     params = jaxnet.init(NET, jax.random.key(1))
-    result = fit(params=params, optimizer=optax.sgd(0.0), epochs=1, batch_size=1)
+    result = fit(params=params, optimizer=optax.sgd(0.0), epochs=1, batch_size=1, metrics=["gradient_norm"])
     norms = jaxnet.per_example_norms(NET, params, jnp.asarray(X), jnp.asarray(Y))
     np.testing.assert_allclose(result.history["gradient_norm"], [norms.max()], rtol=1e-5)
 
@@ -106,7 +109,7 @@ def test_each_gradient_is_the_one_it_says(monkeypatch):
     monkeypatch.undo()
     jax.clear_caches()
     assert_trees_close(autodiff.params, right.params, rtol=1e-4)
-    assert (zero.history["gradient_norm"] == 0).all()
+    chex.assert_trees_all_equal(zero.params, fit(epochs=1, optimizer=optax.sgd(0.0)).params)
 
 
 OPTIMIZERS = {
@@ -151,7 +154,7 @@ def test_a_step_s_norm_is_squared_in_float32(size):
     params = jaxnet.init(net, jax.random.key(0), "zeros", jnp.float16)  # predicts 0: ∂J/∂z is the size
     state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(0))
     X, Y = jnp.ones((4, 8), jnp.float16), jnp.full((1, 8), -size, jnp.float16)
-    after, metrics = jaxnet.train_step(net, OPTIMIZER)(state, X, Y)
+    after, metrics = jaxnet.train_step(net, OPTIMIZER, metrics=["gradient_norm"])(state, X, Y)
     np.testing.assert_allclose(metrics["gradient_norm"], size * np.sqrt(5), rtol=2e-3)
     assert metrics["finite"] and int(after.step) == 1 and after.params[0].W.dtype == jnp.float16
 
@@ -164,7 +167,7 @@ def test_nothing_is_trained_after_a_step_that_is_not_finite():
     with pytest.raises(jaxnet.NotFiniteError) as caught:
         jaxnet.fit(net, spoilt, Y, key=jax.random.key(0), optimizer=optax.sgd(0.1), batch_size=4, epochs=1)
     _, shuffle_key = jax.random.split(jax.random.split(jax.random.key(0))[1])
-    position = np.flatnonzero(np.asarray(shuffled(shuffle_key, 60)) == 11)[0]
+    position = np.flatnonzero(np.asarray(random_permutation(shuffle_key, 60)) == 11)[0]
     assert int(caught.value.result.state.step) == position // 4
 
 
@@ -184,7 +187,7 @@ FAILURES = {  # how step 38, the second of epoch 10, fails: by an update, or by 
 @pytest.mark.parametrize("weights", [None, np.arange(60) % 3], ids=["", "weighted"])
 @pytest.mark.parametrize("cause", FAILURES)
 def test_a_failing_epoch_ends_at_its_failing_step(cause, weights):
-    """The witness is a loop of guarded steps: the same last good state, the same epochs in the books."""
+    """The reference is a loop of guarded steps: the same last good state, the same epochs in the history."""
     net, optimizer, spoilt = jaxnet.MLP((2, 3, 1), ("identity", "identity")), FAILURES[cause], X.copy()
     if cause == "gradient":
         spoilt[0, 11] = 3e38
@@ -195,7 +198,7 @@ def test_a_failing_epoch_ends_at_its_failing_step(cause, weights):
     while metrics["finite"]:
         if state.step % 4 == 0:
             key, shuffle_key = jax.random.split(state.key)
-            state, order = state._replace(key=key), np.asarray(shuffled(shuffle_key, 60))
+            state, order = state._replace(key=key), np.asarray(random_permutation(shuffle_key, 60))
         batch = order[16 * (int(state.step) % 4) :][:16]
         w = None if weights is None else jnp.asarray(weights[batch], jnp.float32)
         state, metrics = step(state, jnp.asarray(spoilt[:, batch]), jnp.asarray(Y[:, batch]), w)
@@ -212,14 +215,14 @@ def test_a_failing_epoch_ends_at_its_failing_step(cause, weights):
 def test_tol_stops_when_the_cost_stays():
     result = fit(batch_size=None, steps=5000, tol=1e-4, optimizer=optax.sgd(1.2))
     cost = result.history["cost"]
-    calm = np.abs(np.diff(cost)) <= 1e-4 * cost[:-1]
-    assert len(cost) < 5000 and calm[-epochs.CALM_EPOCHS :].all()
-    runs = "".join("x" if c else "." for c in calm[:-1])
-    assert "x" * epochs.CALM_EPOCHS not in runs  # and not one epoch later
+    unchanged = np.abs(np.diff(cost)) <= 1e-4 * cost[:-1]
+    assert len(cost) < 5000 and unchanged[-N_ITER_NO_CHANGE:].all()
+    runs = "".join("x" if c else "." for c in unchanged[:-1])
+    assert "x" * N_ITER_NO_CHANGE not in runs  # and not one epoch later
 
 
 def test_tol_counts_changes_not_epochs():
-    assert len(fit(batch_size=None, steps=100, tol=1e9).history["cost"]) == epochs.CALM_EPOCHS + 1
+    assert len(fit(batch_size=None, steps=100, tol=1e9).history["cost"]) == N_ITER_NO_CHANGE + 1
 
 
 def test_patience_restores_the_best():
@@ -250,26 +253,43 @@ def test_chunks_do_not_change_the_result(chunk, monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (17, 1025), (40, 3000)])
 def test_columns_are_turned_into_rows(shape, dtype):
     columns = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    rows = batches.Data.by_rows(columns, columns[:1], None).X
+    rows = batches.Data.by_rows(columns, columns[:1], None, place=lambda arrays: arrays).X
     assert (rows == columns.T).all() and rows.dtype == dtype
     on_cpu = jax.device_put(rows, jax.devices("cpu")[0])  # without one more copy
     assert dtype is np.float64 or on_cpu.unsafe_buffer_pointer() == rows.ctypes.data
 
 
 def test_states_are_donated():
-    """The bookkeeping of a run lives in one copy: every buffer that goes into a chunk comes out of it."""
+    """The loop's state lives in one copy: every buffer that goes into a chunk comes out of it."""
     start = jaxnet.init(NET, jax.random.key(1))
-    plan = epochs.Plan(NET, OPTIMIZER, "manual", "float32", None, None, None)
+    config = FitConfig(NET, OPTIMIZER)
     state = jaxnet.TrainState(start, OPTIMIZER.init(start), jnp.int32(0), jax.random.key(0))
-    run, again = (jax.tree.map(jnp.copy, epochs.start(state, keeps_best=False)) for _ in range(2))
+    loop, again = (jax.tree.map(jnp.copy, loop_start(state, tracks_best=False)) for _ in range(2))
     data = batches.Data(jnp.asarray(X), jnp.asarray(Y), None)
-    epochs.chunk(plan, run, data, None, jnp.int32(1), 1)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run.state.params))
-    memory = epochs.chunk.lower(plan, again, data, None, jnp.int32(1), 1).compile().memory_analysis()
+    run_chunk(config, loop, data, None, jnp.int32(1), 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(loop.state.params))
+    memory = run_chunk.lower(config, again, data, None, jnp.int32(1), 1).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in jax.tree.leaves((start, state.opt_state)))
 
 
 def test_one_compilation_for_all_chunks_and_runs(compiled):
     fit(batch_size=None, epochs=901, patience=9, validation=(X, Y))
     fit(batch_size=None, epochs=7, patience=9, validation=(X, Y), key=jax.random.key(9))
-    assert compiled.count("jit(several_epochs_in_one_kernel)") == 1
+    assert compiled.count("jit(run_epochs_in_a_single_call)") == 1
+
+
+def test_what_is_not_measured_is_not_computed():
+    """The norm's square root and the accuracy's comparison are in the step that measures them, and in no other."""
+    net = jaxnet.MLP((2, 4, 3), ("tanh", "softmax"))
+    params = jaxnet.init(net, jax.random.key(0))
+    state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(0))
+    Y3 = jaxnet.one_hot(np.arange(60) % 3, 3)
+
+    def primitives(metrics):
+        step = jaxnet.train_step(net, OPTIMIZER, metrics=metrics)
+        jaxpr = jax.make_jaxpr(step)(state, jnp.asarray(X), Y3)
+        return {name for name in ("sqrt", "argmax") if f" {name}[" in str(jaxpr) or f" {name} " in str(jaxpr)}
+
+    assert primitives(["cost"]) == set()
+    assert primitives(["accuracy"]) == {"argmax"}
+    assert primitives(["gradient_norm"]) == {"sqrt"}

@@ -1,5 +1,7 @@
 """A sweep's member is `fit` with its settings; one that diverges harms nobody."""
 
+from itertools import product
+
 import jax
 import numpy as np
 import optax
@@ -8,9 +10,16 @@ import pytest
 import jaxnet
 from jaxnet.datasets import flower
 from jaxnet.train import batches
-from jaxnet.train import epochs as training
-from jaxnet.train.sweep import UNKNOWN_YET, _as_one_batch, _in_one_kernel, _in_turn, _start_members
+from jaxnet.train.config import FitConfig
+from jaxnet.train.sweep import (
+    PLACEHOLDER,
+    _start_members,
+    _train_as_one_batch,
+    _train_in_a_single_call,
+    _train_in_sequence,
+)
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
 X, Y = (array.astype(np.float32) for array in flower(60))
@@ -23,8 +32,7 @@ def sweep(net=NET, **changes):
     return jaxnet.sweep(net, X, Y, **settings | changes)
 
 
-@pytest.mark.parametrize("batch_size", [None, 16])
-@pytest.mark.parametrize("scale", [None, 0.2])
+@pytest.mark.parametrize(("batch_size", "scale"), slow_but([(None, 0.2), (16, None)], product([None, 16], [None, 0.2])))
 def test_a_member_is_fit_with_its_settings(batch_size, scale):
     many = sweep(batch_size=batch_size, init_scale=scale, validation=(X[:, :20], Y[:, :20]))
     for i in (0, 3):
@@ -91,22 +99,23 @@ def test_members_of_the_he_scheme_share_a_line():
 def test_a_second_sweep_compiles_nothing(compiled):
     for rate in (0.5, 0.25):
         sweep(learning_rate=rate, epochs=7)
-    assert len([name for name in compiled if "train_members" in name]) == 1
+    assert len([name for name in compiled if "_train" in name or "_lifted" in name or "single_call" in name]) == 1
 
 
 def test_a_batch_of_members_is_each_of_them():
-    """What a GPU runs (vmap) against what a CPU runs (one after the other, or all in one kernel)."""
-    plan = training.Plan(NET, UNKNOWN_YET, "manual", "float32", 16, None, None)
+    """What a GPU runs (vmap) against what a CPU runs (one after the other, or all in a single call)."""
+    config = FitConfig(NET, PLACEHOLDER, batch_size=16)
     data = batches.Data(X.T, Y.T, None)
     settings = KEYS, np.float32([0.1, 0.3, 0.2, 0.4, 0.6]), np.full(5, np.nan, np.float32)
-    members = _start_members((plan, optax.sgd), *settings)
+    members = _start_members((config, optax.sgd), *settings)
     batch, loop, kernel = (
-        train((plan, optax.sgd, 3), members, data, None) for train in (_as_one_batch, _in_turn, _in_one_kernel)
+        train((config, optax.sgd, 3), members, data, None)
+        for train in (_train_as_one_batch, _train_in_sequence, _train_in_a_single_call)
     )
-    for run, history in (loop, kernel):
-        assert_trees_close(batch[0].state.params, run.state.params, 1e-5)
-        assert_trees_close(batch[1], history, 1e-5)
-        assert run.finite.all()
+    for members, log in (loop, kernel):
+        assert_trees_close(batch[0].loop.params, members.loop.params, 1e-5)
+        assert_trees_close(batch[1], log, 1e-5)
+        assert not members.failed.any()
 
 
 @pytest.mark.usefixtures("untyped")
@@ -133,7 +142,7 @@ def test_settings_of_jax_hold_for_all_members():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keys": 7}, "keys is a int; expected JAX random keys, such as jax.random.split"),
+        ({"keys": 7}, "keys is an int; expected JAX random keys, such as jax.random.split"),
         ({"keys": list(KEYS)}, "keys is a list; expected JAX random keys"),
         ({"keys": KEYS[:0]}, r"keys is a \w+ of shape \(0,\); expected JAX random keys"),
         ({"learning_rate": None}, r"learning_rate holds nan at position \(0,\) \(1 such\); expected numbers"),
@@ -158,3 +167,32 @@ def test_rates_beyond_all_numbers_fail_alone():
     result = sweep(learning_rate=[0.1, np.inf, 1e300, 0.1, -0.1])
     assert result.failed.tolist() == [False, True, True, False, False]
     assert [row.split()[0] for row in result.table().splitlines()[1:]] == ["-0.1", "0.1", "inf"]
+
+
+@pytest.mark.parametrize("batch_size", slow_but([16], [None, 16]))
+def test_callbacks_see_all_members_and_change_nothing(batch_size):
+    """After each epoch the state and the history of all n, and whoever returns True stops the sweep."""
+    seen = []
+
+    def watch(loop, history):
+        seen.append((loop.epoch.tolist(), loop.params[0].W.shape, history["cost"].shape))
+        return len(seen) == 4
+
+    stopped = sweep(learning_rate=0.1, batch_size=batch_size, callbacks=watch)
+    assert seen == [([epoch] * 5, (5, 4, 2), (5, epoch)) for epoch in (1, 2, 3, 4)]
+    whole = sweep(learning_rate=0.1, batch_size=batch_size, epochs=4)
+    assert_trees_close(stopped.params, whole.params, 1e-5)
+    np.testing.assert_allclose(stopped.history["cost"], whole.history["cost"], rtol=1e-5)
+
+
+def test_a_member_that_fails_under_callbacks_stays_failed():
+    net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+    result = sweep(net, learning_rate=[0.01, 30.0, 0.02, 0.03, 0.04], epochs=6, callbacks=lambda loop, history: False)
+    assert result.failed.tolist() == [False, True, False, False, False]
+    assert np.isnan(result.history["cost"][1, -1]) and np.isfinite(result.history["cost"][0]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+
+
+def test_metrics_of_a_sweep():
+    result = sweep(learning_rate=0.1, epochs=2, metrics=["gradient_norm"])
+    assert set(result.history) == {"cost", "gradient_norm"} and result.history["gradient_norm"].shape == (5, 2)

@@ -1,11 +1,14 @@
 """Faults that each leaf has by itself, and faults of a dZ: the pattern of wrong leaves is one, the values are not."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
+from tests.marks import slow_but
 from tests.verify import test_localisation as net
 from tests.verify.test_localisation import (
     LAYERS,
@@ -73,7 +76,7 @@ def test_a_leaf_that_is_no_product_with_A_shows_no_dZ():
 
     def wrong(p, X, Y):
         grads = backward(p, X, Y)
-        for l, leaf in ((3, W), (3, B), (2, W), (2, B), (1, W), (1, B)):  # noqa: E741
+        for l, leaf in ((3, W), (3, B), (2, W), (2, B), (1, W), (1, B)):
             noise = np.random.default_rng(l * 2 + leaf).normal(size=grads[l - 1][leaf].shape).astype(np.float32)
             grads = spoilt(grads, l, leaf, lambda g, noise=noise: g + noise)
         return grads
@@ -94,7 +97,7 @@ def test_a_wrong_dZ_below_leaves_that_are_wrong_by_themselves_is_found():
 
 def test_a_wrong_step_in_every_layer_starts_at_the_highest_of_them():
     """What lies below does not follow from dZ[2] alone, yet dW[2] and db[2] hold one and the same wrong dZ[2]."""
-    of_A = {l: lambda A: 1 - jnp.tanh(A) ** 2 for l in (1, 2)}  # noqa: E741
+    of_A = {l: lambda A: 1 - jnp.tanh(A) ** 2 for l in (1, 2)}
     report = failing(lambda p, X, Y: backward(p, X, Y, of_A), LAYERS)
     assert report.starts_at == "dZ[2]" and "dW[2] and db[2] follow from it" in said(report), str(report)
     assert "dW[1] and db[1] have errors of their own" in said(report)
@@ -141,7 +144,7 @@ def test_the_rows_that_differ_are_listed_and_no_others():
         return jnp.sum(jnp.sin(p))
 
     p = np.random.default_rng(0).normal(size=(300, 9)).astype(np.float32)
-    at = lambda *rows: jnp.ones((300, 1)).at[jnp.array(rows)].set(1.5)  # noqa: E731
+    at = lambda *rows: jnp.ones((300, 1)).at[jnp.array(rows)].set(1.5)
     one = check_gradients(loss, lambda p: jnp.cos(p) * at(271), p, raise_=False)
     assert "a factor for each row: [271] x 1.5." in said(one), str(one)
     many = check_gradients(loss, lambda p: jnp.cos(p) * at(*range(0, 300, 10)), p, raise_=False)
@@ -149,7 +152,7 @@ def test_the_rows_that_differ_are_listed_and_no_others():
 
 
 @pytest.mark.parametrize("factor", [1.0001, 1.00001])
-def test_a_factor_is_told_with_the_digits_that_tell_it_from_1(factor):
+def test_a_factor_is_printed_with_the_digits_that_tell_it_from_1(factor):
     with jax.enable_x64(True):
         p = np.linspace(0.1, 1.0, 12)
         report = check_gradients(lambda p: jnp.sum(jnp.sin(p)), lambda p: factor * jnp.cos(p), p, raise_=False)
@@ -161,8 +164,10 @@ def test_a_single_layer_is_no_exception():
     assert "only the sign is left" in said(report) and report.starts_at is None, str(report)
 
 
-@pytest.mark.parametrize("approximate", [False, True])
-@pytest.mark.parametrize("wrong", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize(
+    ("wrong", "approximate"),
+    slow_but([("gelu", False), ("relu", False), ("silu", False)], product(["gelu", "relu", "silu"], [False, True])),
+)
 def test_another_function_s_derivative_is_named_whichever_it_is(wrong, approximate):
     """A mend of relu's name alone, where the layer computes gelu."""
     of_Z = {"relu": jax.nn.relu, "silu": jax.nn.silu, "gelu": lambda Z: jax.nn.gelu(Z, not approximate)}
@@ -188,7 +193,7 @@ def test_another_function_s_derivative_is_named_whichever_it_is(wrong, approxima
 
 # ---- leaves too coarse for their values to tell ----------------------------------------------------------------------
 def in_bfloat16(gradient, **options):
-    coarse = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree)  # noqa: E731
+    coarse = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree)
     report = check_gradients(cost, gradient, coarse(LAYERS), coarse(net.X), coarse(net.Y), raise_=False, **options)
     assert report.verdict == "FAIL", str(report)
     return report
@@ -221,9 +226,9 @@ def test_a_factor_that_only_coarse_entries_allow_is_not_named(seed):
         return jnp.mean((h @ p["v"]) ** 2)
 
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: jnp.asarray(0.6 * rng.normal(size=shape), jnp.bfloat16)  # noqa: E731
+    draw = lambda *shape: jnp.asarray(0.6 * rng.normal(size=shape), jnp.bfloat16)
     p = {"W": draw(2, 3), "U": draw(3, 3), "b": draw(1, 3), "v": draw(3)}
-    gradient = lambda p, X: jax.grad(recurrent)(p, X, unsloped)  # noqa: E731
+    gradient = lambda p, X: jax.grad(recurrent)(p, X, unsloped)
     report = check_gradients(recurrent, gradient, p, draw(5, 4, 2), raise_=False)
     assert report.verdict == "FAIL" and "factor" not in said(report), str(report)
 
@@ -237,7 +242,7 @@ def test_a_gradient_that_cannot_be_traced_leaves_its_start_open_in_bfloat16():
     assert report.starts_at == "dZ[2]" and "or each leaf has an error of its own" in said(report), str(report)
 
 
-def test_a_leaf_of_a_layer_is_told_with_its_path():
+def test_a_leaf_of_a_layer_is_named_by_its_path():
     """In a flat tuple W[2] is leaf [2]."""
     flat = tuple(x for layer in LAYERS for x in layer)
 

@@ -255,7 +255,7 @@ def test_bad_use_gets_a_clear_error(arguments, kind, message):
         check_gradients(*arguments)
 
 
-def test_a_tracer_is_refused_with_the_mend():
+def test_a_tracer_is_refused_with_the_remedy():
     with pytest.raises(TypeError, match="outside of jit"):
         jax.jit(lambda W: check_gradients(loss, gradient, W, X).passed)(W)
 

@@ -1,5 +1,4 @@
 """Causes beyond the catalogue, layers in any nesting, and silence where nothing is proved."""
-# ruff: noqa: E741 - l counts layers, as in the notes
 
 import re
 
@@ -11,6 +10,7 @@ import pytest
 from jaxnet.verify import check_gradients
 from jaxnet.verify.dataflow import Flow, Product, flow_of
 from jaxnet.verify.layers import find_layers, start_of_error
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 9)).astype(np.float32)
@@ -52,12 +52,12 @@ def undo(nesting, params):
     return [(p["kernel"].T, p["bias"][:, None]) for p in params["params"].values()]
 
 
-@pytest.mark.parametrize("nesting", NESTINGS)
+@pytest.mark.parametrize("nesting", slow_but(["flax"], NESTINGS))
 def test_the_layer_is_found_in_any_nesting(nesting):
     nest = NESTINGS[nesting]
-    right = lambda l, dA, A: dA * (1 - A * A)  # noqa: E731
-    omitted = lambda l, dA, A: dA * (1 if l == 2 else 1 - A * A)  # noqa: E731
-    loss = lambda p, X, Y: backward(undo(nesting, p), X, Y, right)[0]  # noqa: E731
+    right = lambda l, dA, A: dA * (1 - A * A)
+    omitted = lambda l, dA, A: dA * (1 if l == 2 else 1 - A * A)
+    loss = lambda p, X, Y: backward(undo(nesting, p), X, Y, right)[0]
     params = nest(WEIGHTS)
     assert check_gradients(loss, lambda p, X, Y: nest(backward(undo(nesting, p), X, Y, right)[1]), params, X, Y)
     report = check_gradients(
@@ -96,7 +96,7 @@ def test_what_feeds_a_layer_is_read_through_calls_and_not_into_loops():
     assert flow_of(closed, 6).unclear == {4, 5}
 
 
-def test_towers_side_by_side_are_no_chain():
+def test_parallel_branches_are_not_taken_for_a_chain_of_layers():
     names = ("W1", "b1", "W2", "b2")
     params = {k: RNG.normal(size=(4, 4) if k[0] == "W" else (4, 1)).astype(np.float32) for k in names}
 
@@ -209,7 +209,7 @@ def test_damage_to_a_finished_leaf_is_no_other_activation(name, outputs):
     """Of one unit's dW any is dZ times something, and |dZ Aᵀ| = |dZ| |A|ᵀ; a mixture of examples tells."""
     for seed in range(2):
         loss, gradient, *point = net_of_two_layers(outputs, seed)
-        damaged = lambda *a, g=gradient: {**(right := g(*a)), "W2": DAMAGE[name](right["W2"])}  # noqa: E731
+        damaged = lambda *a, g=gradient: {**(right := g(*a)), "W2": DAMAGE[name](right["W2"])}
         report = check_gradients(loss, damaged, *point, raise_=False)
         assert report.leaves["['W2']"].verdict == "FAIL" and "another activation" not in str(report), str(report)
 
@@ -277,7 +277,7 @@ def test_a_sum_is_told_from_a_mean_though_some_examples_lose_nothing():
     def loss(W, X, margin):
         return jnp.sum(jnp.maximum(0, margin + (W @ X)[0]))
 
-    wrong = lambda *a: jax.grad(loss)(*a) / a[1].shape[1]  # noqa: E731
+    wrong = lambda *a: jax.grad(loss)(*a) / a[1].shape[1]
     report = check_gradients(loss, wrong, W, X, margin, raise_=False)
     assert "the loss is a sum, the gradient that of a mean" in report.cause, str(report)
 

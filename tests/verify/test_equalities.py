@@ -36,8 +36,8 @@ FIVES = {
 @pytest.mark.parametrize("name", FIVES)
 def test_autodiffs_own_error_does_not_pass(name):
     """The true derivative is 5 c everywhere; autodiff has 0 where x is 0."""
-    loss = lambda x: C @ FIVES[name](x)  # noqa: E731
-    flat_at_zero = lambda x: 5 * C * (x != 0)  # noqa: E731
+    loss = lambda x: C @ FIVES[name](x)
+    flat_at_zero = lambda x: 5 * C * (x != 0)
     report = check_gradients(loss, flat_at_zero, X, raise_=False)
     assert report.verdict != "PASS" and any("witnesses disagree" in note for note in report.notes), str(report)
     assert check_gradients(loss, lambda x: 5 * C, X, raise_=False).verdict != "FAIL"
@@ -63,7 +63,7 @@ def test_equalities_that_do_no_harm(loss):
 
 def test_equalities_of_data_are_no_matter_of_the_parameters():
     y = np.array([1.0, 0.0, 1.0, 0.0], np.float32)
-    loss = lambda x: jnp.sum(jnp.where(y == 1, jax.nn.softplus(-x), jax.nn.softplus(x)))  # noqa: E731
+    loss = lambda x: jnp.sum(jnp.where(y == 1, jax.nn.softplus(-x), jax.nn.softplus(x)))
     assert check_gradients(loss, jax.grad(loss), X)
 
 

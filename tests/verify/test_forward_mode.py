@@ -1,11 +1,14 @@
 """Losses that only forward mode can differentiate: a while_loop's number of steps is not known beforehand."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients, check_vjp
+from tests.marks import DTYPES, slow_but
 
 RNG = np.random.default_rng(0)
 P = {"A": RNG.normal(size=(4, 4)).astype(np.float32) / 2, "b": np.full(4, 0.1, np.float32), "t": np.float32(0.7)}
@@ -62,13 +65,13 @@ def test_swapped_leaves_and_complex_ones():
 
     loss, known = with_loop(unknown_steps), jax.grad(with_loop(lambda step, c: step(step(step(step(step(c)))))))
     assert check_gradients(loss, known, p).passed
-    swapped = lambda p: {"u": known(p)["v"], "v": known(p)["u"], "w": known(p)["w"]}  # noqa: E731
+    swapped = lambda p: {"u": known(p)["v"], "v": known(p)["u"], "w": known(p)["w"]}
     assert "swapped" in check_gradients(loss, swapped, p, raise_=False).cause
-    conjugate = lambda p: known(p) | {"w": jnp.conj(known(p)["w"])}  # noqa: E731
+    conjugate = lambda p: known(p) | {"w": jnp.conj(known(p)["w"])}
     assert "complex conjugate" in check_gradients(loss, conjugate, p, raise_=False).cause
 
 
-def test_leaves_too_large_for_forward_mode_are_told_by_slopes():
+def test_leaves_too_large_for_forward_mode_are_judged_by_slopes():
     p = {"A": RNG.normal(size=(30, 30)).astype(np.float32) / 6, "b": np.full(30, 0.1, np.float32), "t": np.float32(0.7)}
     x = RNG.normal(size=(30, 6)).astype(np.float32)
 
@@ -90,7 +93,7 @@ def fixed_point(W, x):
         z = jnp.tanh(W @ state[0] + x)
         return z, jnp.max(jnp.abs(z - state[0])), state[2] + 1
 
-    moving = lambda state: (state[1] > jnp.finfo(x.dtype).eps) & (state[2] < 200)  # noqa: E731
+    moving = lambda state: (state[1] > jnp.finfo(x.dtype).eps) & (state[2] < 200)
     return jax.lax.while_loop(moving, step, (jnp.zeros_like(x), jnp.asarray(1.0, x.dtype), 0))[0]
 
 
@@ -108,8 +111,12 @@ def implicit(factor):
     return ruled
 
 
-@pytest.mark.parametrize("seed", [1, 4, 5, 6, 7, 11])
-def test_what_a_loop_of_unknown_length_loses_is_noise_in_forward_mode_too(seed, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "seed"),
+    slow_but([("float32", 4)], product(DTYPES, [1, 4, 5, 6, 7, 11])),
+    indirect=["dtype"],
+)
+def test_what_a_loop_of_unknown_length_loses_is_noise_in_forward_mode_too(dtype, seed):
     """The last step of an iteration is where rounding puts it: autodiff in its own dtype shows that."""
     rng = np.random.default_rng(seed)
     W, x = (0.3 * rng.normal(size=(3, 3))).astype(dtype), rng.normal(size=3).astype(dtype)

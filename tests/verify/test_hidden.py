@@ -1,6 +1,7 @@
 """Losses that hide their inside in a kernel or in foreign code: values alone judge, and reference= sees every entry."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, product
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.experimental import pallas as pl
 
 from jaxnet.verify import check_gradients, check_vjp
 from jaxnet.verify.callbacks import asked_wide
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
 W, X = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 8)))
@@ -65,8 +67,7 @@ def loss(activation):
 HIDDEN = {"one block": (whole, "pallas_call"), "blocks": (in_blocks, "pallas_call"), "io": (by_io, "io_callback")}
 
 
-@pytest.mark.parametrize("name", PLAIN)
-@pytest.mark.parametrize("how", HIDDEN)
+@pytest.mark.parametrize(("how", "name"), slow_but(zip(HIDDEN, cycle(PLAIN)), product(HIDDEN, PLAIN)))
 def test_a_hidden_part_is_judged_by_values_and_asks_for_a_reference(how, name):
     (make, operation), plain = HIDDEN[how], PLAIN[name]
     hidden, right = make(name), jax.jit(jax.grad(loss(plain)))
@@ -78,7 +79,7 @@ def test_a_hidden_part_is_judged_by_values_and_asks_for_a_reference(how, name):
     assert report.verdict == "FAIL" and report.cause == "params: a factor 1.1 on every entry.", str(report)
 
 
-@pytest.mark.parametrize("how", ["one block", "blocks"])
+@pytest.mark.parametrize("how", slow_but(["one block"], ["one block", "blocks"]))
 def test_a_kernel_with_a_rule_of_its_own(how):
     plain = PLAIN["tanh"]
     for factor, verdict in ((1.0, "PASS"), (1.1, "FAIL")):
@@ -97,7 +98,7 @@ def test_with_a_reference_every_entry_of_a_kernel_s_rule_is_seen(factor):
     assert factor == 1 or "a factor 1.0001 on every entry" in report.cause
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", slow_but(["bfloat16"], ["bfloat16", "float16"]))
 def test_a_kernel_that_multiplies_in_half_precision_is_not_refused(dtype):
     def kernel(w, x, out):
         out[...] = jnp.dot(w[...].astype(dtype), x[...].astype(dtype), preferred_element_type=jnp.float32)
@@ -127,7 +128,7 @@ def test_a_foreign_function_is_judged_by_values():
         return jax.ffi.ffi_call("lapack_spotrf_ffi", shapes)(A, uplo=np.uint8(ord("L")))[0]
 
     right = jax.grad(lambda W: log_determinant(W, jnp.linalg.cholesky))
-    hidden = lambda W: log_determinant(W, foreign)  # noqa: E731
+    hidden = lambda W: log_determinant(W, foreign)
     report = check_gradients(hidden, right, W)
     assert report.passed and any("ffi_call" in note for note in report.notes), str(report)
     report = check_gradients(hidden, lambda W: -right(W), W, raise_=False)
@@ -155,12 +156,12 @@ def test_a_callback_asked_in_float64_loses_nothing_on_a_thread_without_it(wide):
     narrow = {"float64": "float32", "complex128": "complex64", "int64": "int32"}[wide]
     x = np.asarray(RNG.normal(size=(3, 2)) * 1e8, wide) / (1 if wide == "int64" else 3)
     x = np.asarray(x, wide)
-    host = lambda x: (x * x, np.float32(1.5))  # noqa: E731
+    host = lambda x: (x * x, np.float32(1.5))
     shapes = jax.ShapeDtypeStruct(x.shape, narrow), jax.ShapeDtypeStruct((), np.float32)
     equation = jax.make_jaxpr(lambda x: jax.pure_callback(host, shapes, x))(x.astype(narrow)).eqns[0]
 
     def widened(x):
-        widen = lambda d: np.dtype({narrow: wide, "float32": "float64"}[d.name])  # noqa: E731
+        widen = lambda d: np.dtype({narrow: wide, "float32": "float64"}[d.name])
         return asked_wide(equation, [x], widen)
 
     with jax.enable_x64(True):
@@ -190,15 +191,19 @@ def test_a_host_function_in_its_own_dtypes_is_asked_in_its_own_precision(call):
         return np.float64(np.sum(np.tanh(z)))
 
     called = {"pure_callback": jax.pure_callback, "io_callback": io_callback}[call]
-    hidden = lambda W, X: called(host, jax.ShapeDtypeStruct((), np.float32), W @ X)  # noqa: E731
+    hidden = lambda W, X: called(host, jax.ShapeDtypeStruct((), np.float32), W @ X)
     right = jax.jit(jax.grad(lambda W, X: jnp.sum(jnp.tanh(W @ X))))
     assert check_gradients(hidden, right, W, X)
 
 
-@pytest.mark.parametrize("size", [(10, 4, 3), (200, 64, 32), (300, 300, 10)])
-@pytest.mark.parametrize("answer", ["float32", "as asked"])
-def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(size, answer):
-    m, n, K = size
+@pytest.mark.parametrize(
+    ("answer", "m", "n", "K"),
+    slow_but(
+        [("as asked", 10, 4, 3), ("float32", 200, 64, 32)],
+        [(how, *size) for how in ("float32", "as asked") for size in ((10, 4, 3), (200, 64, 32), (300, 300, 10))],
+    ),
+)
+def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(answer, m, n, K):
     X, Y = RNG.normal(size=(m, n)).astype(np.float32), RNG.normal(size=(m, K)).astype(np.float32)
     W = jnp.asarray(RNG.normal(size=(n, K)), jnp.float32)
 
@@ -206,7 +211,7 @@ def test_a_numpy_loss_behind_a_callback_is_checked_at_any_size(size, answer):
         loss = 0.5 * np.mean((X @ W - Y) ** 2)
         return np.float32(loss) if answer == "float32" else loss.astype(W.dtype)
 
-    hidden = lambda W: jax.pure_callback(host, jax.ShapeDtypeStruct((), np.float32), W)  # noqa: E731
+    hidden = lambda W: jax.pure_callback(host, jax.ShapeDtypeStruct((), np.float32), W)
     for key in range(6):
         report = check_gradients(hidden, lambda W: X.T @ (X @ np.asarray(W) - Y) / Y.size, W, key=key, raise_=False)
         assert report.verdict == "PASS", str(report)
@@ -268,7 +273,9 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("size, box", [((100, 20, 10), in_numpy), ((200, 64, 32), in_a_callback)])
+@pytest.mark.parametrize(
+    "size, box", slow_but([((100, 20, 10), in_numpy)], [((100, 20, 10), in_numpy), ((200, 64, 32), in_a_callback)])
+)
 def test_what_central_differences_of_float32_values_show_is_refused_and_a_cause_named_or_none(size, box):
     loss, gradient, W = softmax_regression(*size)
     true = gradient(W)
@@ -294,13 +301,13 @@ def test_the_resolution_of_slopes_is_printed_and_kept():
         assert leaf.relative_error < 1e-3
         error = np.random.default_rng(key).normal(size=W.shape)
         error *= 1.05 * leaf.resolution * np.linalg.norm(gradient(W)) / np.linalg.norm(error)
-        off = lambda W, error=error: gradient(W) + np.float32(error)  # noqa: E731
+        off = lambda W, error=error: gradient(W) + np.float32(error)
         assert not check_gradients(loss, off, W, key=key + 1, raise_=False)
 
 
-def test_a_gradient_below_the_rounding_of_the_values_is_never_green():
+def test_a_gradient_below_the_rounding_of_the_values_never_passes():
     loss, gradient, W = softmax_regression(100, 20, 10)
-    offset = lambda W: np.float32(1e5) + loss(W)  # noqa: E731
+    offset = lambda W: np.float32(1e5) + loss(W)
     for g in (gradient, lambda W: 0 * gradient(W)):
         report = check_gradients(offset, g, W, raise_=False)
         assert report.verdict == "INCONCLUSIVE" and "a zero would have passed" in report.leaves[""].note
@@ -314,8 +321,8 @@ def test_a_kink_close_by_refuses_no_right_gradient(distance, answer):
         rng = np.random.default_rng(seed)
         c, w = rng.normal(size=4), rng.normal(size=4).astype(np.float32)
         shift = float(distance - c @ np.float64(w))
-        loss = lambda w: answer(max(c @ np.float64(w) + shift, 0.0) + np.sum(np.sin(np.float64(w))))  # noqa: E731, B023
-        gradient = lambda w: np.float32(c * (distance > 0) + np.cos(np.float64(w)))  # noqa: E731, B023
+        loss = lambda w: answer(max(c @ np.float64(w) + shift, 0.0) + np.sum(np.sin(np.float64(w))))  # noqa: B023
+        gradient = lambda w: np.float32(c * (distance > 0) + np.cos(np.float64(w)))  # noqa: B023
         assert check_gradients(loss, gradient, w, key=seed, raise_=False).verdict != "FAIL", seed
 
 
@@ -323,7 +330,7 @@ def test_a_loss_that_refuses_large_steps_is_judged_by_small_ones():
     """A matrix is positive definite at the point, and not at steps as large as itself."""
     A = np.eye(4) + 0.3 * RNG.normal(size=(4, 4))
     S = (A @ A.T).astype(np.float32)
-    gradient = lambda S: np.linalg.inv((np.float64(S) + np.float64(S).T) / 2).astype(np.float32)  # noqa: E731
+    gradient = lambda S: np.linalg.inv((np.float64(S) + np.float64(S).T) / 2).astype(np.float32)
 
     def loss(S):
         return np.float32(2 * np.sum(np.log(np.diag(np.linalg.cholesky((np.float64(S) + np.float64(S).T) / 2)))))

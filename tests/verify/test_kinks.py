@@ -1,5 +1,7 @@
 """At a kink any value between the one-sided derivatives is right; beyond it, and away from it, nothing is."""
 
+from itertools import cycle, product, repeat
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from jaxnet.verify import check_gradients
 from jaxnet.verify.conventions import has_kinks
+from tests.marks import DTYPES, float64_is_slow, slow_but
 from tests.verify.verdicts import verdict
 
 X = np.array([0.0, 1.0, -1.0, 0.0, 2.0], np.float32)
@@ -30,8 +33,7 @@ def test_a_value_between_is_a_subgradient(loss, value):
     assert check_gradients(LOSSES[loss], at_zero(value), X)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("value", [-0.1, 1.1])
+@pytest.mark.parametrize(("value", "loss"), slow_but(zip(cycle([-0.1, 1.1]), LOSSES), product([-0.1, 1.1], LOSSES)))
 def test_a_value_beyond_is_wrong(loss, value):
     assert check_gradients(LOSSES[loss], at_zero(value), X, raise_=False).verdict == "FAIL"
 
@@ -47,7 +49,7 @@ def test_strict_insists_on_autodiffs_value():
 
 
 def test_a_bug_away_from_the_kink_is_not_excused_by_it():
-    wrong = lambda x: at_zero(0.0)(x).at[4].set(1.01)  # noqa: E731
+    wrong = lambda x: at_zero(0.0)(x).at[4].set(1.01)
     assert check_gradients(LOSSES["maximum"], wrong, X, raise_=False).verdict == "FAIL"
 
 
@@ -64,6 +66,7 @@ def test_entries_that_lie_between_may_be_wrong_together(g):
     assert report.verdict == "FAIL" and "at once" in report.leaves[""].note
 
 
+@pytest.mark.slow  # test_shares.py has the same for one layer and for two
 def test_slopes_drawn_for_each_tie_are_a_subgradient():
     """A padded example and no biases: every unit of both layers is at its kink there."""
     rng = np.random.default_rng(0)
@@ -80,12 +83,12 @@ def test_slopes_drawn_for_each_tie_are_a_subgradient():
     def sloped(Z, layer):
         return jnp.where(Z == 0, slopes[layer] * Z, jnp.maximum(Z, 0))
 
-    loss = lambda params, X: forward(params, X, lambda Z, layer: jnp.maximum(Z, 0))  # noqa: E731
-    grad = lambda params, X: jax.grad(forward)(params, X, sloped)  # noqa: E731
+    loss = lambda params, X: forward(params, X, lambda Z, layer: jnp.maximum(Z, 0))
+    grad = lambda params, X: jax.grad(forward)(params, X, sloped)
     report = check_gradients(loss, grad, (W, b), X, raise_=False)
     assert report.verdict != "FAIL", str(report)
     assert report.leaves["[1][1]"].verdict == "PASS"  # one tie a unit; below, six of them add up
-    wrong = lambda params, X: jax.tree.map(lambda g: g * 1.5, grad(params, X))  # noqa: E731
+    wrong = lambda params, X: jax.tree.map(lambda g: g * 1.5, grad(params, X))
     assert check_gradients(loss, wrong, (W, b), X, raise_=False).verdict == "FAIL"
 
 
@@ -96,13 +99,20 @@ EQUAL = np.ones((40, 6))
 FIRST, LAST, SHARED = np.eye(6)[[0] * 40], np.eye(6)[[5] * 40], EQUAL / 6
 
 
-@pytest.mark.parametrize("weight", [1.0, SIGNED], ids=["convex", "signed"])
-@pytest.mark.parametrize("pick", [False, True], ids=["max", "argmax"])
-def test_each_of_many_maxima_shares_out_its_whole_weight(dtype, weight, pick):
-    w, x = np.broadcast_to(weight, (40, 1)).astype(dtype), EQUAL.astype(dtype)
+@pytest.mark.parametrize(
+    ("dtype", "pick", "weight"),
+    slow_but(
+        [("float32", "max", "convex"), ("float32", "max", "signed"), ("float64", "argmax", "convex")],
+        product(DTYPES, ["max", "argmax"], ["convex", "signed"]),
+    ),
+    indirect=["dtype"],
+)
+def test_each_of_many_maxima_shares_out_its_whole_weight(dtype, pick, weight):
+    w, x = np.broadcast_to({"convex": 1.0, "signed": SIGNED}[weight], (40, 1)).astype(dtype), EQUAL.astype(dtype)
 
     def loss(x):
-        top = jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1) if pick else jnp.max(x, 1, keepdims=True)
+        at_top = jnp.argmax(x, 1, keepdims=True)
+        top = jnp.take_along_axis(x, at_top, 1) if pick == "argmax" else jnp.max(x, 1, keepdims=True)
         return jnp.sum(w * top)
 
     one_row_missing = SHARED * (np.arange(40) != 3)[:, None]
@@ -114,7 +124,7 @@ def test_each_of_many_maxima_shares_out_its_whole_weight(dtype, weight, pick):
 
 def test_no_cause_is_named_that_only_the_step_over_the_kink_lets_pass():
     """The step from one side to the other is no noise that a factor of -1 could hide in."""
-    loss = lambda x: jnp.sum(SIGNED * jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1))  # noqa: E731
+    loss = lambda x: jnp.sum(SIGNED * jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1))
     g = (SIGNED * SHARED * (np.arange(40) != 3)[:, None]).astype(np.float32)
     report = check_gradients(loss, lambda x: jnp.asarray(g), EQUAL.astype(np.float32), raise_=False)
     assert report.verdict == "FAIL" and report.cause is None and "at once" in str(report)
@@ -154,8 +164,14 @@ def padded(dtype, layers, examples=12, padding=8):
     return (W, [np.zeros((5, 1), dtype)] * layers), X
 
 
-@pytest.mark.parametrize("relu", RELUS)
-@pytest.mark.parametrize("layers", [1, 4])
+@pytest.mark.parametrize(
+    ("dtype", "layers", "relu"),
+    slow_but(
+        [*zip(cycle(DTYPES), repeat(1), RELUS), ("float32", 4, "maximum")],
+        product(DTYPES, [1, 4], RELUS),
+    ),
+    indirect=["dtype"],
+)
 def test_one_convention_everywhere_is_right_however_deep(dtype, relu, layers):
     params, X = padded(dtype, layers)
     for slope in (0.0, 0.5, 1.0):
@@ -163,6 +179,7 @@ def test_one_convention_everywhere_is_right_however_deep(dtype, relu, layers):
     assert verdict(chain(RELUS[relu]), jax.grad(chain(sloped(2.0))), params, X) == "FAIL"
 
 
+@float64_is_slow
 def test_examples_that_share_a_tie_fall_to_one_side(dtype):
     """Forty zero columns are at the kink of b together: the same part of each of their slopes goes into db."""
     params, X = padded(dtype, 1, 20, 40)
@@ -182,11 +199,12 @@ def test_examples_that_share_a_tie_fall_to_one_side(dtype):
         assert verdict(loss, wrong, params, X) == "FAIL"
 
 
+@pytest.mark.slow  # test_tricky.py has the same for one leaf
 def test_a_hundred_thousand_units_at_their_kink(dtype):
     v = np.random.default_rng(0).normal(size=100_000).astype(dtype)
     params, x = (np.zeros((v.size, 2), dtype), np.zeros(v.size, dtype)), np.array([0.5, -0.25], dtype)
-    loss = lambda params, x: jnp.sum(v * jnp.maximum(params[0] @ x + params[1], 0))  # noqa: E731
-    gradient = lambda slope: (slope * v[:, None] * x, slope * v)  # noqa: E731
+    loss = lambda params, x: jnp.sum(v * jnp.maximum(params[0] @ x + params[1], 0))
+    gradient = lambda slope: (slope * v[:, None] * x, slope * v)
     for slope in (0.0, 0.5, 1.0):
         assert verdict(loss, gradient(slope), params, x) == "PASS"
     assert verdict(loss, gradient(1.2), params, x) == "FAIL"
@@ -198,23 +216,23 @@ def test_a_hundred_thousand_units_at_their_kink(dtype):
 
 def test_a_bug_in_one_leaf_is_no_matter_of_the_ties_of_another():
     weights = np.array([1.5, -0.5, 2.0], np.float32)
-    loss = lambda p: jnp.sum(weights * jnp.maximum(p[0], 0)) + jnp.sum(p[1] ** 2)  # noqa: E731
+    loss = lambda p: jnp.sum(weights * jnp.maximum(p[0], 0)) + jnp.sum(p[1] ** 2)
     params = np.zeros(3, np.float32), np.ones(3, np.float32)
-    gradient = lambda p: (0 * p[0], 3 * p[1])  # noqa: E731
+    gradient = lambda p: (0 * p[0], 3 * p[1])
     report = check_gradients(loss, gradient, params, raise_=False)
     assert [leaf.verdict for leaf in report.leaves.values()] == ["PASS", "FAIL"], str(report)
 
 
 def test_leaves_that_take_different_sides_of_one_tie():
     weights = np.random.default_rng(0).normal(size=40).astype(np.float32)
-    loss = lambda p: jnp.sum(weights * jnp.maximum(2 * p[0] + p[1], 0))  # noqa: E731
+    loss = lambda p: jnp.sum(weights * jnp.maximum(2 * p[0] + p[1], 0))
     params = (np.zeros(40, np.float32), np.zeros(40, np.float32))
     for right in ((2 * weights, weights), (0 * weights, 0 * weights)):
         assert verdict(loss, right, params) == "PASS"
     assert verdict(loss, (2 * weights, 0 * weights), params) != "PASS"
 
 
-def test_the_magnitude_of_a_sum_of_exponentials_is_no_kink():
+def test_the_absolute_value_inside_logsumexp_is_not_a_kink():
     """JAX's logsumexp takes it, for its weights' sake; its largest entry is behind a stop."""
     x = jnp.zeros(4)
     assert not has_kinks(jax.make_jaxpr(jax.nn.logsumexp)(x))
@@ -232,17 +250,20 @@ def test_an_index_is_no_kink():
     assert has_kinks(jax.make_jaxpr(lambda x: jnp.abs(jnp.sum(jax.lax.complex(x, x))))(x))
 
 
+@float64_is_slow
 def test_a_tie_that_others_below_it_may_hide(dtype):
     """To either side of the point the units below may hold the upper one down; not wherever they themselves are off."""
     W = np.array([-1, -2, 3, -2], dtype)
-    loss = lambda p: jnp.sum(jax.nn.relu(p[1] + W @ jax.nn.relu(p[0])) + p[1]) + jnp.sum(jnp.sin(p[0]))  # noqa: E731
+    loss = lambda p: jnp.sum(jax.nn.relu(p[1] + W @ jax.nn.relu(p[0])) + p[1]) + jnp.sum(jnp.sin(p[0]))
     params = np.zeros(4, dtype), np.zeros(1, dtype)
     for key in range(12):
         assert verdict(loss, (np.ones(4), np.full(1, 2.0)), params, key=key) == "PASS"
         assert verdict(loss, (np.ones(4), np.full(1, 2.1)), params, key=key) == "FAIL"
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "masked"), slow_but([("float32", True)], product(DTYPES, [False, True])), indirect=["dtype"]
+)
 def test_infinities_that_a_maximum_passes_over(dtype, masked):
     """logsumexp takes the larger of -inf and its largest entry off; without it exp(40) would make ties of all else."""
     w = np.array([1.5, -0.5, 2.0], dtype)
@@ -254,17 +275,21 @@ def test_infinities_that_a_maximum_passes_over(dtype, masked):
 
     Z = np.array([[40, 1], [39, 0.5], [38, -3]], dtype)
     for slope, expected in ((0.3, "PASS"), (1.0, "PASS"), (1.3, "FAIL")):
-        gradient = lambda params, slope=slope: (jax.grad(loss)(params)[0], slope * w)  # noqa: E731
+        gradient = lambda params, slope=slope: (jax.grad(loss)(params)[0], slope * w)
         assert verdict(loss, gradient, (Z, np.zeros(3, dtype))) == expected
 
 
 # ---------------------------------------------------------------- steps in the noise
 
 
-@pytest.mark.parametrize("weight", [1e-2, 1e-1, 1.0, -1e-2])
+@pytest.mark.parametrize(
+    ("dtype", "weight"),
+    slow_but([("float32", -1e-2)], product(DTYPES, [1e-2, 1e-1, 1.0, -1e-2])),
+    indirect=["dtype"],
+)
 def test_the_step_that_a_rounding_takes_over_a_tie_is_no_tolerance(dtype, weight):
     """The larger of x[0] and x[1] has `weight`: one rounding moves it from one to the other, and no other entry."""
-    loss = lambda x: weight * jnp.maximum(x[0], x[1]) + jnp.sum(jnp.sin(x))  # noqa: E731
+    loss = lambda x: weight * jnp.maximum(x[0], x[1]) + jnp.sum(jnp.sin(x))
     x = np.array([2, 2, 1, 0.5], dtype)
     for share in (0.0, 0.3, 0.5, 1.0):
         right = np.cos(np.float64(x)) + weight * np.array([share, 1 - share, 0, 0])
@@ -274,7 +299,9 @@ def test_the_step_that_a_rounding_takes_over_a_tie_is_no_tolerance(dtype, weight
             assert verdict(loss, wrong, x) == "FAIL"
 
 
-@pytest.mark.parametrize("weight", [0.01, 1.0])
+@pytest.mark.parametrize(
+    ("dtype", "weight"), slow_but([("float32", 0.01)], product(DTYPES, [0.01, 1.0])), indirect=["dtype"]
+)
 def test_a_leaf_beside_equal_units_is_known_to_its_rounding(dtype, weight):
     rng = np.random.default_rng(0)
     W, V, X = (rng.normal(size=s).astype(dtype) for s in ((3, 3), (2, 3), (3, 4)))
@@ -291,6 +318,7 @@ def test_a_leaf_beside_equal_units_is_known_to_its_rounding(dtype, weight):
         assert verdict(loss, wrong, (W, W.copy(), V)) == "FAIL"
 
 
+@float64_is_slow
 def test_a_number_at_its_kink(dtype):
     x = np.zeros((), dtype)
     for slope, said in ((0.0, "PASS"), (0.3, "PASS"), (1.2, "FAIL")):

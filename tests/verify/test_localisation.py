@@ -1,7 +1,6 @@
 """Where an error starts: in any structure of parameters, with frozen leaves, and where several bugs lie together."""
-# ruff: noqa: E741 - l counts layers, as in the notes
 
-from itertools import pairwise
+from itertools import cycle, pairwise, product
 
 import equinox as eqx
 import jax
@@ -11,6 +10,7 @@ import pytest
 from flax import nnx
 
 from jaxnet.verify import check_gradients
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(9, 5)).astype(np.float32)
@@ -123,7 +123,7 @@ def test_a_wrong_dZ_and_another_bug_in_the_lowest_layer_are_not_told_apart():
     assert report.starts_at == "layer 1" and "do not come from one dZ[1]" in report.cause, str(report)
 
 
-def test_nothing_is_said_of_a_frozen_head():
+def test_nothing_is_claimed_of_a_frozen_last_layer():
     """The error may have come from above what was judged."""
     lower = ["[0]", "[1]"]
     below = failing(lambda p, X, Y: backward(p, X, Y, OMITTED), LAYERS, trainable=lower)
@@ -144,7 +144,7 @@ def test_a_leaf_without_a_judged_sibling_leaves_the_step_open():
         grads = backward(p, X, Y + delta * jnp.roll(Y, 1, axis=0), steps)
         return [*grads[:-1], (grads[-1][0], None)]
 
-    judged = lambda path: path != "[2][1]"  # noqa: E731
+    judged = lambda path: path != "[2][1]"
     report = failing(lambda p, X, Y: without_head_bias(p, X, Y, delta=0.3), LAYERS, trainable=judged)
     assert report.starts_at == "dZ[3]" and "inherits the error of dZ[3]" in report.leaves["[0][0]"].note, str(report)
 
@@ -208,12 +208,14 @@ STRUCTURES = {  # from a list of (W, b), and back
 }
 
 
-@pytest.mark.parametrize("square", [False, True], ids=["", "square"])
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_the_step_is_named_in_any_structure(structure, square):
+@pytest.mark.parametrize(
+    ("structure", "widths"),
+    slow_but([*product(STRUCTURES, ["distinct"]), ("lists", "square")], product(STRUCTURES, ["distinct", "square"])),
+)
+def test_the_step_is_named_in_any_structure(structure, widths):
     nest, layers_of = STRUCTURES[structure]
-    layers = weights(5, 5, 5, 5) if square else LAYERS
-    T = np.eye(5, dtype=np.float32)[RNG.integers(0, 5, 9)] if square else Y
+    layers = weights(5, 5, 5, 5) if widths == "square" else LAYERS
+    T = np.eye(5, dtype=np.float32)[RNG.integers(0, 5, 9)] if widths == "square" else Y
     report = check_gradients(
         lambda p, X, Y: cost(layers_of(p), X, Y),
         lambda p, X, Y: nest(backward(layers_of(p), X, Y, OMITTED)),
@@ -226,7 +228,7 @@ def test_the_step_is_named_in_any_structure(structure, square):
     assert "g[2]'(Z[2]) is omitted" in report.cause and "dZ[3] is right" in report.cause
 
 
-def test_weights_that_two_layers_share_are_no_chain():
+def test_tied_weights_are_not_taken_for_a_chain_of_layers():
     tied = (RNG.normal(size=(5, 5)).astype(np.float32), np.zeros(5, np.float32))
 
     def loss(p, X, Y):
@@ -336,18 +338,25 @@ def regressor(head, *biases):
 HIDDEN = ("b1", (4, 1)), ("b2", (6, 1))
 
 
-@pytest.mark.parametrize("bias", [(), (1,), None])
-@pytest.mark.parametrize("head", HEADS)
+BIASES = {"scalar": [("b", ())], "one entry": [("b", (1,))], "none": []}
+
+
+@pytest.mark.parametrize(("head", "bias"), slow_but(zip(HEADS, cycle(BIASES)), product(HEADS, BIASES)))
 def test_a_head_of_one_unit_is_a_layer(head, bias):
-    params = regressor(head, *HIDDEN, *([] if bias is None else [("b", bias)]))
+    params = regressor(head, *HIDDEN, *BIASES[bias])
     assert check_gradients(regression(head), jax.grad(regression(head)), params, X.T, TARGET)
     report = check_gradients(regression(head), without_a_slope(head), params, X.T, TARGET, raise_=False)
     assert report.starts_at == "dZ[2]" and "g[2]'(Z[2]) is omitted" in report.cause, str(report)
     assert report.leaves["['W1']"].note == "inherits the error of dZ[2]"
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize("biases", [HIDDEN, HIDDEN[:1], HIDDEN[1:], ()])
+@pytest.mark.parametrize(
+    ("biases", "decay"),
+    slow_but(
+        [(HIDDEN[:1], 0.1), (HIDDEN[1:], 0.0), ((), 0.0), ((), 0.1)],
+        product([HIDDEN, HIDDEN[:1], HIDDEN[1:], ()], [0.0, 0.1]),
+    ),
+)
 def test_the_step_is_named_without_biases_and_beside_a_regulariser(biases, decay):
     params = regressor("W @ A", *biases, ("b", (1,)))
     loss, wrong = regression("W @ A", decay), without_a_slope("W @ A", decay)
@@ -362,6 +371,6 @@ def test_the_step_is_named_without_biases_and_beside_a_regulariser(biases, decay
 def test_one_wrong_leaf_of_a_layer_without_a_bias_is_its_own():
     params, loss = regressor("w @ A"), regression("w @ A")
     for name, place in (("w", "dW[3]"), ("W2", "dW[2]")):
-        wrong = lambda p, *a, k=name: (g := jax.grad(loss)(p, *a)) | {k: squashed(g[k])}  # noqa: E731
+        wrong = lambda p, *a, k=name: (g := jax.grad(loss)(p, *a)) | {k: squashed(g[k])}
         report = check_gradients(loss, wrong, params, X.T, TARGET, raise_=False)
         assert report.starts_at == place and "starts at dZ" not in report.cause, str(report)

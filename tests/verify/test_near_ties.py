@@ -8,6 +8,7 @@ import pytest
 from jaxnet.verify import check_gradients
 from jaxnet.verify.manual import Manual, Run
 from jaxnet.verify.witnesses import Problem
+from tests.marks import slow_but
 from tests.verify.verdicts import verdict
 
 
@@ -36,17 +37,18 @@ def wide_net_beside_a_kink(hair, seed=0):
     return loss, gradient, (W1, jnp.asarray(b1), W2)
 
 
+@pytest.mark.slow  # the formula of an error of 1.001 is found in as few
 def test_an_error_that_dwarfs_what_ties_do_is_found_in_a_few_gradients(monkeypatch):
     loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)  # of these the first look shows the kink
     taken, double = [], Problem.double
     monkeypatch.setattr(Problem, "double", lambda self, *at: taken.append(1) or double(self, *at))
-    wrong = lambda p: tuple(g * 1.5 if i == 0 else g for i, g in enumerate(gradient(p)))  # noqa: E731
+    wrong = lambda p: tuple(g * 1.5 if i == 0 else g for i, g in enumerate(gradient(p)))
     report = check_gradients(loss, wrong, params, raise_=False)
     assert [x.verdict for x in report.leaves.values()] == ["FAIL", "PASS", "PASS"]
     assert len(taken) <= 12  # all that could be drawn were 70
 
 
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("value", slow_but([0.5], [0.0, 0.5, 1.0]))
 def test_a_convention_of_a_large_net_is_in_reach(value):
     """One dead layer: every unit is at its kink for every example."""
     loss, gradient, (W1, b1, W2) = wide_net_beside_a_kink(hair=0.0)
@@ -58,8 +60,8 @@ def scaled(leaf, grads, factor=1.001):
     return tuple(factor * g if k == leaf else g for k, g in enumerate(grads))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_step_over_a_near_tie_hides_no_wrong_formula(seed):
+@pytest.mark.parametrize("seed", slow_but([0], range(6)))
+def test_a_step_over_a_near_tie_does_not_hide_a_wrong_formula(seed):
     """One of 32 examples is a rounding away from a unit's kink: where rounding falls is noise, 1.001 is not."""
     loss, gradient, params = wide_net_beside_a_kink(hair=0.0, seed=seed)
     assert verdict(loss, gradient, params) == "PASS"
@@ -91,8 +93,8 @@ def test_a_constant_rounded_otherwise_may_fall_to_the_other_side():
     third, w = np.float32(1 / 3), np.random.default_rng(0).normal(size=40).astype(np.float32)
     x = np.random.default_rng(1).uniform(1, 2, size=(2, 40)).astype(np.float32)
     x[1] = np.float32(x[0] / 3)
-    loss = lambda x: jnp.sum(w * jnp.maximum(x[0] / 3, x[1]))  # noqa: E731
-    right = lambda x: w * jnp.where(x[0] * third > x[1], jnp.array([[1 / 3], [0]]), jnp.array([[0], [1]]))  # noqa: E731
+    loss = lambda x: jnp.sum(w * jnp.maximum(x[0] / 3, x[1]))
+    right = lambda x: w * jnp.where(x[0] * third > x[1], jnp.array([[1 / 3], [0]]), jnp.array([[0], [1]]))
     assert verdict(loss, right, x) != "FAIL"
 
 
@@ -102,18 +104,18 @@ def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
     with jax.numpy_dtype_promotion("standard"):
         here, there = gradient((W1, b1, W2)), gradient((W1, b1 - 1e-6 * jnp.abs(b1), W2))
     assert np.abs(there[0] - here[0])[0].max() > 1e3 * np.abs(there[0] - here[0])[1:].max()
-    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])  # noqa: E731
+    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])
     monkeypatch.setattr(Manual, "jitted", compiled(there))
     assert verdict(loss, gradient, (W1, b1, W2)) == "PASS"
     monkeypatch.setattr(Manual, "jitted", compiled(scaled(2, there, 1.5)))
     assert verdict(loss, gradient, (W1, b1, W2)) == "FAIL"
     monkeypatch.undo()
-    traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)  # noqa: E731
+    traced = lambda p: scaled(0, gradient(p), 1.001 if isinstance(p[0], jax.core.Tracer) else 1.0)
     assert verdict(loss, traced, (W1, b1, W2)) == "FAIL"
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_near_tie_tears_no_right_formula(seed):
+@pytest.mark.parametrize("seed", slow_but([1], range(8)))
+def test_a_near_tie_refuses_no_right_formula(seed):
     """Near the optimum rounding alone may move a leaf by all of itself, where one example is at its kink."""
     rng = np.random.default_rng(seed)
     X, W, b = rng.normal(size=(10, 3)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32), np.zeros(2)
@@ -133,7 +135,7 @@ def test_a_near_tie_tears_no_right_formula(seed):
     assert verdict(loss, lambda p: scaled(0, gradient(p), 1.5), (W, b)) != "PASS"
 
 
-@pytest.mark.parametrize("seed", [0, 1, 4, 5, 8, 9, 88])
+@pytest.mark.parametrize("seed", slow_but([0], [0, 1, 4, 5, 8, 9, 88]))
 def test_compiled_it_may_step_where_another_convention_holds_too(seed):
     """z = 0 by rounding in one example, and compiled it is not; a padded feature puts all others at exact ties."""
     rng = np.random.default_rng(seed)

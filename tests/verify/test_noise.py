@@ -81,7 +81,7 @@ def test_a_leaf_below_the_noise_is_inconclusive_even_if_the_gradient_is_zero():
 
 def test_a_leaf_the_loss_does_not_use_is_proved_zero():
     params = {"x": X, "spare": X}
-    loss = lambda p: jnp.sum(jnp.sin(p["x"]))  # noqa: E731
+    loss = lambda p: jnp.sum(jnp.sin(p["x"]))
     assert check_gradients(loss, lambda p: {"x": jnp.cos(p["x"]), "spare": 0 * p["spare"]}, params)
     report = check_gradients(
         loss, lambda p: {"x": jnp.cos(p["x"]), "spare": 1e-30 + 0 * p["spare"]}, params, raise_=False
@@ -171,9 +171,9 @@ def test_a_step_over_a_kink_in_float64_is_no_rounding():
     """relu at 0 turns with every rounding of its input, and hides no factor of 1.001."""
     with jax.enable_x64(True):
         x = np.linspace(-1.0, 1.0, 9)
-        loss = lambda x: jnp.sum(jax.nn.relu(x * 3.0) * jnp.arange(9.0))  # noqa: E731
+        loss = lambda x: jnp.sum(jax.nn.relu(x * 3.0) * jnp.arange(9.0))
         for factor, verdict in ((1.0, "PASS"), (1.001, "FAIL")):
-            manual = lambda x, c=factor: c * jnp.where(x * 3.0 > 0, 3.0, 0.0) * jnp.arange(9.0)  # noqa: E731
+            manual = lambda x, c=factor: c * jnp.where(x * 3.0 > 0, 3.0, 0.0) * jnp.arange(9.0)
             assert check_gradients(loss, manual, x, raise_=False).verdict == verdict
 
 

@@ -1,5 +1,7 @@
 """Our own backward pass before our own judge: every activation, loss and depth; jit, vmap and eight devices."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import jaxnet
 from jaxnet import parallel
 from tests import cases
+from tests.marks import slow_but
 
 NETS = {
     name: net
@@ -28,22 +31,36 @@ def check(net, point, **options):
     return jaxnet.check_gradients(loss, by_hand, *point, **options)
 
 
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-def test_every_network(net, key):
+# Each hidden activation, each output and loss, and each depth once.
+FAST = (
+    "sigmoid-sigmoid-squared_error", "tanh-softplus-squared_error", "relu-identity-squared_error",
+    "leaky_relu-sigmoid-cross_entropy", "softplus-softmax-cross_entropy", "gelu-identity-squared_error",
+    "silu-sigmoid-squared_error", "depth1-softmax", "depth4-sigmoid", "binary",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_but(FAST, NETS))
+def test_every_network(name, key):
+    net = NETS[name]
     report = check(net, cases.point(net, key, dtype=jnp.float32), variants=("eager",))  # compiled already
     assert isinstance(report, jaxnet.Report)
     assert report.passed and all(leaf.score < 8 for leaf in report.leaves.values()), report
 
 
-@pytest.mark.parametrize("name", ["square", "binary", "depth1-softmax", "depth4-sigmoid", "price"])
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_other_dtypes(name, dtype, key):
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    slow_but(
+        [("float64", "binary"), ("bfloat16", "depth1-softmax")],
+        product(["float64", "bfloat16"], ["square", "binary", "depth1-softmax", "depth4-sigmoid", "price"]),
+    ),
+)
+def test_other_dtypes(dtype, name, key):
     with jax.enable_x64(dtype == "float64"):
         report = check(cases.NETS[name], cases.point(cases.NETS[name], key, m=12, dtype=jnp.dtype(dtype)))
         assert report.verdict != "FAIL" and (dtype == "bfloat16" or report.passed), report
 
 
-def test_all_witnesses_and_variants(key):
+def test_all_estimators_and_variants(key):
     net = cases.NETS["square"]
     report = check(net, cases.point(net, key, dtype=jnp.float32), witnesses="full", variants=("eager", "jit", "vmap"))
     assert report.passed and len(report.witnesses) >= 6, report
@@ -58,7 +75,7 @@ def test_complex_step_speaks_where_all_is_analytic(key):
     assert "float64 roundings" in next(w.said for w in report.witnesses if w.name.startswith("5")), report
 
 
-@pytest.mark.parametrize("name", ["square", "binary"])
+@pytest.mark.parametrize("name", slow_but(["binary"], ["square", "binary"]))
 def test_eight_devices(name, key):
     mesh, net = parallel.mesh(), cases.NETS[name]
     params, X, Y, _ = cases.point(net, key, m=16, dtype=jnp.float32)

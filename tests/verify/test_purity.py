@@ -61,7 +61,7 @@ def test_a_loss_that_cannot_be_called_twice_is_named():
 
 
 def test_a_random_loss_with_a_reference_is_judged_by_that():
-    noisy = lambda W, X: loss(W, X) * factor()  # noqa: E731
+    noisy = lambda W, X: loss(W, X) * factor()
     report = check_gradients(noisy, gradient, W, X, reference=loss)
     assert report.passed and any("gives two values" in note for note in report.notes), str(report)
 
@@ -83,5 +83,5 @@ def test_a_key_a_constant_and_a_pure_callback_are_no_chance():
         kept = jax.random.bernoulli(key, 0.5, X.shape).astype(X.dtype) * mask
         return loss(W, X * kept) * jax.pure_callback(lambda: np.float32(2), ONE)
 
-    right = lambda W, X, key: 2 * gradient(W, X * jax.random.bernoulli(key, 0.5, X.shape).astype(X.dtype) * mask)  # noqa: E731
+    right = lambda W, X, key: 2 * gradient(W, X * jax.random.bernoulli(key, 0.5, X.shape).astype(X.dtype) * mask)
     assert check_gradients(dropped, right, W, X, jax.random.key(1))

@@ -1,11 +1,14 @@
 """Misses, false alarms and wrong names that users of the verifier reported: each stays found."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients, check_vjp
+from tests.marks import slow_but
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
 X = ROWS[0]
@@ -175,14 +178,17 @@ def classified(W, X, labels):
     )
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
-@pytest.mark.parametrize("witnesses", ["auto", "full"])
-def test_an_accuracy_beside_the_loss_and_labels_of_numpy_are_no_trouble(wrap, witnesses):
+@pytest.mark.parametrize(
+    ("witnesses", "wrap"),
+    slow_but([("full", "plain"), ("auto", "jit")], product(["auto", "full"], ["plain", "jit"])),
+)
+def test_an_accuracy_beside_the_loss_and_labels_of_numpy_are_no_trouble(witnesses, wrap):
     W = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     right = jax.grad(classified, has_aux=True)
+    loss = jax.jit(classified) if wrap == "jit" else classified
     for factor in (np.float32(1), np.float32(2)):
         report = check_gradients(
-            wrap(classified),
+            loss,
             lambda *a, k=factor: k * right(*a)[0],
             W,
             ROWS.T,

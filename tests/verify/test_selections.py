@@ -1,11 +1,14 @@
 """Whatever selects may select any of its equals: maxima, pooling, sorting, clipping, decisions."""
 
+from itertools import cycle, product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
+from tests.marks import DTYPES, float64_is_slow, slow_but
 from tests.verify.verdicts import verdict
 
 WEIGHTS = np.array([1.5, -0.5, 2.0, -1.0, 0.7])
@@ -79,7 +82,9 @@ SELECTIONS = {  # loss, point, gradients that are right, gradients that are wron
 }
 
 
-@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize(
+    ("dtype", "name"), slow_but(zip(cycle(DTYPES), SELECTIONS), product(DTYPES, SELECTIONS)), indirect=["dtype"]
+)
 def test_whatever_selects_may_select_any_of_its_equals(dtype, name):
     loss, x, right, wrong = SELECTIONS[name]
     x = np.array(x, dtype)
@@ -92,7 +97,7 @@ def test_whatever_selects_may_select_any_of_its_equals(dtype, name):
 def test_a_tie_that_is_none_in_float64():
     """0.1 + 0.2 is 0.3 in float32, and half a rounding away from it in float64."""
     x = np.array([0.1, 0.2, 0.3], np.float32)
-    loss = lambda x: jnp.maximum(x[0] + x[1], x[2])  # noqa: E731
+    loss = lambda x: jnp.maximum(x[0] + x[1], x[2])
     for g in ([1, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]):
         assert verdict(loss, g, x) == "PASS"
     for g in ([1, 1, 1], [0, 0, 0], [1, 0, 0]):
@@ -101,12 +106,13 @@ def test_a_tie_that_is_none_in_float64():
 
 def test_what_the_parameters_do_not_move_is_no_kink():
     x = np.array([1, 0, -1], np.float32)  # a mask made of data: > and >= are two losses
-    loss = lambda w: jnp.sum(jnp.where(x > 0, w, 2 * w))  # noqa: E731
+    loss = lambda w: jnp.sum(jnp.where(x > 0, w, 2 * w))
     w = np.array([0.5, 1.0, 2.0], np.float32)
     assert verdict(loss, [1, 2, 2], w) == "PASS"
     assert verdict(loss, [1, 1, 2], w) == "FAIL"
 
 
+@float64_is_slow
 def test_a_decision_may_be_carried_through_a_loop(dtype):
     """A gate decided in each step for the next one, from a bias at its kink; nothing else moves it."""
 

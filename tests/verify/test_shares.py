@@ -1,6 +1,6 @@
 """Each tie may be shared out in its own way; what no shares give is wrong."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from jaxnet.verify import check_gradients
+from tests.marks import DTYPES, float32_is_slow, float64_is_slow, slow_but
 from tests.verify.verdicts import verdict
 
 
@@ -29,7 +30,7 @@ LOSS = net(lambda Z, layer: jax.nn.relu(Z))
 
 def shared_out(shares):
     """The gradient whose relu has its own derivative at each 0."""
-    relu = lambda Z, layer: jnp.where(Z == 0, jnp.asarray(shares[layer], Z.dtype) * Z, jnp.maximum(Z, 0))  # noqa: E731
+    relu = lambda Z, layer: jnp.where(Z == 0, jnp.asarray(shares[layer], Z.dtype) * Z, jnp.maximum(Z, 0))
     return jax.grad(net(relu))
 
 
@@ -42,7 +43,7 @@ def point(dtype, sizes, m=8, seed=0):
     return (W, b), rng.normal(size=(sizes[0], m)).astype(dtype), rng
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("dtype", "seed"), slow_but([("float32", 0)], product(DTYPES, range(2))), indirect=["dtype"])
 def test_each_unit_has_its_own_share_of_padded_examples(dtype, seed):
     params, X, rng = point(dtype, (3, 4, 2), m=40, seed=seed)
     X[:, 4:] = 0
@@ -51,6 +52,7 @@ def test_each_unit_has_its_own_share_of_padded_examples(dtype, seed):
         assert verdict(LOSS, shared_out([beyond]), params, X) == "FAIL"
 
 
+@float32_is_slow
 def test_hundreds_of_ties_in_one_layer(dtype):
     params, X, rng = point(dtype, (6, 24, 2), m=10)
     params[0][0][4:] = 0  # twenty units at exactly 0 for all ten examples
@@ -60,6 +62,7 @@ def test_hundreds_of_ties_in_one_layer(dtype):
     assert verdict(LOSS, shared_out([shares]), params, X) != "PASS"
 
 
+@float64_is_slow
 @pytest.mark.parametrize("fault", [lambda b: 1.5 * b, lambda b: 0 * b, lambda b: -b])
 def test_a_bias_that_does_not_fit_the_shares_of_its_weights(dtype, fault):
     """Its entries may each lie between what their ties give, only not with dW as it is."""
@@ -73,16 +76,17 @@ def test_a_bias_that_does_not_fit_the_shares_of_its_weights(dtype, fault):
     assert verdict(LOSS, gradient, params, X) == "FAIL"
 
 
-def test_one_value_at_zero_through_three_layers(dtype):
-    for seed in range(2):
-        params, X, rng = point(dtype, (3, 4, 4, 4, 2), seed=seed)
-        X[:, 4:] = 0
-        assert verdict(LOSS, shared_out([0.3] * 3), params, X) != "FAIL"
-        assert verdict(LOSS, shared_out([1.2] * 3), params, X) != "PASS"
-    assert verdict(LOSS, shared_out([0.3] * 3), params, X) == "PASS"
-    assert verdict(LOSS, shared_out([rng.uniform(size=(4, 1)) for _ in range(3)]), params, X) == "PASS"
+@pytest.mark.parametrize(("dtype", "seed"), slow_but([("float32", 1)], product(DTYPES, range(2))), indirect=["dtype"])
+def test_one_value_at_zero_through_three_layers(dtype, seed):
+    params, X, rng = point(dtype, (3, 4, 4, 4, 2), seed=seed)
+    X[:, 4:] = 0
+    assert verdict(LOSS, shared_out([0.3] * 3), params, X) in (("PASS",) if seed else ("PASS", "INCONCLUSIVE"))
+    assert verdict(LOSS, shared_out([1.2] * 3), params, X) != "PASS"
+    if seed:
+        assert verdict(LOSS, shared_out([rng.uniform(size=(4, 1)) for _ in range(3)]), params, X) == "PASS"
 
 
+@float64_is_slow
 def test_twins_that_feed_a_maximum(dtype):
     rng = np.random.default_rng(0)
     W, X, s = rng.normal(size=(3, 3)), rng.normal(size=(3, 6)), rng.uniform(size=(3, 6))
@@ -114,20 +118,22 @@ SMOOTH = {
 }
 
 
+@float64_is_slow
 @pytest.mark.parametrize("name", SMOOTH)
 def test_kinks_that_cancel_are_none_even_beside_one_that_does_not(dtype, name):
     """x[0] stands at ties of one function, that cancel; x[1] at a true kink of the same leaf."""
     f, true, other = SMOOTH[name]
-    loss = lambda x: f(x[0]) + jnp.abs(x[1])  # noqa: E731
+    loss = lambda x: f(x[0]) + jnp.abs(x[1])
     x = np.zeros(2, dtype)
     for side in (-1.0, 0.3, 1.0):
         assert verdict(loss, [true, side], x) == "PASS"
         assert verdict(loss, [other, side], x) != "PASS"
 
 
+@float64_is_slow
 def test_opposite_ties_of_one_function_that_cancel(dtype):
     """relu(x) - relu(-x) is x: its derivative is 1, autodiff's convention 0, and nothing between or beyond is right."""
-    loss = lambda x: jax.nn.relu(x[0]) - jax.nn.relu(-x[0]) + jnp.abs(x[1])  # noqa: E731
+    loss = lambda x: jax.nn.relu(x[0]) - jax.nn.relu(-x[0]) + jnp.abs(x[1])
     x = np.zeros(2, dtype)
     for side in (-1.0, 0.3, 1.0):
         assert verdict(loss, [1.0, side], x) == "PASS"
@@ -136,8 +142,9 @@ def test_opposite_ties_of_one_function_that_cancel(dtype):
     assert verdict(loss, [0.0, 1.0], x) == "PASS"
 
 
+@float32_is_slow
 def test_opposite_ties_that_do_not_cancel_take_any_convention(dtype):
-    loss = lambda x: jnp.sum(jax.nn.relu(x) - 0.25 * jax.nn.relu(-x))  # noqa: E731
+    loss = lambda x: jnp.sum(jax.nn.relu(x) - 0.25 * jax.nn.relu(-x))
     for slope in (0.25, 0.6, 1.0):
         assert verdict(loss, np.full(2, slope), np.zeros(2, dtype)) == "PASS"
     assert verdict(loss, np.full(2, -0.2), np.zeros(2, dtype)) != "PASS"
@@ -146,8 +153,12 @@ def test_opposite_ties_that_do_not_cancel_take_any_convention(dtype):
 # ---------------------------------------------------------------- layers upon layers
 
 
-@pytest.mark.parametrize(("seed", "fault"), [(0, lambda b: 1.5 * b), (1, lambda b: -b)])
-def test_a_wrong_bias_below_another_layer_of_ties(dtype, fault, seed):
+@pytest.mark.parametrize(
+    ("dtype", "seed", "factor"),
+    slow_but([("float32", 1, -1.0)], [(dtype, *case) for dtype in DTYPES for case in ((0, 1.5), (1, -1.0))]),
+    indirect=["dtype"],
+)
+def test_a_wrong_bias_below_another_layer_of_ties(dtype, seed, factor):
     """Shares multiply there; but all that they give lies between what comes of breaking each tie to one side."""
     params, X, rng = point(dtype, (3, 4, 4, 2), seed=seed)
     X[:, 4:] = 0
@@ -155,14 +166,14 @@ def test_a_wrong_bias_below_another_layer_of_ties(dtype, fault, seed):
 
     def gradient(params, X):
         dW, (db, *rest) = right(params, X)
-        return dW, [fault(db), *rest]
+        return dW, [factor * db, *rest]
 
     assert verdict(LOSS, gradient, params, X) == "FAIL"
     for slopes in ([0.0, 0.0], [0.7, 0.2], [rng.uniform(size=(4, 1)) for _ in range(2)]):
         assert verdict(LOSS, shared_out(slopes), params, X) == "PASS"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("dtype", "seed"), slow_but([("float32", 0)], product(DTYPES, range(2))), indirect=["dtype"])
 def test_magnitudes_upon_magnitudes(dtype, seed):
     """Half of each side of |x| is flat, and would hide every tie below it."""
     params, X, rng = point(dtype, (2, 2, 2, 1), seed=seed)
@@ -175,11 +186,12 @@ def test_magnitudes_upon_magnitudes(dtype, seed):
 # ---------------------------------------------------------------- many orders
 
 
+@float64_is_slow
 @pytest.mark.parametrize("seed", range(6))
 def test_the_largest_of_equals_in_any_order(dtype, seed):
     rng = np.random.default_rng(seed)
     w, x = rng.normal(size=3).astype(dtype), np.array([1, 2, 1, 2, 1, 0], dtype)
-    loss = lambda x: w @ lax.top_k(x, 3)[0]  # noqa: E731
+    loss = lambda x: w @ lax.top_k(x, 3)[0]
     order = np.lexsort((rng.permutation(6), -x))[:3]
     right = np.zeros(6)
     right[order] = w

@@ -1,5 +1,7 @@
 """stop_gradient: what the author of a loss declared constant is constant for every witness."""
 
+from itertools import cycle, product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from jaxnet.verify import check_gradients
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.stops import places_of_stops
 from jaxnet.verify.strip import JAX
+from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(3, 4)).astype(np.float32)
@@ -30,7 +33,7 @@ def in_a_loop(stop):
     """A recurrence cut after each step."""
 
     def loss(W, X):
-        step = lambda h, x: (0.5 * stop(h) + W @ x, jnp.sum(h**2))  # noqa: E731
+        step = lambda h, x: (0.5 * stop(h) + W @ x, jnp.sum(h**2))
         h, costs = lax.scan(step, jnp.zeros(3, W.dtype), X.T)
         return jnp.sum(costs) + jnp.sum(h)
 
@@ -44,13 +47,20 @@ def straight_through(stop):
 
 def over_examples(stop):
     """A loss of one example, lifted."""
-    one = lambda W, x: jnp.sum((W @ x - stop(jnp.tanh(W @ x))) ** 2)  # noqa: E731
+    one = lambda W, x: jnp.sum((W @ x - stop(jnp.tanh(W @ x))) ** 2)
     return lambda W, X: jnp.mean(jax.vmap(one, (None, 1))(W, X))
 
 
-@pytest.mark.parametrize("witnesses", ["auto", "full"])
+def jitted(stop):
+    """The first, compiled."""
+    return jax.jit(distilled(stop))
+
+
+PROGRAMS = (distilled, in_a_loop, straight_through, over_examples, jitted)
+
+
 @pytest.mark.parametrize(
-    "program", [distilled, in_a_loop, straight_through, over_examples, lambda s: jax.jit(distilled(s))]
+    ("program", "witnesses"), slow_but(zip(PROGRAMS, cycle(["full", "auto"])), product(PROGRAMS, ["auto", "full"]))
 )
 def test_a_gradient_has_to_respect_the_stop(program, witnesses):
     loss = program(lax.stop_gradient)

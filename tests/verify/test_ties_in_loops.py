@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from tests.marks import slow_but
 from tests.verify.verdicts import verdict
 
 W = np.array([1.5, -0.5, 2.0, 1.0], np.float32)
@@ -78,7 +79,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(["scan", "scan in a row", "while", "cond", "scatter"], CASES))
 def test_right_gradients_do_not_fail_and_gross_errors_do(name):
     loss, x, right, wrong = CASES[name]
     assert [verdict(loss, g, x) for g in right].count("FAIL") == 0

@@ -6,9 +6,19 @@ import pytest
 
 from experiments.tricky import TRICKY
 from jaxnet.verify import check_gradients
+from tests.marks import slow_but
+
+# A twin of another here, or the subject of a test of its own: at kinks, of selections, of terms, of eight devices.
+SLOW = {
+    "relu_at_zero_slope_0.5", "relu_at_zero_slope_1.0", "absolute_value_at_zero", "max_with_ties",
+    "many_equal_maxima_share_alike", "max_pooling_with_ties", "relu_at_zero_in_every_layer", "saturated_tanh",
+    "saturated_softmax", "loss_x_1e12", "sum_of_1e6_terms", "sum_of_1e6_squares", "chaotic_map",
+    "deep_net_with_large_weights", "float16_leaves", "float32_master_bfloat16_compute", "sharded_inputs",
+    "caller_under_x64",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TRICKY)
+@pytest.mark.parametrize("name", slow_but([name for name in TRICKY if name not in SLOW], TRICKY))
 def test_a_correct_gradient_is_not_refused(name):
     case = TRICKY[name]
     report = case.run(check_gradients, 0, raise_=False)
@@ -30,7 +40,7 @@ def test_a_long_sum_whose_order_is_the_compilers_may_lose_what_autodiffs_does_no
     assert report.passed and report.leaves["[1]"].score < 8 < report.leaves["[1]"].relative_error / 1e-7
 
 
-@pytest.mark.parametrize("seed", [15, 82, 105])
+@pytest.mark.parametrize("seed", slow_but([15], [15, 82, 105]))
 def test_an_orbit_that_overflows_one_rounding_away_is_inconclusive(seed):
     report = TRICKY["chaotic_map"].run(check_gradients, seed, raise_=False)
     assert report.verdict == "INCONCLUSIVE" and "overflows" in str(report), str(report)

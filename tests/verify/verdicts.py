@@ -13,7 +13,7 @@ def verdict(loss, g, params, *args, whole=True, **options):
     if callable(g):
         gradient = jax.jit(g) if whole else g
     else:
-        gradient = lambda *_: jax.tree.map(lambda x, p: jnp.asarray(x, p.dtype), g, params)  # noqa: E731
+        gradient = lambda *_: jax.tree.map(lambda x, p: jnp.asarray(x, p.dtype), g, params)
     report = check_gradients(loss, gradient, params, *args, raise_=False, **options)
     assert not any("crashed" in note for note in report.notes), report.notes
     return report.verdict

@@ -1,0 +1,126 @@
+"""What a network is: its widths, activations and loss (`MLP`), its parameters (`Layer`), and what a pass caches.
+
+`MLP` is static: frozen and hashable, without arrays, the first argument of every pure function. Parameters are a
+pytree of arrays only. So `jax.jit(f, static_argnums=0)`, `jax.grad` and `jax.vmap` are all one needs.
+
+Source: the lecture notes, section 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+from jaxnet import losses
+from jaxnet._arguments import choice, count
+from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation
+
+CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
+
+
+class Layer(NamedTuple):
+    """One layer's parameters, or their gradients: W (n, n_prev) and b (n, 1)."""
+
+    W: Float[Array, "n n_prev"]
+    b: Float[Array, "n 1"]
+
+
+class LayerCache(NamedTuple):
+    """What forward leaves of one layer for backward: Z (n, m) and A = g(Z)."""
+
+    Z: Float[Array, "n m"]
+    A: Float[Array, "n m"]
+
+
+Params = tuple[Layer, ...]  # Params[l - 1] is layer l
+Cache = tuple[LayerCache, ...]  # Cache[l] is layer l; Cache[0] is the input, where Z = A = X
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multi-layer perceptron: widths, activations and loss. Holds no arrays.
+
+    Args:
+        sizes: (n_x, n[1], ..., n[L]); one layer (logistic regression) is (n_x, n_y).
+        activations: a name of `ACTIVATIONS` per layer, L in all; softmax only as the last.
+        loss: "cross_entropy" or "squared_error"; None is cross-entropy after sigmoid or softmax, else squared error.
+
+    Raises:
+        ValueError: a width is not a positive integer, a name is unknown, or the names do not go together.
+    """
+
+    sizes: Sequence[int]
+    activations: Sequence[str]
+    loss: str | None = None
+
+    def __post_init__(self):
+        """Check, and store lists as tuples and the loss by its name."""
+        _check_sizes(self.sizes)
+        _check_activations(self.activations, self.sizes)
+        loss = self.loss
+        if loss is None:
+            loss = "cross_entropy" if self.activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
+        _check_loss(loss, self.activations[-1])
+        object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
+        object.__setattr__(self, "activations", tuple(self.activations))
+        object.__setattr__(self, "loss", loss)
+
+    @property
+    def g(self) -> tuple[Activation, ...]:
+        """The activation functions g[0], ..., g[L]; the input layer's is the identity, A[0] = Z[0] = X."""
+        return (IDENTITY, *(ACTIVATIONS[name] for name in self.activations))
+
+    @property
+    def loss_of_output(self) -> losses.Loss:
+        """ℓ and ∂ℓ/∂Z[L] for this loss and output activation."""
+        return losses.loss_of(str(self.loss), self.activations[-1])
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether each example belongs to one class: cross-entropy on a softmax, or on one sigmoid."""
+        return self.loss == "cross_entropy" and (self.activations[-1] == "softmax" or self.sizes[-1] == 1)
+
+
+def _check_sizes(sizes: Any) -> None:
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
+        raise ValueError(
+            f"sizes is {sizes!r}; expected the width of the input and of every layer, such as (2, 4, 1):"
+            " at least two numbers"
+        )
+    for position, size in enumerate(sizes):
+        count(f"sizes[{position}]", size)
+
+
+def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
+    if isinstance(activations, str) or not isinstance(activations, Sequence):
+        raise ValueError(f"activations is {activations!r}; expected one name per layer, such as ('tanh', 'sigmoid')")
+    if len(activations) != len(sizes) - 1:
+        raise ValueError(
+            f"activations has {len(activations)} names but sizes {tuple(sizes)} make {len(sizes) - 1} layers"
+            " (the input is not counted); give one activation per layer"
+        )
+    for position, name in enumerate(activations):
+        choice(f"activations[{position}]", name, ACTIVATIONS)
+    if "softmax" in activations[:-1]:
+        raise ValueError(
+            f"activations[{list(activations).index('softmax')}] is 'softmax' in a hidden layer; it is for the output"
+            " only: use 'relu' or 'tanh' there"
+        )
+    if activations[-1] == "softmax" and sizes[-1] == 1:
+        raise ValueError(
+            "softmax with one output is always 1; for two classes use 'sigmoid' with one output, or two outputs"
+        )
+
+
+def _check_loss(loss: Any, output: str) -> None:
+    choice("loss", loss, losses.LOSSES)
+    if loss == "cross_entropy" and output not in CROSS_ENTROPY_OUTPUTS:
+        raise ValueError(
+            f"loss is 'cross_entropy' with output activation {output!r}; cross-entropy needs probabilities:"
+            " end with 'sigmoid' or 'softmax', or use loss='squared_error'"
+        )
+    if loss == "squared_error" and output == "softmax":
+        raise ValueError(
+            "loss is 'squared_error' with a softmax output; use loss='cross_entropy', or another output activation"
+        )

@@ -1,0 +1,101 @@
+"""What is static of training, and the checks of its settings."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from jaxnet._arguments import choice, count, positive
+from jaxnet.mlp import MLP
+
+METRICS = ("cost", "accuracy", "gradient_norm")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What is static of training; hashable, so that equal ones share their compiled program."""
+
+    net: MLP
+    optimizer: optax.GradientTransformation
+    gradient: str = "manual"
+    precision: str = "float32"
+    batch_size: int | None = None
+    patience: int | None = None
+    tol: float | None = None
+    metrics: tuple[str, ...] = METRICS[:1]
+    mesh: Mesh | None = None
+
+
+def optimizer(optimizer: Any, argument: str = "optimizer") -> optax.GradientTransformation:
+    """Return the optimizer if it has optax's (init, update)."""
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise TypeError(
+            f"{argument} is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
+            " optax.adam(1e-3)"
+        )
+    return optimizer
+
+
+def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
+    """Return the metrics as a tuple of names, in the order of `METRICS`; None is the cost, and accuracy of classes."""
+    if metrics is None:
+        return METRICS[: 1 + net.is_classifier]
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics is {metrics!r}; expected names, such as ('cost', 'gradient_norm')")
+    metrics = tuple(metrics)
+    for position, name in enumerate(metrics):
+        choice(f"metrics[{position}]", name, METRICS)
+    if "accuracy" in metrics and not net.is_classifier:
+        raise ValueError(
+            f"metrics has 'accuracy' but the network's output is {net.activations[-1]!r} with {net.sizes[-1]} units and"
+            f" loss {net.loss!r}; it is defined for cross-entropy on a softmax or on one sigmoid: leave it out"
+        )
+    return tuple(name for name in METRICS if name in metrics)
+
+
+def epochs(epochs: int, steps: int | None, batch_size: int | None) -> int:
+    """Return the number of epochs; for full batches `steps` is another name for it."""
+    if steps is None:
+        return count("epochs", epochs)
+    if batch_size is not None:
+        raise ValueError(f"steps is {steps} with batch_size {batch_size}; steps is for batch_size=None: give epochs")
+    return count("steps", steps)
+
+
+def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
+    """Refuse a patience without validation data, or a patience or tol out of range."""
+    if patience is not None:
+        count("patience", patience)
+        if validation is None:
+            raise ValueError("patience needs a validation cost to watch; give validation=(X, Y)")
+    if tol is not None:
+        positive("tol", tol)
+
+
+def callbacks(callbacks: Any) -> tuple[Callable, ...]:
+    """Return the callbacks as a tuple of functions; a single function is taken as one."""
+    if not callable(callbacks) and not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks is {callbacks!r}; expected functions (loop_state, history), or one")
+    callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
+    for position, callback in enumerate(callbacks):
+        if not callable(callback):
+            raise TypeError(f"callbacks[{position}] is {callback!r}; expected a function (loop_state, history)")
+    return callbacks
+
+
+def placement(device: str | None, mesh: Any) -> None:
+    """Refuse a mesh of another kind, or one beside a device: the mesh already says where to compute."""
+    if mesh is None:
+        return
+    if not isinstance(mesh, Mesh) or mesh.axis_names != ("data",):
+        raise ValueError(f"mesh is {mesh!r}; expected one with the axis 'data', as jaxnet.parallel.mesh() makes")
+    if any(kind != jax.sharding.AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(
+            f"mesh has axes of type {mesh.axis_types[0]}; expected Auto: jaxnet.parallel.mesh() makes one, and so does "
+            "jax.make_mesh with axis_types=(jax.sharding.AxisType.Auto,)"
+        )
+    if device is not None:
+        raise ValueError(f"device is {device!r} beside a mesh, which has its own devices; give one of the two")

@@ -1,0 +1,60 @@
+"""What training carries: the state of a step, and the state of the whole loop.
+
+`LoopState` is everything that training needs to go on. What is saved, resumed, laid out over devices and handed to
+callbacks is that one pytree.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxnet.mlp import Params
+
+
+class TrainState(NamedTuple):
+    """All that a step needs and changes; a pytree."""
+
+    params: Params
+    opt_state: optax.OptState
+    step: Int[Array, ""]
+    key: PRNGKeyArray | Array
+
+
+class LoopState(NamedTuple):
+    """All that training needs to go on; a pytree.
+
+    state: params, optimizer state, step and key.
+    epoch: epochs done.
+    best_params: those of the lowest validation cost, best_cost; None without patience.
+    epochs_since_best: epochs in a row without a lower validation cost.
+    last_cost: of the last epoch, where there is a tol.
+    epochs_without_change: epochs in a row whose cost changed relatively by at most tol.
+    """
+
+    state: TrainState
+    epoch: Int[Array, ""]
+    best_params: Params | None
+    best_cost: Float[Array, ""]
+    epochs_since_best: Int[Array, ""]
+    last_cost: Float[Array, ""]
+    epochs_without_change: Int[Array, ""]
+
+    @property
+    def params(self) -> Params:
+        """The last params."""
+        return self.state.params
+
+
+def loop_start(state: TrainState, tracks_best: bool) -> LoopState:
+    """The loop before its first epoch."""
+    dtype = state.params[0].W.dtype
+    zero, best_params = jnp.int32(0), state.params if tracks_best else None
+    return LoopState(state, zero, best_params, jnp.array(jnp.inf, dtype), zero, jnp.array(jnp.nan, dtype), zero)
+
+
+def select(condition, new, old):
+    """`new` where the condition holds, else `old`: two trees alike."""
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

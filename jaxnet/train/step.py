@@ -1,0 +1,100 @@
+"""A step of gradient descent as a pure function.
+
+Source: the lecture notes, section 8.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool
+
+from jaxnet import checks
+from jaxnet._arguments import choice, type_name
+from jaxnet._xla.reductions import all_finite, norm
+from jaxnet.metrics import accuracy
+from jaxnet.mlp import MLP
+from jaxnet.network import cost, cost_and_output, value_output_and_grad
+from jaxnet.train import config
+from jaxnet.train.state import TrainState, select
+
+GRADIENTS = {
+    "manual": value_output_and_grad,
+    "autodiff": jax.value_and_grad(cost_and_output, argnums=1, has_aux=True),
+}
+
+
+def train_step(
+    net: MLP,
+    optimizer: optax.GradientTransformation,
+    gradient: str = "manual",
+    precision: str = "float32",
+    metrics: Iterable[str] | None = None,
+):
+    """Return a pure function (state, X, Y, weights=None) -> (state, metrics): one step of gradient descent.
+
+    With optax.sgd(rate) the update is W -= rate * dW, as in the notes. Metrics are scalars at the incoming state, and
+    "finite". Where the cost, a metric or the new state is not finite, or all weights are 0, the state comes back
+    unchanged. It keeps its dtype: in float16 Adam's eps=1e-8 is 0, and no step of it is finite; make float32 params
+    (`fit` does).
+
+    Args:
+        net: the network.
+        optimizer: an optax optimizer.
+        gradient: "manual" for the hand-written backward pass, "autodiff" for jax.grad.
+        precision: a name of the table in _xla/matmul.py.
+        metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
+            classifiers, the accuracy. What is not named is not computed.
+
+    Raises:
+        ValueError: an unknown gradient, precision or metric.
+        TypeError: the optimizer is not optax's.
+    """
+    checks.mlp(net)
+    named = config.metrics(net, metrics)
+    step = unguarded_step(net, optimizer, gradient, precision, named)
+
+    def guarded_step(state: TrainState, X, Y, weights=None) -> tuple[TrainState, dict[str, Array]]:
+        new, metrics = step(state, X, Y, weights)
+        finite = step_is_finite(new, metrics)
+        counts = finite if weights is None else finite & (weights.sum() > 0)
+        return select(counts, new, state), {name: metrics[name] for name in named} | {"finite": finite}
+
+    return guarded_step
+
+
+def unguarded_step(net, optimizer, gradient, precision, metrics):
+    """A function (state, X, Y, weights) -> the new state, finite or not, and its metrics: those named, and the cost."""
+    value_and_grad = GRADIENTS[choice("gradient", gradient, GRADIENTS)]
+    checks.policy(precision)
+    optimizer = optax.with_extra_args_support(config.optimizer(optimizer))
+
+    def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
+        if not isinstance(state, TrainState):
+            raise TypeError(
+                f"state is {type_name(state)}; expected a TrainState(params, opt_state, step, key), such as"
+                " TrainState(params, optimizer.init(params), jnp.int32(0), key)"
+            )
+        (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line
+            value_fn=lambda params: cost(net, params, X, Y, weights, precision),
+        )  # fmt: skip
+        params = optax.apply_updates(state.params, updates)
+        measured = {"cost": J}
+        if "accuracy" in metrics:
+            measured["accuracy"] = accuracy(A, Y, weights)
+        if "gradient_norm" in metrics:
+            measured["gradient_norm"] = norm(grads)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), measured
+
+    return step
+
+
+def step_is_finite(state: TrainState, metrics: dict[str, Array]) -> Bool[Array, ""]:
+    """Whether all metrics, params and what the optimizer accumulates are; once they are not, they stay so."""
+    finite = all_finite((state.params, state.opt_state))
+    for values in metrics.values():
+        finite &= jnp.isfinite(values).all()
+    return finite

@@ -1,0 +1,79 @@
+"""A name outside of JAX's stable API that has moved costs the verifier a feature, said on use, and never the import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNSTABLE = ("jax.experimental", "jax.extend", "jax._src", "jax.interpreters")
+# The verifier by itself: a bare package in jaxnet's place, for what else jaxnet imports is not the subject.
+BY_ITSELF = f"""
+import sys, types
+sys.modules["jaxnet"] = types.ModuleType("jaxnet")
+sys.modules["jaxnet"].__path__ = [{str(ROOT / "jaxnet")!r}]
+import jax, jax.numpy as jnp, numpy as np, jax.extend.core, jax.interpreters.ad
+
+def hide_module(name):
+    for module in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+        sys.modules[module] = None
+    parent, _, last = name.rpartition(".")
+    vars(sys.modules[parent]).pop(last, None)
+
+def hide_name(module, name):
+    delattr(sys.modules[module], name)
+
+def check():
+    from jaxnet.verify import check_gradients
+    return check_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * w, np.ones(3, np.float32))
+"""
+REFUSED = """
+from jaxnet.verify import GradientMismatch, Report, check_gradients, check_vjp
+for ask in (check, lambda: check_vjp(jnp.sin, np.ones(3, np.float32))):
+    try:
+        ask()
+    except ImportError as error:
+        print(error)
+"""
+
+
+def run(program):
+    """What a program prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", BY_ITSELF + program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("hidden", "named"),
+    [
+        ('hide_module("jax.extend"), hide_module("jax.experimental"), hide_module("jax.interpreters")', "ClosedJaxpr"),
+        ('hide_name("jax.extend.core", "Literal")', "Literal"),
+    ],
+    ids=["whole modules", "one name"],
+)
+def test_without_what_reads_programs_the_import_works_and_a_check_is_refused(hidden, named):
+    refusals = run(hidden + REFUSED).splitlines()
+    assert len(refusals) == 2
+    for refusal in refusals:
+        assert f"the verifier needs jax.extend.core.{named}, which jax" in refusal
+
+
+def test_without_what_only_a_feature_needs_the_report_names_the_feature():
+    report = run(
+        'hide_module("jax.interpreters.ad")\nhide_name("jax.extend.core", "get_opaque_trace_state")\nprint(check())'
+    )
+    assert "PASS" in report
+    for name in ("jax.interpreters.ad.primitive_jvps", "jax.extend.core.get_opaque_trace_state"):
+        assert f"has no {name}" in report
+
+
+def test_no_other_module_of_the_verifier_imports_from_there():
+    for path in (ROOT / "jaxnet" / "verify").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}.{a.name}" for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            if path.name != "jax_names.py":
+                assert not [n for n in names if n.startswith(UNSTABLE)], path.name
