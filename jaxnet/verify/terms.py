@@ -18,12 +18,8 @@ import numpy as np
 from jax import lax
 
 from jaxnet.verify.derivatives import evaluate
-<<<<<<< HEAD
 from jaxnet.verify.interpret import Reader, dtype_of, is_float
-=======
-from jaxnet.verify.interpret import Reader, is_float
 from jaxnet.verify.jax_names import Literal
->>>>>>> wt-verify
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded, mixed_bits

@@ -169,13 +169,8 @@ def test_the_factor_of_a_black_box_is_found_by_slopes(hidden, of, said):
     assert said in cause(hidden, lambda W, X, Y: np.float32(of(X.shape[1])) * gradient(W, X, Y))
 
 
-<<<<<<< HEAD
-def test_a_black_box_s_regulariser_and_its_single_entry_are_told_too():
-    decay = lambda W, X, Y: in_numpy(W, X, Y) + 0.05 * float(np.sum(np.square(W, dtype=np.float64)))
-=======
 def test_a_black_box_s_regulariser_and_its_single_entry_are_named_too():
-    decay = lambda W, X, Y: in_numpy(W, X, Y) + 0.05 * float(np.sum(np.square(W, dtype=np.float64)))  # noqa: E731
->>>>>>> wt-verify
+    decay = lambda W, X, Y: in_numpy(W, X, Y) + 0.05 * float(np.sum(np.square(W, dtype=np.float64)))
     assert "0.1 times the parameter is missing" in cause(decay, gradient)
     assert "one coordinate is wrong, params[1,2]" in cause(in_numpy, lambda *a: gradient(*a) * (1 + ENTRY))
 
