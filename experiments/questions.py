@@ -15,6 +15,7 @@ from experiments.checkers import CHECKERS, Answer, Checker, ask, by_jaxnet
 from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16, Mutant
 from experiments.points import large_square
 from experiments.runner import experiment
+from experiments.runner.options import Positive
 from experiments.steps import CORRECT, plain_loss
 from experiments.tricky import TRICKY, Problem
 
@@ -41,9 +42,9 @@ class Config(experiment.Config):
     """A handful of cases at two loss scales on the small nets: a minute, for a look; nothing is proved by it."""
     sizes: tuple[Literal["small", "large"], ...] = ("small", "large")
     """Nets to plant the bugs in: about 100 parameters, and 1.8 million."""
-    seeds: int = 25
+    seeds: Positive[int] = 25
     """Seeds of each tricky case for jaxnet.verify; 25 make more than 1,000 checks. The peers get one."""
-    patience: float = 20.0
+    patience: Positive[float] = 20.0
     """Seconds after which torch's fast gradcheck, which accepts in one or two, is taken to refuse."""
     peers: bool = True
     """Ask the other checkers too."""

@@ -41,6 +41,7 @@ from experiments.runner import options
 from experiments.runner.results import files, nan_paths, require_writable, to_json, write
 from jaxnet import parallel
 from jaxnet._xla.threads import with_current_settings
+from jaxnet.mlp import Params
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -219,7 +220,7 @@ def fit(config: Config, net: jaxnet.MLP, X, Y, *, key: jax.Array | None = None, 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def cost_and_accuracy(net: jaxnet.MLP, params: jaxnet.network.Params, X, Y) -> tuple[jax.Array, jax.Array]:
+def cost_and_accuracy(net: jaxnet.MLP, params: Params, X, Y) -> tuple[jax.Array, jax.Array]:
     """J, and the share of examples classified correctly; compiled as one."""
     return jaxnet.cost(net, params, X, Y), jaxnet.accuracy(jaxnet.predict(net, params, X), Y)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import jaxnet
+from jaxnet.mlp import Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def curves(series: Mapping[str, Sequence[float]], x: str, y: str) -> "Figure":
     return drawing
 
 
-def boundary(axes: "Axes", net: jaxnet.MLP, params: jaxnet.network.Params, X: np.ndarray, Y: np.ndarray) -> None:
+def boundary(axes: "Axes", net: jaxnet.MLP, params: Params, X: np.ndarray, Y: np.ndarray) -> None:
     """The points (2, m) in the colours of their classes, and behind them the classes that a net gives to the plane."""
     low, high = X.min() - 0.5, X.max() + 0.5
     side = np.linspace(low, high, GRID, dtype=np.float32)

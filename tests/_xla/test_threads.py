@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnet._xla.threads import THREAD_LOCAL, with_current_settings
+from jaxnet._xla.threads import THREAD_LOCAL_CONFIG, with_current_settings
 
 
 def settings():
-    return {name: getattr(jax.config, f"jax_{name}") for name in THREAD_LOCAL}
+    return {name: getattr(jax.config, f"jax_{name}") for name in THREAD_LOCAL_CONFIG}
 
 
 def in_a_thread(function, *arguments):
