@@ -1,4 +1,4 @@
-"""Slopes of activations are as noted; tanh trains ahead of sigmoid, and on a deep network relu ahead of both.
+"""Slopes of activations are those of the notes; tanh trains ahead of sigmoid, on a deep network relu ahead of both.
 
 The notes' sections 5 and 7. The slopes at z = -10, 0 and 10 are those of jaxnet's hand-written derivatives, compared
 with the notes' values and with autodiff. Then the same networks, one hidden layer and many, are trained with sigmoid,

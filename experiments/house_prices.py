@@ -24,7 +24,7 @@ NOTES = "section 6"
 DATA = (datasets.house_prices, datasets.diabetes)
 HIDDEN = 8
 UNITS = {"houses": "thousand euros", "diabetes": "points of progression"}
-RECOVERED = 5.0  # thousand euros: how far the effect of one deviation of a feature may be from the known one
+RECOVERED = 5.0  # thousand euros: how far the effect of one standard deviation of a feature may be from the known one
 NEAR = 1.05  # an error that is at most this multiple of another ties with it
 RIVALS = {"ridge": "relu", "linear": "relu", "linear, hidden layer": "relu, hidden layer"}  # each beside a relu output
 COLOURS = {"ridge": GREY, "linear": ORANGE, "relu": BLUE, "linear, hidden layer": ORANGE, "relu, hidden layer": BLUE}
@@ -188,7 +188,7 @@ def outcome(config: Config, optimizer, split: datasets.RegressionSplit, seed: in
     """Fit every model to a split: its predictions and weights, beside the test targets and the known weights."""
     found = {"truth": split.Y_test[0], "ridge": ridge(split)}
     if len(split.X) == len(datasets.HOUSE_WEIGHTS):
-        found["known"] = np.array(datasets.HOUSE_WEIGHTS) * split.deviation[:, 0]
+        found["known"] = np.array(datasets.HOUSE_WEIGHTS) * split.std[:, 0]
     for model in NETS:
         output = "relu" if model.startswith("relu") else "identity"
         hidden = (HIDDEN,) if "hidden" in model else ()

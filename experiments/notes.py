@@ -50,7 +50,7 @@ def gradient(params, X, Y, xp: ModuleType = np, g1_derivative: Callable = tanh_d
 def random_point(
     random: np.random.Generator, sizes: Sequence[int], m: int = 1, W: float = 1.0, b: float = 1.0, X: float = 1.0
 ) -> tuple[tuple[jaxnet.Layer, ...], np.ndarray]:
-    """Params of a network whose biases are not 0, and X (n_x, m): normal numbers in float64 with these deviations."""
+    """Params of a network whose biases are not 0, and X (n_x, m): normal numbers in float64 with these std."""
     randn = random.standard_normal
     pairs = itertools.pairwise(sizes)
     params = tuple(jaxnet.Layer(W * randn((n, n_prev)), b * randn((n, 1))) for n_prev, n in pairs)

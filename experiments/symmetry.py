@@ -139,20 +139,20 @@ def draw(found: dict):
     accuracies, *weights = figure.subplots(1, 3)
     styles = zip((RED, GREEN, ORANGE, BLUE), ("--", "-", "--", "-"), strict=True)
     for (name, trace), (colour, line) in zip(runs.items(), styles, strict=True):
-        accuracies.plot(*thinned(100 * trace["accuracy"]), line, color=colour, label=name)
+        accuracies.plot(*subsample(100 * trace["accuracy"]), line, color=colour, label=name)
     accuracies.set(title="Accuracy", xlabel="step", ylabel="points right (%)", ylim=(40, 100))
     accuracies.legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.65))
     titles = ("W = 0", f"W = randn * {found['config'].init_scale:g}")
     for axes, start, title, widths in zip(weights, STARTS, titles, ((8, 6, 4, 2), (2, 2, 2, 2)), strict=True):
         trace = runs[f"sigmoid, {start}"]["W"][:, :, 0]
         for unit, (colour, width) in enumerate(zip((BLUE, ORANGE, GREEN, RED), widths, strict=True)):
-            axes.plot(*thinned(trace[:, unit]), color=colour, linewidth=width, label=f"unit {unit + 1}")
+            axes.plot(*subsample(trace[:, unit]), color=colour, linewidth=width, label=f"unit {unit + 1}")
         axes.set(title=f"{title}: first weight of each", xlabel="step", ylabel="W[1][unit, 1], sigmoid units")
         axes.legend(fontsize="small", loc="upper right" if start == "zeros" else "upper left")
     return figure
 
 
-def thinned(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
+def subsample(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
     """The steps and their values, as many as a figure can show."""
     steps = np.unique(np.linspace(0, len(values) - 1, points).astype(int))
     return steps + 1, values[steps]

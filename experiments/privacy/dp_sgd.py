@@ -1,6 +1,6 @@
 """Differentially private gradient descent (DP-SGD) on all examples at every step: training, guarantee and parts.
 
-Each example's gradient is clipped to norm C; their sum and noise of deviation σ C, over m, make a step.
+Each example's gradient is clipped to norm C; their sum and noise of standard deviation σ C, over m, make a step.
 
 The guarantee: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one example
 added or left out, and so (ε, δ)-private with ε = ρ + 2 √(ρ ln 1/δ): an upper bound.

@@ -5,6 +5,7 @@ each of the values. `--help` shows the constraint beside the option.
 """
 
 import dataclasses
+import itertools
 import math
 import numbers
 import shlex
@@ -73,19 +74,17 @@ def check(config: Any) -> None:
     """
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
-        value, (item, kind, ranges, rising) = getattr(config, field.name), constraints(hints[field.name])
+        value, (several, kind, ranges, rising) = getattr(config, field.name), constraints(hints[field.name])
         given, example = (shlex.join(option(field.name, each)) for each in (value, field.default))
-        several = isinstance(value, tuple)
+        if several and not isinstance(value, tuple):
+            raise ValueError(f"{given}: expected a tuple of values, such as {example}")
         if several and value == () != field.default:
             raise ValueError(f"{given} has no value; expected one or more, such as {example}")
         if several and len(set(value)) < len(value):
             raise ValueError(f"{given} names a value twice; expected each once, such as {example}")
-        for limits in ranges:
-            for one in value if item else (value,):
-                if not limits.allows(one, kind):
-                    raise ValueError(
-                        f"--{dashed(field.name)} is {one}; expected {limits.phrase(kind)}, such as {example}"
-                    )
+        for limits, one in itertools.product(ranges, value if several else (value,)):
+            if not limits.allows(one, kind):
+                raise ValueError(f"--{dashed(field.name)} is {one}; expected {limits.phrase(kind)}, such as {example}")
         for order in rising:
             if not order.allows(value):
                 raise ValueError(f"{given}: expected {order.phrase()}, such as {example}")
@@ -108,7 +107,7 @@ def constraints(hint: Any) -> tuple[bool, type | None, list[Range], list[Rising]
     )
 
 
-def shown_in_help(config_type: type) -> type:
+def with_help(config_type: type) -> type:
     """The same options for tyro, each with its constraint in place of the bare type."""
     import tyro
 
@@ -128,7 +127,7 @@ def parse(config_type: type, program: str, description: str, args: list[str] | N
     """The command line as a Config; further settings go to tyro."""
     import tyro
 
-    shown: Callable = shown_in_help(config_type)
+    shown: Callable = with_help(config_type)
     answer = tyro.cli(shown, prog=program, description=description, args=args, **settings)
     parsed, *unknown = answer if settings.get("return_unknown_args") else (answer,)
     config = config_type(**{field.name: getattr(parsed, field.name) for field in dataclasses.fields(config_type)})

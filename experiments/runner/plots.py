@@ -4,6 +4,7 @@ matplotlib is imported where something is drawn, so that an experiment can be im
 drawings of networks and graphs one unit is the distance between two layers.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,9 @@ def curves(series: Mapping[str, Sequence[float]], x: str, y: str) -> "Figure":
     """Each series against its position, from 1."""
     drawing = figure(6, 4)
     axes = drawing.subplots()
-    for name, values in series.items():
-        axes.plot(np.arange(1, len(values) + 1), values, label=name)
+    styles = itertools.cycle(zip((BLUE, ORANGE, GREEN, RED), ("-", "--", "-.", ":"), strict=True))
+    for (name, values), (colour, line) in zip(series.items(), styles, strict=False):
+        axes.plot(np.arange(1, len(values) + 1), values, line, color=colour, label=name)
     axes.set(xlabel=x, ylabel=y)
     axes.legend()
     return drawing

@@ -39,7 +39,8 @@ def test_each_clause_can_fail(found):
 
 def test_the_rate_that_reads_most_validation_digits_is_chosen(monkeypatch):
     """Training is left out: each split has validation accuracies and a best rate of its own."""
-    accuracies = {4: [0.9, 0.8], 5: [0.7, 0.95]}
+    split, accuracies = datasets.digits(), {4: [0.9, 0.8], 5: [0.7, 0.95]}
+    monkeypatch.setattr(mnist.datasets, "mnist", lambda seed, **settings: split)
     monkeypatch.setattr(mnist, "validation_accuracies", lambda config, _, split, seed: np.array(accuracies[seed]))
     monkeypatch.setattr(mnist, "adamw", lambda config, m, rate: rate)
     trained = []

@@ -1,10 +1,13 @@
 """The skeleton of all experiments: results, commands, threads, timing, and packages that are missing."""
 
+import dataclasses
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from experiments.runner import experiment, options, results
+from experiments.runner import experiment, options, plots, results
 from experiments.runner.experiment import Result
 
 MODULES = sorted(
@@ -54,10 +57,17 @@ def test_the_command_repeats_the_run(tmp_path):
 
 
 def test_the_record_holds_what_a_quick_run_used(monkeypatch, tmp_path):
-    symmetry = experiment.load("symmetry")
-    monkeypatch.setitem(symmetry.Config.QUICK, "steps", 30)
-    record = experiment.perform("symmetry", symmetry.Config(quick=True, results=tmp_path))
-    assert record["config"]["steps"] == 30 and "--steps" not in record["command"]
+    @dataclasses.dataclass(frozen=True)
+    class Config(experiment.Config):
+        QUICK: ClassVar = {"steps": 30}
+        steps: int = 1000
+
+    module = SimpleNamespace(Config=Config, NOTES="section 1", DATA=(), measure=lambda config: {"steps": config.steps})
+    module.clauses, module.claim = (lambda found: {"it_ran": True}), (lambda found: "It ran.")
+    module.draw, module.__doc__ = (lambda found: plots.figure(2, 1)), "A claim."
+    monkeypatch.setitem(sys.modules, "experiments.fake", module)
+    record = experiment.perform("fake", Config(quick=True, results=tmp_path))
+    assert record["config"]["steps"] == 30 == record["metrics"]["steps"] and "--steps" not in record["command"]
 
 
 def test_a_folder_is_an_experiment_as_a_file_is():

@@ -46,6 +46,7 @@ class Config(experiment.Config):
         ({"decay": -0.1}, "--decay is -0.1; expected a finite number of at least 0, such as --decay 0.0"),
         ({"target": 1.1}, "--target is 1.1; expected a finite number from 0 to 1, such as --target 0.9"),
         ({"widths": (4, 0)}, "--widths is 0; expected an integer of at least 1, such as --widths 4 8"),
+        ({"widths": 4}, "--widths 4: expected a tuple of values, such as --widths 4 8"),
         ({"widths": ()}, "--widths has no value; expected one or more, such as --widths 4 8"),
         ({"widths": (4, 5, 4)}, "--widths 4 5 4 names a value twice; expected each once, such as --widths 4 8"),
         ({"scales": (0.0, 2.0, 1.0)}, "--scales 0.0 2.0 1.0: expected values that rise from 0, such as --scales"),
