@@ -26,7 +26,16 @@ def predictions(**predicted):
     }
 
 
-def test_a_small_run():
+def test_a_small_run(monkeypatch):
+    """Two of the eight nets are trained, for each compiles a program of its own."""
+    train = house_prices.train
+
+    def one_layer_of_houses(config, optimizer, net, split, seed):
+        if net.sizes == (4, 1):
+            return train(config, optimizer, net, split, seed)
+        return {"predicted": np.ones(split.Y_test.shape[1])}
+
+    monkeypatch.setattr(house_prices, "train", one_layer_of_houses)
     found = measure(house_prices, houses=100, splits=1, epochs=1)
     result = assert_it_runs(house_prices, found)
     for lowest in result.metrics["lowest_prediction"].values():
