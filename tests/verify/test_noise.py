@@ -10,7 +10,7 @@ import pytest
 from jaxnet.verify import check_gradients
 from jaxnet.verify.noise import Noise, largest, noise_of, norm, ratio, resolution, score, ulps
 from jaxnet.verify.rounding import OwnRounding
-from tests.verify.conftest import slow_but
+from tests.marks import slow_but
 
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 
