@@ -16,22 +16,22 @@ from typing import Literal
 import jax
 import tyro
 
-from experiments.benchmarks import contest
+from experiments.benchmarks import benchmark as contest
 from experiments.runner.results import require_writable
 from jaxnet import parallel
 
 ROWS = {
-    1: "row01_tiny",
-    2: "row02_planar",
-    3: "row03_mid",
-    4: "row04_wide",
-    5: "row05_sweep",
-    6: "row06_per_example",
-    7: "row07_accuracy",
-    8: "row08_start",
-    9: "row09_memory",
-    10: "row10_gpu_wide",
-    11: "row11_gpu_narrow",
+    1: "tiny",
+    2: "planar",
+    3: "medium",
+    4: "wide",
+    5: "sweep",
+    6: "per_example",
+    7: "accuracy",
+    8: "startup",
+    9: "memory",
+    10: "gpu_wide",
+    11: "gpu_narrow",
 }
 ON_GPU = (10, 11)
 PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "opacus", "numpy")
@@ -77,7 +77,7 @@ def main(config: Config) -> int:
     require_writable(directory / "RESULTS.md", directory / "results.json")
     records, broken = [], {}
     for number in numbers:
-        module = importlib.import_module(f"experiments.benchmarks.{ROWS[number]}")
+        module = importlib.import_module(f"experiments.benchmarks.workloads.{ROWS[number]}")
         try:
             with jax.default_device(device):
                 found = (

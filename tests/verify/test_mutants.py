@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16
+from experiments.verifier.mutants import MUTANTS, SHOWN_IN_BFLOAT16
 from jaxnet.verify import check_gradients
 
 VISIBLE = [name for name, mutant in MUTANTS.items() if mutant.visible]

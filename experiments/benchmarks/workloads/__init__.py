@@ -1,0 +1,1 @@
+"""What is timed, a file a row of the scoreboard."""
