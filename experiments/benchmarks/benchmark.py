@@ -1,8 +1,8 @@
-"""A race: contestants that do the same work in turn, and what may be said of the times.
+"""A benchmark: implementations that do the same work in turn, and what may be said of their times.
 
-The rules: who ends at another cost than ours, by more than the tolerance that each contestant states, gets no time; a
-warm-up each; then rounds in which every contestant runs once, one after the other, so that a busy machine disturbs all
-alike. A ratio is the median over rounds of the ratios within a round.
+The rules: who ends at another cost than ours, by more than the tolerance that each implementation states, gets no
+time; a warm-up each; then rounds in which every implementation runs once, one after the other, so that a busy machine
+disturbs all alike. A ratio is the median over rounds of the ratios within a round.
 """
 
 import dataclasses
@@ -14,25 +14,22 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from tqdm import tqdm
 
-from experiments.runner.experiment import BLUE, GREY, ORANGE
-
 ROUNDS = 5
-PATIENCE = 20.0  # seconds: who takes longer, after its warm-up, is counted once
-BEST_PEER = "the best peer"  # a goal against whoever is fastest
-WIDE = 10  # times that differ by more are drawn on a log axis, whose labels would overlap over less
+TIMEOUT = 20.0  # seconds: an implementation that takes longer, after its warm-up, is timed once
+BEST_PEER = "the best peer"  # a goal against the fastest of all that is not jaxnet
+OTHER_ORDER = 0.25  # tolerance of an implementation that draws an order of the examples of its own
+EXTRAS = dict.fromkeys(("sklearn", "mlxtend", "matplotlib", "tyro"), "experiments")  # of all other packages, peers
 
 
 @dataclasses.dataclass(frozen=True)
-class Contestant:
-    """Somebody who does the work: `prepare()` makes it ready and returns `run()`, which does it and is timed.
+class Implementation:
+    """One way to do the work: `prepare()` makes it ready and returns `run()`, which does it and is timed.
 
     cost makes the final cost of what `run()` returned, outside of the clock. tolerance is how far, relatively, it may
-    lie from the first contestant's: small where even the order of the examples is the same. Where the work is done in
-    a process of its own, `clock` reads the seconds that it took from what `run()` returned.
+    lie from the first implementation's: small where even the order of the examples is the same. Where the work is
+    done in a process of its own, `clock` reads the seconds that it took from what `run()` returned.
     """
 
     name: str
@@ -41,99 +38,112 @@ class Contestant:
     package: str | None = None
     tolerance: float = 1e-3
     clock: Callable[[Any], float] | None = None
-    needs: str | None = None  # what else it needs and has not got here, such as "a GPU"
+    needs: str | None = None  # what else it needs and is not here, such as "a GPU"
 
     @property
-    def lacking(self) -> str | None:
-        """Why it cannot take part, if it cannot."""
+    def absence(self) -> str | None:
+        """Why it cannot run here, None if it can."""
         if self.package is not None and importlib.util.find_spec(self.package) is None:
-            return f"{self.package} is not installed"
+            return f"{self.package} is not installed; {installation(self.package)}"
         return self.needs and f"needs {self.needs}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Race:
-    """One workload: the contestants, ours first, and what a time is divided by ("us a step" needs steps and 1e6)."""
+class Benchmark:
+    """One workload: the implementations, ours first, and what a time is divided by ("us a step" needs steps and 1e6).
+
+    reference names the one of ours that does the peers' work and no more: its times are what ratios are taken to and
+    goals asked of. Without one, or where it cannot run, it is the first.
+    """
 
     title: str
-    contestants: tuple[Contestant, ...]
+    implementations: tuple[Implementation, ...]
     unit: str
     per: float
     goal: str
-    goals: dict[str, float] = dataclasses.field(default_factory=dict)  # least ratio of a time to ours, see `judged`
+    goals: dict[str, float] = dataclasses.field(default_factory=dict)  # least ratio of a time to ours, see `verdicts`
     limit: float | None = None  # most of our own time, in the unit
-    why: str = ""  # what explains a missed goal, and what was tried
-    notes: tuple[str, ...] = ()  # what else a reader should know, such as a peer that cannot be raced
+    reference: str | None = None
+    explanation: str = ""  # what explains a missed goal, and what was tried: reasons, for numbers depend on the machine
+    notes: tuple[str, ...] = ()  # what else a reader should know, such as a peer that cannot be timed
 
 
-def run(race: Race, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Run a race; return a record of what was measured, goals held or missed.
+def installation(package: str) -> str:
+    """How a missing package is brought."""
+    return f'pip install -e ".[{EXTRAS.get(package.partition(".")[0], "peers")}]"'
+
+
+def measure(benchmark: Benchmark, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Run a benchmark; return a record of its times, in its unit, with each goal held or missed.
 
     Raises:
-        ValueError: two contestants have one name, or our own cost is not finite: nobody could be compared with it.
+        ValueError: two implementations have one name, or our own cost is not finite: nothing compares with it.
     """
-    names = [contestant.name for contestant in race.contestants]
+    names = [implementation.name for implementation in benchmark.implementations]
     if len(set(names)) < len(names):
-        raise ValueError(f"{race.title}: two contestants have one name among {names}")
-    ready, absent, refused = {}, [], {}
-    for contestant in race.contestants:
-        if contestant.lacking:
-            absent.append(f"{contestant.name} ({contestant.lacking})")
+        raise ValueError(f"{benchmark.title}: two implementations have one name; expected each once, got {names}")
+    ready, absent, excluded = {}, [], {}
+    for implementation in benchmark.implementations:
+        if implementation.absence:
+            absent.append(f"{implementation.name} ({implementation.absence})")
             continue
         try:
-            go = contestant.prepare()
-            outcome = go()  # the warm-up: what is compiled is compiled here
-            ready[contestant.name] = (contestant, go, float(contestant.cost(outcome)))
+            run = implementation.prepare()
+            outcome = run()  # the warm-up: what is compiled is compiled here
+            ready[implementation.name] = (implementation, run, float(implementation.cost(outcome)))
         except Exception as error:  # a peer that cannot do it here, such as torch.compile without a C++ compiler
-            if contestant is race.contestants[0]:
+            if implementation is benchmark.implementations[0]:
                 raise
-            refused[contestant.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    ours = race.contestants[0].name
-    cost = ready[ours][2]
+            excluded[implementation.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    cost = ready[names[0]][2]
     if not math.isfinite(cost):
-        raise ValueError(f"{race.title}: {ours} ended at a cost of {cost}, with which nobody can be compared")
-    for name in [n for n, (who, _, theirs) in ready.items() if not abs(theirs - cost) <= who.tolerance * abs(cost)]:
-        refused[name] = f"another result: cost {ready[name][2]:.6g}, ours {cost:.6g}"
+        raise ValueError(
+            f"{benchmark.title}: {names[0]} ended at a cost of {cost}; expected a finite one, with which the others "
+            "can be compared: lower the learning rate"
+        )
+    for name in [n for n, (own, _, final) in ready.items() if not abs(final - cost) <= own.tolerance * abs(cost)]:
+        excluded[name] = f"another result: cost {ready[name][2]:.6g}, ours {cost:.6g}"
         del ready[name]
+    ours = benchmark.reference if benchmark.reference in ready else names[0]
     seconds = {name: [] for name in ready}
-    for _ in tqdm(range(rounds), desc=race.title, unit="round", disable=None, leave=False):
-        for name, (who, go, _) in ready.items():
-            if seconds[name] and seconds[name][0] > PATIENCE:
+    for _ in tqdm(range(rounds), desc=benchmark.title, unit="round", disable=None, leave=False):
+        for name, (implementation, run, _) in ready.items():
+            if seconds[name] and seconds[name][0] > TIMEOUT:
                 seconds[name].append(seconds[name][0])
                 continue
             gc.collect()
-            began = time.perf_counter()
-            outcome = go()
-            took = time.perf_counter() - began
-            seconds[name].append(took if who.clock is None else who.clock(outcome))
-    rows = summary(seconds, ours, race.per)
+            start = time.perf_counter()
+            outcome = run()
+            duration = time.perf_counter() - start
+            seconds[name].append(duration if implementation.clock is None else implementation.clock(outcome))
+    rows = summary(seconds, ours, benchmark.per)
     for name, row in rows.items():
         row["cost"] = ready[name][2]
     return {
-        "title": race.title,
-        "unit": race.unit,
-        "goal": race.goal,
+        "title": benchmark.title,
+        "unit": benchmark.unit,
+        "goal": benchmark.goal,
         "ours": ours,
         "rows": rows,
-        "goals": judged(race, rows),
+        "goals": verdicts(benchmark, rows, ours),
         "absent": absent,
-        "refused": refused,
+        "excluded": excluded,
         "rounds": rounds,
-        "why": race.why,
-        "mark": mark(race, rows),
+        "explanation": benchmark.explanation,
+        "target": target(benchmark, rows, ours),
         "notes": [
-            *race.notes,
+            *benchmark.notes,
             *(
                 f"{name}: one counted run alone, for it took {times[0]:.0f} s"
                 for name, times in seconds.items()
-                if times[0] > PATIENCE
+                if times[0] > TIMEOUT
             ),
         ],
     }
 
 
 def summary(seconds: Mapping[str, list[float]], ours: str, per: float) -> dict[str, dict[str, float]]:
-    """Each contestant's median and least time, in the unit, and the median of its ratios to ours, round by round."""
+    """Each one's median and least time, in the unit, and the median of its ratios to ours, round by round."""
     return {
         name: {
             "median": per * statistics.median(times),
@@ -144,96 +154,40 @@ def summary(seconds: Mapping[str, list[float]], ours: str, per: float) -> dict[s
     }
 
 
-def judged(race: Race, rows: Mapping[str, dict[str, float]]) -> dict[str, bool]:
+def verdicts(benchmark: Benchmark, rows: Mapping[str, dict[str, float]], ours: str) -> dict[str, bool]:
     """Whether each goal was held: against the fastest that has a time and a name that starts with the goal's.
 
     So "torch" means torch's best form, and BEST_PEER the best of all.
     """
-    ours, *_ = rows
     held = {
         f">= {least:g}x {family}" + f" ({best})" * (best != family): rows[best]["ratio"] >= least
-        for family, best, least in rivals(race, rows)
+        for family, best, least in baselines(benchmark, rows, ours)
     }
-    if race.limit is not None:
-        held[f"<= {race.limit:g} {race.unit}"] = rows[ours]["median"] <= race.limit
+    if benchmark.limit is not None:
+        held[f"<= {benchmark.limit:g} {benchmark.unit}"] = rows[ours]["median"] <= benchmark.limit
     return held
 
 
-def mark(race: Race, rows: Mapping[str, dict[str, float]]) -> float | None:
+def target(benchmark: Benchmark, rows: Mapping[str, dict[str, float]], ours: str) -> float | None:
     """The time of ours, in the unit, at which all goals are held; of ratios of medians, so a line for the eye."""
-    times = [rows[best]["median"] / least for _, best, least in rivals(race, rows)]
-    return min([*times, *([] if race.limit is None else [race.limit])], default=None)
+    times = [rows[best]["median"] / least for _, best, least in baselines(benchmark, rows, ours)]
+    return min([*times, *([] if benchmark.limit is None else [benchmark.limit])], default=None)
 
 
-def rivals(race: Race, rows: Mapping[str, dict[str, float]]) -> list[tuple[str, str, float]]:
-    """For each goal that somebody here can be asked for: the family, its fastest, and the least ratio to ours."""
-    _, *peers = rows
+def baselines(benchmark: Benchmark, rows: Mapping[str, dict[str, float]], ours: str) -> list[tuple[str, str, float]]:
+    """For each goal that some peer here allows to judge: the family, its fastest, and the least ratio to ours."""
     found = []
-    for family, least in race.goals.items():
-        names = [name for name in peers if family == BEST_PEER or name.startswith(family)]
+    for family, least in benchmark.goals.items():
+        member = (lambda name: not name.startswith("jaxnet")) if family == BEST_PEER else (
+            lambda name, family=family: name.startswith(family)
+        )  # fmt: skip
+        names = [name for name in rows if name != ours and member(name)]
         if names:
             found.append((family, min(names, key=lambda name: rows[name]["ratio"]), least))
     return found
 
 
-def unjudged(record: dict[str, Any]) -> dict[str, Any]:
-    """The record of a race at a toy size, where no goal is held or missed."""
+def without_goals(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a benchmark at a toy size, where no goal is held or missed."""
     note = "a small version: nothing is proved at this size, and no goal is judged"
-    return record | {"goals": {}, "mark": None, "notes": [*record["notes"], note]}
-
-
-def table(record: dict[str, Any]) -> list[str]:
-    """A record as Markdown."""
-    lines = [f"### {record['title']}", "", f"Goal: {record['goal']}.", ""]
-    lines += [f"| contestant | {record['unit']}, median | min | times ours | final cost |", "|---|---|---|---|---|"]
-    for name, row in record["rows"].items():
-        times = f"{number(row['median'])} | {number(row['min'])} | {row['ratio']:.2f}"
-        lines.append(f"| {name} | {times} | {row['cost']:.5g} |")
-    lines += [""]
-    lines += [f"- {'held' if held else 'MISSED'}: {goal}" for goal, held in record["goals"].items()]
-    lines += [f"- absent: {name}" for name in record["absent"]]
-    lines += [f"- left out: {name}: {why}" for name, why in record["refused"].items()]
-    lines += [f"- {note}" for note in record["notes"]]
-    if record.get("why") and not all(record["goals"].values()):
-        lines += ["", record["why"]]
-    return [*lines, ""]
-
-
-def figure(record: dict[str, Any]) -> Figure:
-    """Bars of the medians, and of the memory where that is a goal, ours in blue; what ours has to reach as a line."""
-    rows, memory, ours = record["rows"], record.get("memory"), record["ours"]
-    times = {name: (row["median"], row["ratio"]) for name, row in rows.items()}
-    panels = [(times, record["mark"], f"time ({record['unit']})")]
-    if memory:
-        sizes = {name: (size / 1e6, size / memory[ours]) for name, size in memory.items()}
-        panels += [(sizes, record["mark_of_memory"] / 1e6, "temporary memory (MB)")]
-    heights = [len(values) + 2 for values, *_ in panels]
-    drawing = Figure(figsize=(8, 0.42 * sum(heights) + 0.8), layout="constrained")
-    drawing.suptitle(record["title"], fontsize="large")  # over the names too: it is longer than the axes are wide
-    for axes, panel in zip(
-        drawing.subplots(len(panels), squeeze=False, height_ratios=heights).flat, panels, strict=True
-    ):
-        _bars(axes, ours, *panel)
-    return drawing
-
-
-def _bars(axes, ours: str, values: Mapping[str, tuple[float, float]], goal: float | None, what: str):
-    """A bar a name, labelled with the value and its ratio to ours; on a log axis where they differ by much."""
-    lengths = [value for value, _ in values.values()]
-    low, high = (pick([*lengths, *([] if goal is None else [goal])]) for pick in (min, max))
-    log = high / low >= WIDE
-    bars = axes.barh([*values], lengths, color=[BLUE if name == ours else GREY for name in values], log=log)
-    labels = [f"{number(value)} ({x:{'.0f' if x >= 10 else '.2g'}}x)" for value, x in values.values()]
-    axes.bar_label(bars, labels, padding=4, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-    if goal is not None:
-        axes.axvline(goal, color=ORANGE, linestyle="--", label=f"goal {number(goal)}")
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize="small", borderaxespad=0)
-    reach = (low / 2, high * (high / low) ** 0.3) if log else (0, high * 1.25)  # room for the labels
-    axes.set(xlabel=what, xlim=reach)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axes.invert_yaxis()
-
-
-def number(value: float) -> str:
-    """Three digits, and all of them before the point: 0.0417, 9.72, 3,240."""
-    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+    return record | {"goals": {}, "target": None, "notes": [*record["notes"], note]}

@@ -1,43 +1,18 @@
-"""The work in JAX: ours, and as users of jax.grad, Equinox and Flax NNX write it."""
+"""The work in JAX, as users of jax.grad, Equinox and Flax NNX write it."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import jaxnet
-from experiments.benchmarks.benchmark import Contestant
+from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
+from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import Workload
 
-OTHER_ORDER = 0.25  # an order of its own: the final costs agree only so far
 
-
-def ours(work: Workload, device=None, name="jaxnet.fit") -> Contestant:
-    """`jaxnet.fit`, all of it: checks, transfers, history."""
-
-    def prepare():
-        def run():
-            result = jaxnet.fit(
-                work.net,
-                work.X,
-                work.Y,
-                key=jax.random.key(1),
-                optimizer=work.gradient_transformation,
-                epochs=work.epochs,
-                batch_size=work.batch_size,
-                params=work.params,
-                precision=work.precision,
-                progress=False,
-                device=device,
-            )
-            return jax.block_until_ready(result.params)
-
-        return run
-
-    return Contestant(name, prepare, work.cost)
-
-
-def plain_forward(work: Workload, params, X):
-    """Rows of examples, as most code has them, to logits; operands in the work's precision."""
+def logits(work: Workload, params, X):
+    """The logits of rows of examples, as most code has them; operands in the work's precision."""
     narrow = (lambda x: x.astype(jnp.bfloat16)) if work.precision == "bfloat16" else lambda x: x
     hidden = {"relu": jax.nn.relu, "tanh": jnp.tanh}[work.hidden]
     A = X
@@ -48,38 +23,29 @@ def plain_forward(work: Workload, params, X):
 
 
 def loss_of_logits(Z, Y):
-    """Mean cross-entropy of rows of logits, as optax has it."""
+    """The mean cross-entropy of rows of logits, as optax has it."""
     if Y.shape[1] == 1:
         return optax.sigmoid_binary_cross_entropy(Z, Y).mean()
     return optax.softmax_cross_entropy(Z, Y).mean()
 
 
-def by_rows(params):
-    """Our params as (n_prev, n) and (1, n)."""
-    return [(jnp.asarray(W).T.copy(), jnp.asarray(b).T.copy()) for W, b in params]
-
-
-def by_columns(params):
-    """And back."""
-    return tuple(jaxnet.Layer(W.T, b.T) for W, b in params)
-
-
-def _step(work):
+def gradient_step(work: Workload):
+    """step(params, opt_state, X, Y) by jax.value_and_grad and optax."""
     optimizer = work.gradient_transformation
 
     def step(params, opt_state, X, Y):
-        J, grads = jax.value_and_grad(lambda p: loss_of_logits(plain_forward(work, p, X), Y))(params)
+        J, grads = jax.value_and_grad(lambda p: loss_of_logits(logits(work, p, X), Y))(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, J
 
     return step
 
 
-def grad_in_scan(work: Workload) -> Contestant:
+def grad_in_scan(work: Workload) -> Implementation:
     """jax.grad in one scan over the steps of an epoch, the order by jax.random.permutation."""
 
     def prepare():
-        X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), _step(work)
+        X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), gradient_step(work)
         size = work.batch_size or work.m
 
         def epoch(carry, key):
@@ -98,7 +64,7 @@ def grad_in_scan(work: Workload) -> Contestant:
             (params, _), costs = jax.lax.scan(epoch, carry, jax.random.split(key, work.epochs))
             return params, costs
 
-        start, key = by_rows(work.params), jax.random.key(1)
+        start, key = convert.to_rows(work.params), jax.random.key(1)
 
         def run():
             return jax.block_until_ready(train(start, key))[0]
@@ -106,17 +72,19 @@ def grad_in_scan(work: Workload) -> Contestant:
         return run
 
     tolerance = OTHER_ORDER if work.batch_size else 1e-2
-    return Contestant("jax.grad in a scan", prepare, lambda params: work.cost(by_columns(params)), tolerance=tolerance)
+    return Implementation(
+        "jax.grad in a scan", prepare, lambda params: work.cost(convert.from_rows(params)), tolerance=tolerance
+    )
 
 
-def grad_in_a_loop(work: Workload) -> Contestant:
+def grad_in_loop(work: Workload) -> Implementation:
     """A Python loop of jitted steps, the states donated."""
 
     def prepare():
-        X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), _step(work)
+        X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), gradient_step(work)
         at = jax.jit(lambda params, opt_state, i: step(params, opt_state, X[i], Y[i]), donate_argnums=(0, 1))
         whole = jax.jit(lambda params, opt_state: step(params, opt_state, X, Y), donate_argnums=(0, 1))
-        start = by_rows(work.params)
+        start = convert.to_rows(work.params)
 
         def run():
             params = jax.tree.map(jnp.copy, start)
@@ -129,10 +97,12 @@ def grad_in_a_loop(work: Workload) -> Contestant:
 
         return run
 
-    return Contestant("jax.grad, jitted steps", prepare, lambda params: work.cost(by_columns(params)), tolerance=1e-2)
+    return Implementation(
+        "jax.grad, jitted steps", prepare, lambda params: work.cost(convert.from_rows(params)), tolerance=1e-2
+    )
 
 
-def equinox(work: Workload) -> Contestant:
+def equinox(work: Workload) -> Implementation:
     """Equinox as its documentation trains: filter_jit of a step, a loop in Python."""
 
     def prepare():
@@ -140,12 +110,9 @@ def equinox(work: Workload) -> Contestant:
 
         X, Y, optimizer = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), work.gradient_transformation
         hidden = {"relu": jax.nn.relu, "tanh": jnp.tanh}[work.hidden]
-        width = work.sizes[1]
-        mlp = eqx.nn.MLP(work.sizes[0], work.sizes[-1], width, len(work.sizes) - 2, hidden, key=jax.random.key(0))
-        if any(n != width for n in work.sizes[1:-1]):
-            raise ValueError("eqx.nn.MLP has one width")
-        leaves = lambda model: [p for layer in model.layers for p in (layer.weight, layer.bias)]  # noqa: E731
-        start = eqx.tree_at(leaves, mlp, [p for W, b in work.params for p in (W, b[:, 0])])
+        n_x, width, *_, n_y = work.sizes  # it has one width
+        mlp = eqx.nn.MLP(n_x, n_y, width, len(work.sizes) - 2, hidden, key=jax.random.key(0))
+        start = convert.to_equinox(work.params, mlp)
 
         @eqx.filter_jit
         def step(model, opt_state, i):
@@ -158,15 +125,14 @@ def equinox(work: Workload) -> Contestant:
             model, opt_state = start, optimizer.init(eqx.filter(start, eqx.is_inexact_array))
             for batch in work.batches:
                 model, opt_state = step(model, opt_state, None if work.batch_size is None else batch)
-            params = jax.block_until_ready([(layer.weight, layer.bias[:, None]) for layer in model.layers])
-            return tuple(jaxnet.Layer(*p) for p in params)
+            return jax.block_until_ready(convert.from_equinox(model))
 
         return run
 
-    return Contestant("Equinox", prepare, work.cost, "equinox", tolerance=1e-2)
+    return Implementation("Equinox", prepare, work.cost, "equinox", tolerance=1e-2)
 
 
-def nnx(work: Workload) -> Contestant:
+def nnx(work: Workload) -> Implementation:
     """Flax NNX as its documentation trains where a step is short: nnx.jit, nnx.cached_partial, a loop in Python."""
 
     def prepare():
@@ -182,8 +148,7 @@ def nnx(work: Workload) -> Contestant:
                 rngs = nnx.Rngs(0)
                 pairs = zip(work.sizes[:-1], work.sizes[1:], strict=True)
                 self.layers = nnx.List([nnx.Linear(n_prev, n, dtype=dtype, rngs=rngs) for n_prev, n in pairs])
-                for layer, (W, b) in zip(self.layers, work.params, strict=True):
-                    layer.kernel[...], layer.bias[...] = jnp.asarray(W).T, jnp.asarray(b)[:, 0]
+                convert.to_nnx(work.params, self.layers)
 
             def __call__(self, A):
                 for layer in self.layers[:-1]:
@@ -199,13 +164,40 @@ def nnx(work: Workload) -> Contestant:
         def run():
             model = Net()
             optimizer = nnx.Optimizer(model, work.gradient_transformation, wrt=nnx.Param)
-            at = nnx.cached_partial(step, model, optimizer)  # 2.9x as fast for 64-32-10
+            at = nnx.cached_partial(step, model, optimizer)  # without it each call splits the model anew
             for batch in work.batches:
                 at(None if work.batch_size is None else batch)
-            params = [(layer.kernel[...].T, layer.bias[...][:, None]) for layer in model.layers]
-            return tuple(jaxnet.Layer(*p) for p in jax.block_until_ready(params))
+            return jax.block_until_ready(convert.from_nnx(model.layers))
 
         return run
 
     tolerance = 2e-2 if work.precision == "bfloat16" else 1e-2
-    return Contestant("Flax NNX", prepare, work.cost, "flax", tolerance=tolerance)
+    return Implementation("Flax NNX", prepare, work.cost, "flax", tolerance=tolerance)
+
+
+def vmap_of_grad(work: Workload, learning_rates: np.ndarray) -> Implementation:
+    """vmap of a training by jax.grad, a net for each learning rate; the cost is the median of their last ones."""
+
+    def prepare():
+        X, Y = jnp.asarray(work.X.T), jnp.asarray(work.Y.T)
+
+        def train(key, learning_rate):
+            init_key, key = jax.random.split(key)
+            params = convert.to_rows(jaxnet.init(work.net, init_key))
+
+            def step(params, i):
+                loss = lambda p: loss_of_logits(logits(work, p, X[i]), Y[i])  # noqa: E731
+                J, grads = jax.value_and_grad(loss)(params)
+                return jax.tree.map(lambda p, g: p - learning_rate * g, params, grads), J
+
+            def epoch(params, key):
+                order = jax.random.permutation(key, work.m).reshape(-1, work.batch_size)
+                params, costs = jax.lax.scan(step, params, order)
+                return params, costs.mean()
+
+            return jax.lax.scan(epoch, params, jax.random.split(key, work.epochs))[1][-1]
+
+        n, train_all = len(learning_rates), jax.jit(jax.vmap(train))
+        return lambda: jax.block_until_ready(train_all(jax.random.split(jax.random.key(0), n), learning_rates))
+
+    return Implementation("vmap of jax.grad", prepare, np.median, tolerance=OTHER_ORDER)

@@ -7,20 +7,24 @@ import os
 
 import numpy as np
 
-import jaxnet
-from experiments.benchmarks.benchmark import Contestant
-from experiments.benchmarks.peers.jax import OTHER_ORDER
+from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
+from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import Workload
 
-os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported, below
-
-STEPS = 16  # in one call, steps_per_execution: 2.4x as fast as one for 64-32-10, and 44 are no faster
+STEPS = 16  # in one call, Keras' steps_per_execution: more are no faster for 64-32-10
 
 
-def compiled(sizes, hidden, optimizer, loss):
-    """Return the model and restart(weights), which gives it those and its optimizer the state of a new one."""
+def keras_on_jax():
+    """The module keras with JAX behind it; Keras reads its environment when it is first imported."""
+    os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
+    return keras
+
+
+def reusable_model(sizes, hidden, optimizer, loss):
+    """The compiled model, and restart(weights), which gives it those and its optimizer the state of a new one."""
+    keras = keras_on_jax()
     layers = [keras.layers.Dense(n, hidden) for n in sizes[1:-1]] + [keras.layers.Dense(sizes[-1])]
     model = keras.Sequential([keras.Input((sizes[0],)), *layers])
     model.compile(optimizer, loss, steps_per_execution=STEPS)
@@ -35,24 +39,22 @@ def compiled(sizes, hidden, optimizer, loss):
     return model, restart
 
 
-def sequential(work: Workload) -> Contestant:
+def sequential(work: Workload) -> Implementation:
     """Model.fit from our start; it shuffles by itself."""
 
     def prepare():
-        import keras
-
+        keras = keras_on_jax()
         kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[work.optimizer]
         losses = keras.losses.BinaryCrossentropy if work.sizes[-1] == 1 else keras.losses.CategoricalCrossentropy
-        model, restart = compiled(work.sizes, work.hidden, kind(work.rate), losses(from_logits=True))
+        model, restart = reusable_model(work.sizes, work.hidden, kind(work.learning_rate), losses(from_logits=True))
         rows, targets = np.ascontiguousarray(work.X.T), np.ascontiguousarray(work.Y.T)
-        start = [np.asarray(p) for W, b in work.params for p in (W.T, b[:, 0])]
+        start = convert.to_keras(work.params)
 
         def run():
             restart(start)
             model.fit(rows, targets, work.batch_size or work.m, epochs=work.epochs, verbose=0)
-            found = iter(model.get_weights())
-            return tuple(jaxnet.Layer(W.T, b[:, None]) for W, b in zip(found, found, strict=True))
+            return convert.from_keras(model.get_weights())
 
         return run
 
-    return Contestant("Keras on JAX", prepare, work.cost, "keras", tolerance=OTHER_ORDER)
+    return Implementation("Keras on JAX", prepare, work.cost, "keras", tolerance=OTHER_ORDER)

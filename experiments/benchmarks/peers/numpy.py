@@ -3,11 +3,11 @@
 import numpy as np
 
 import jaxnet
-from experiments.benchmarks.benchmark import Contestant
+from experiments.benchmarks.benchmark import Implementation
 from experiments.benchmarks.workload import Workload
 
 
-def notes(work: Workload) -> Contestant:
+def six_formulas(work: Workload) -> Implementation:
     """Gradient descent of 2-n-1 with tanh and a sigmoid, as the notes write it."""
 
     def prepare():
@@ -22,9 +22,9 @@ def notes(work: Workload) -> Contestant:
                 dW2, db2 = dZ2 @ A1.T / m, dZ2.sum(axis=1, keepdims=True) / m
                 dZ1 = W2.T @ dZ2 * (1 - A1 * A1)
                 dW1, db1 = dZ1 @ X.T / m, dZ1.sum(axis=1, keepdims=True) / m
-                W1, b1, W2, b2 = (p - work.rate * d for p, d in ((W1, dW1), (b1, db1), (W2, dW2), (b2, db2)))
+                W1, b1, W2, b2 = (p - work.learning_rate * d for p, d in ((W1, dW1), (b1, db1), (W2, dW2), (b2, db2)))
             return jaxnet.Layer(W1, b1), jaxnet.Layer(W2, b2)
 
         return run
 
-    return Contestant("NumPy", prepare, work.cost, tolerance=1e-2)
+    return Implementation("NumPy", prepare, work.cost, tolerance=1e-2)

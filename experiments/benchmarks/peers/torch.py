@@ -6,52 +6,26 @@ from functools import partial
 
 import numpy as np
 
-import jaxnet
-from experiments.benchmarks.benchmark import Contestant
+from experiments.benchmarks.benchmark import Implementation
+from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import DECAY, Workload
-from jaxnet.network import Params
 
 
-def placed(name, threads, device) -> str:
-    """A contestant's name, with the threads that it has or its device."""
+def label(name, threads, device) -> str:
+    """An implementation's name, with the threads that it has or its device."""
     return name + (f", {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else f" on {device}")
 
 
-def sequential(params, hidden, device="cpu"):
-    """The net as a torch.nn.Sequential, at our start; hidden is a name of row 9's, linear the last layer."""
-    import torch
-
-    functions = torch.nn.ReLU, torch.nn.Tanh, torch.nn.Softplus, torch.nn.GELU, torch.nn.SiLU
-    kinds = {kind.__name__.lower(): kind for kind in functions}
-    layers = []
-    for W, b in params:
-        linear = torch.nn.Linear(W.shape[1], W.shape[0], device=device)
-        with torch.no_grad():
-            linear.weight.copy_(torch.tensor(np.array(W)))
-            linear.bias.copy_(torch.tensor(np.array(b)[:, 0]))
-        layers += [linear, kinds[hidden]()]
-    return torch.nn.Sequential(*layers[:-1])
-
-
-def params_of(model) -> Params:
-    """And back; on the host, so a matter for after the race."""
-    import torch
-
-    linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
-    params = [(p.weight.detach().cpu().numpy(), p.bias.detach().cpu().numpy()[:, None]) for p in linear]
-    return tuple(jaxnet.Layer(*p) for p in params)
-
-
-def use(threads, precision):
-    """Compute with these, from now on: TF32 where a work allows it, as jaxnet's "tf32" does and jax.grad's default."""
+def configure(threads, precision):
+    """Set torch's threads and its products: TF32 where a work allows it, as jaxnet's "tf32" and jax.grad's default."""
     import torch
 
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
-def finished(model, device):
-    """The model when its GPU has done all that was asked of it; a CPU has at once."""
+def wait_for(model, device):
+    """Return the model when its GPU has computed it; a CPU has at once."""
     import torch
 
     if device != "cpu":
@@ -59,11 +33,11 @@ def finished(model, device):
     return model
 
 
-def descent(parameters, rate, optimizer="sgd"):
-    """Return step(J), which moves the parameters down the gradient of J and is as fast as torch's users write it.
+def update_step(parameters, learning_rate, optimizer="sgd"):
+    """step(J), which moves the parameters down the gradient of J and is as fast as torch's users write it.
 
-    For SGD one call for all gradients and one for all updates: 1.4x as fast as backward and optimizer.step for
-    64-32-10. For Adam its fused optimizer, 1.2 to 1.6x as fast as its default.
+    For SGD one call for all gradients and one for all updates, faster for tiny nets than backward and optimizer.step.
+    For Adam its fused optimizer, faster than its default.
     """
     import torch
 
@@ -73,16 +47,16 @@ def descent(parameters, rate, optimizer="sgd"):
         def step(J):
             grads = torch.autograd.grad(J, parameters)
             with torch.no_grad():
-                torch._foreach_add_(parameters, grads, alpha=-rate)
+                torch._foreach_add_(parameters, grads, alpha=-learning_rate)
 
         return step
 
     kinds = {"adam": torch.optim.Adam, "adamw": partial(torch.optim.AdamW, weight_decay=DECAY)}
-    return stepping(kinds[optimizer](parameters, lr=rate, fused=True))
+    return optimizer_step(kinds[optimizer](parameters, lr=learning_rate, fused=True))
 
 
-def stepping(optimizer):
-    """Return step(J) by an optimizer of torch's."""
+def optimizer_step(optimizer):
+    """step(J) by an optimizer of torch's."""
 
     def step(J):
         optimizer.zero_grad(set_to_none=True)
@@ -92,19 +66,19 @@ def stepping(optimizer):
     return step
 
 
-def eager(work: Workload, threads: int, compiled=False, autocast=False, device="cpu") -> Contestant:
+def eager(work: Workload, threads: int, compiled=False, autocast=False, device="cpu") -> Implementation:
     """A loop of steps: forward, backward, update.
 
     The steps of Adam, g / √g² at first, turn roundings of small gradients into steps of full size.
     """
-    name = placed("torch" + " compile" * compiled + " autocast" * autocast, threads, device)
+    name = label("torch" + " compile" * compiled + " autocast" * autocast, threads, device)
 
     def prepare():
         import torch
 
         X, Y = (torch.tensor(np.ascontiguousarray(a.T), device=device) for a in (work.X, work.Y))
         labels = torch.tensor(work.labels, device=device)
-        whole = work.batch_size is None  # all examples as they are: nobody gathers a full batch
+        whole = work.batch_size is None  # all examples as they are: a full batch is not gathered
         batches = [slice(None) if whole else torch.tensor(batch, device=device) for batch in work.batches]
 
         binary = work.sizes[-1] == 1
@@ -118,47 +92,49 @@ def eager(work: Workload, threads: int, compiled=False, autocast=False, device="
         compile_ = partial(torch.compile, mode="max-autotune-no-cudagraphs") if compiled else lambda function: function
         forward = compile_(loss)
 
-        def in_parts(model):
-            step = descent(model.parameters(), work.rate, work.optimizer)
+        def by_parts(model):
+            step = update_step(model.parameters(), work.learning_rate, work.optimizer)
             return lambda batch: step(forward(model, batch))
 
-        skeleton = sequential(work.params, work.hidden, device)
+        skeleton = convert.to_torch(work.params, work.hidden, device)
 
         @compile_
         def descend(parameters, batch):
             J = lambda p: loss(lambda A: torch.func.functional_call(skeleton, p, A), batch)  # noqa: E731
             grads = torch.func.grad(J)(parameters)
-            torch._foreach_add_([*parameters.values()], [*grads.values()], alpha=-work.rate)
+            torch._foreach_add_([*parameters.values()], [*grads.values()], alpha=-work.learning_rate)
 
-        def in_one_program(model):
+        def as_one_program(model):
             parameters = {name: p.detach() for name, p in model.named_parameters()}
             return lambda batch: descend(parameters, batch)
 
-        # one program for the step is 3x as fast as one for the loss, for 64-32-10; torch's fused Adam stays outside
-        started = in_one_program if compiled and work.optimizer == "sgd" else in_parts
+        # one program for the step is faster than one for the loss; torch's fused Adam stays outside
+        step_of = as_one_program if compiled and work.optimizer == "sgd" else by_parts
 
         def run():
-            use(threads, work.precision)
-            model = sequential(work.params, work.hidden, device)
-            step = started(model)
+            configure(threads, work.precision)
+            model = convert.to_torch(work.params, work.hidden, device)
+            step = step_of(model)
             for batch in batches:
                 step(batch)
-            return finished(model, device)
+            return wait_for(model, device)
 
         return run
 
     tolerance = 5e-2 if work.optimizer != "sgd" else 2e-2 if autocast else 1e-2
-    return Contestant(name, prepare, lambda model: work.cost(params_of(model)), "torch", tolerance=tolerance)
+    return Implementation(
+        name, prepare, lambda model: work.cost(convert.from_torch(model)), "torch", tolerance=tolerance
+    )
 
 
-def graphed(work: Workload, compiled=False, device="cuda") -> Contestant:
-    """SGD with all steps of an epoch recorded once as a CUDA graph: nobody starts a kernel, or waits for Python."""
+def cuda_graph(work: Workload, compiled=False, device="cuda") -> Implementation:
+    """SGD with all steps of an epoch recorded once as a CUDA graph: no kernel waits for Python to start it."""
 
     def prepare():
         import torch
 
         X, labels = (torch.tensor(a, device=device) for a in (np.ascontiguousarray(work.X.T), work.labels))
-        model = sequential(work.params, work.hidden, device)
+        model = convert.to_torch(work.params, work.hidden, device)
         parameters = tuple(model.parameters())
         start = [p.detach().clone() for p in parameters]
         epochs = torch.tensor(np.stack(work.batches), device=device).unflatten(0, (work.epochs, -1))
@@ -169,14 +145,14 @@ def graphed(work: Workload, compiled=False, device="cuda") -> Contestant:
 
         forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if compiled else loss
 
-        step = descent(parameters, work.rate)
+        step = update_step(parameters, work.learning_rate)
 
         def steps():
             for batch in order.unbind():
                 step(forward(slice(None) if work.batch_size is None else batch))
 
-        use(1, work.precision)
-        replay = recorded(steps)
+        configure(1, work.precision)
+        replay = replay_of(steps)
 
         def run():
             with torch.no_grad():
@@ -184,16 +160,18 @@ def graphed(work: Workload, compiled=False, device="cuda") -> Contestant:
             for epoch in epochs:
                 order.copy_(epoch)
                 replay()
-            return finished(model, device)
+            return wait_for(model, device)
 
         return run
 
     name = "torch" + " compile" * compiled + ", CUDA graph"
     needs = None if device == "cuda" else "a GPU"
-    return Contestant(name, prepare, lambda model: work.cost(params_of(model)), "torch", tolerance=1e-2, needs=needs)
+    return Implementation(
+        name, prepare, lambda model: work.cost(convert.from_torch(model)), "torch", tolerance=1e-2, needs=needs
+    )
 
 
-def recorded(steps):
+def replay_of(steps):
     """A function that replays the kernels of steps() on a GPU, in the same memory, all started at once."""
     import torch
 
@@ -209,7 +187,7 @@ def recorded(steps):
     return graph.replay
 
 
-def clipped_by_opacus(work: Workload, max_norm: float, ghost: bool) -> Contestant:
+def opacus_clipped_sum(work: Workload, max_norm: float, ghost: bool) -> Implementation:
     """The sum of clipped per-example gradients, without noise, by Opacus' own hooks.
 
     They form every example's gradient, or by ghost clipping their norms alone, and a second backward pass the sum.
@@ -222,7 +200,7 @@ def clipped_by_opacus(work: Workload, max_norm: float, ghost: bool) -> Contestan
         torch.set_num_threads(2)
         warnings.filterwarnings("ignore", "Full backward hook is firing")  # X needs no gradient, as they say
         X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
-        net = sequential(work.params, work.hidden)
+        net = convert.to_torch(work.params, work.hidden)
         if ghost:
             model = GradSampleModuleFastGradientClipping(net, loss_reduction="sum", max_grad_norm=max_norm)
         else:
@@ -249,4 +227,4 @@ def clipped_by_opacus(work: Workload, max_norm: float, ghost: bool) -> Contestan
     def cost(grads):
         return sum(float((g**2).sum()) for g in grads) ** 0.5
 
-    return Contestant(f"Opacus, {'ghost clipping' if ghost else 'hooks'}", prepare, cost, "opacus", tolerance=1e-3)
+    return Implementation(f"Opacus, {'ghost clipping' if ghost else 'hooks'}", prepare, cost, "opacus", tolerance=1e-3)

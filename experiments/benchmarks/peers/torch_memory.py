@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from experiments.benchmarks.benchmark import Contestant
-from experiments.benchmarks.peers import torch as in_torch
+from experiments.benchmarks.benchmark import Implementation
+from experiments.benchmarks.peers import convert
+from experiments.benchmarks.peers.torch import configure, label
 
-RATE = 1e-3
+LEARNING_RATE = 1e-3
 
 
 def cost(model, X, Y):
@@ -23,66 +24,66 @@ def step(model, X, Y):
     J = cost(model, X, Y)
     grads = torch.autograd.grad(J, parameters)
     with torch.no_grad():
-        return J, torch._foreach_add(parameters, grads, alpha=-RATE)
+        return J, torch._foreach_add(parameters, grads, alpha=-LEARNING_RATE)
 
 
-def stepping(params, hidden, X, threads, device="cpu") -> Contestant:
+def implementation(params, hidden, X, threads, device="cpu") -> Implementation:
     """A step with X, which has examples as columns, as its own target."""
 
     def prepare():
         import torch
 
-        model, rows = in_torch.sequential(params, hidden, device), torch.tensor(np.array(X.T), device=device)
+        model, rows = convert.to_torch(params, hidden, device), torch.tensor(np.array(X.T), device=device)
 
         def run():
-            in_torch.use(threads, "float32")
+            configure(threads, "float32")
             J, _ = step(model, rows, rows)
             return float(J.detach())  # on a GPU it waits for all of the step
 
         return run
 
-    return Contestant(in_torch.placed("torch", threads, device), prepare, package="torch")
+    return Implementation(label("torch", threads, device), prepare, package="torch")
 
 
-def saved(params, hidden, m, device="meta") -> int:
+def saved_bytes(params, hidden, m, device="meta") -> int:
     """The bytes of all that autograd saves in the forward pass, each storage once, without the params and the data.
 
     On the device meta, where tensors have sizes and no values, nothing is computed or held.
     """
     import torch
 
-    model = in_torch.sequential(params, hidden, device)
+    model = convert.to_torch(params, hidden, device)
     X = torch.empty(m, params[0].W.shape[1], device=device)
-    kept = {}
+    storages = {}
 
-    def keep(tensor):
+    def note(tensor):
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
+        storages[storage._cdata] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         cost(model, X, X)
     given = {tensor.untyped_storage()._cdata for tensor in (X, *model.parameters())}
-    return sum(storage.nbytes() for key, storage in kept.items() if key not in given)
+    return sum(storage.nbytes() for key, storage in storages.items() if key not in given)
 
 
-def held(params, hidden, m, device) -> tuple[int, str]:
-    """The bytes on m examples and what they are, for whoever reads them beside a compiler's temporary memory."""
+def memory(params, hidden, m, device) -> tuple[int, str]:
+    """The bytes on m examples, and what they are: not the same as a compiler's temporary memory."""
     if device == "cuda":
-        return peak(params, hidden, m), (
-            "the most that its allocator gave away above params and data; gradients and new params are in it"
+        return peak_bytes(params, hidden, m), (
+            "the most that its allocator handed out above params and data; gradients and new params are in it"
         )
-    return saved(params, hidden, m), (
+    return saved_bytes(params, hidden, m), (
         "what autograd saves for the backward pass, each storage once, without params and data; "
         "gradients, new params, dA and dZ, which come on top, are not in it"
     )
 
 
-def peak(params, hidden, m, device="cuda") -> int:
-    """The most bytes that torch's allocator gave away during a step, without the params and the data."""
+def peak_bytes(params, hidden, m, device="cuda") -> int:
+    """The most bytes that torch's allocator handed out during a step, without the params and the data."""
     import torch
 
-    model = in_torch.sequential(params, hidden, device)
+    model = convert.to_torch(params, hidden, device)
     X = torch.ones(m, params[0].W.shape[1], device=device)
     step(model, X, X)  # the first one makes the libraries' workspaces
     torch.cuda.synchronize()

@@ -5,14 +5,13 @@ Each member has a start and an order of its own; what comes back is each one's m
 
 import numpy as np
 
-from experiments.benchmarks.benchmark import Contestant
-from experiments.benchmarks.peers import torch as in_torch
+from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
+from experiments.benchmarks.peers import convert
+from experiments.benchmarks.peers.torch import configure, label, replay_of, update_step
 from experiments.benchmarks.workload import Workload
 
-CLOSE = 0.25  # the median of the members' last costs; their orders differ
 
-
-def one_by_one(work: Workload, rates) -> Contestant:
+def loop(work: Workload, learning_rates) -> Implementation:
     """A loop over nets, each a loop of eager steps."""
 
     def prepare():
@@ -20,11 +19,11 @@ def one_by_one(work: Workload, rates) -> Contestant:
 
         X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
 
-        def one(rate):
-            model = in_torch.sequential(work.params, work.hidden)
+        def last_cost(learning_rate):
+            model = convert.to_torch(work.params, work.hidden)
             for layer in (layer for layer in model if isinstance(layer, torch.nn.Linear)):
                 torch.nn.init.normal_(layer.weight, std=(2 / layer.in_features) ** 0.5)
-            step, loss_of = in_torch.descent(model.parameters(), rate), torch.nn.CrossEntropyLoss()
+            step, loss_of = update_step(model.parameters(), learning_rate), torch.nn.CrossEntropyLoss()
             for _ in range(work.epochs):
                 total = 0.0
                 for i in torch.randperm(work.m).reshape(-1, work.batch_size):
@@ -35,26 +34,27 @@ def one_by_one(work: Workload, rates) -> Contestant:
 
         def run():
             torch.manual_seed(0)
-            in_torch.use(1, work.precision)
-            return [one(float(rate)) for rate in rates]
+            configure(1, work.precision)
+            return [last_cost(float(learning_rate)) for learning_rate in learning_rates]
 
         return run
 
-    return Contestant("torch, a loop", prepare, np.median, "torch", tolerance=CLOSE)
+    return Implementation("torch, a loop", prepare, np.median, "torch", tolerance=OTHER_ORDER)
 
 
-def stacked(work: Workload, rates, threads, graph=False, device="cpu") -> Contestant:
+def stack(work: Workload, learning_rates, threads, graph=False, device="cpu") -> Implementation:
     """torch.func.vmap of the gradient of one net, over stacked params; an epoch may be recorded as a CUDA graph."""
 
     def prepare():
         import torch
         from torch.func import functional_call, grad_and_value, vmap
 
-        n, steps = len(rates), work.m // work.batch_size
+        n, steps = len(learning_rates), work.m // work.batch_size
         X, labels = (torch.tensor(a, device=device) for a in (np.ascontiguousarray(work.X.T), work.labels))
-        model = in_torch.sequential(work.params, work.hidden, device)
+        model = convert.to_torch(work.params, work.hidden, device)
         params = {name: torch.zeros(n, *p.shape, device=device) for name, p in model.named_parameters()}
-        minus = {name: -torch.tensor(rates, device=device).view(n, *(1,) * (p.ndim - 1)) for name, p in params.items()}
+        minus_rates = -torch.tensor(learning_rates, device=device)
+        minus = {name: minus_rates.view(n, *(1,) * (p.ndim - 1)) for name, p in params.items()}
         order = torch.zeros(n, steps, work.batch_size, dtype=torch.long, device=device)
         total = torch.zeros(n, device=device)
 
@@ -71,12 +71,12 @@ def stacked(work: Workload, rates, threads, graph=False, device="cpu") -> Contes
                     p.addcmul_(grads[name], minus[name])
                 total.add_(J)
 
-        in_torch.use(threads, work.precision)
-        train = in_torch.recorded(epoch) if graph else epoch
+        configure(threads, work.precision)
+        train = replay_of(epoch) if graph else epoch
 
         def run():
             torch.manual_seed(0)
-            in_torch.use(threads, work.precision)
+            configure(threads, work.precision)
             for p in params.values():
                 p.normal_(std=(2 / p.shape[-1]) ** 0.5) if p.ndim == 3 else p.zero_()
             for _ in range(work.epochs):
@@ -86,6 +86,6 @@ def stacked(work: Workload, rates, threads, graph=False, device="cpu") -> Contes
 
         return run
 
-    name = in_torch.placed("torch, vmap of stacked nets" + ", CUDA graph" * graph, threads, device)
+    name = label("torch, vmap of stacked nets" + ", CUDA graph" * graph, threads, device)
     needs = "a GPU" if graph and device != "cuda" else None
-    return Contestant(name, prepare, np.median, "torch", tolerance=CLOSE, needs=needs)
+    return Implementation(name, prepare, np.median, "torch", tolerance=OTHER_ORDER, needs=needs)

@@ -6,12 +6,11 @@ import time
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks import benchmark as contest
-from experiments.benchmarks.benchmark import Race
-from experiments.benchmarks.peers import jax as in_jax
-from experiments.benchmarks.peers import torch as in_torch
+from experiments.benchmarks import ours, peers
+from experiments.benchmarks.benchmark import Benchmark, measure
 from experiments.benchmarks.workload import clusters
 
+ROW = 10
 TORCH = 1.05  # times ours that torch.compile is to take
 
 
@@ -23,22 +22,22 @@ def records(config) -> list[dict]:
     for optimizer, share in (("sgd", 0.90), ("adamw", 0.86)):
         work = clusters((n,) * 9, m, None, steps, 1e-3, precision="bfloat16", optimizer=optimizer)
         device = "cuda" if on_gpu else "cpu"
-        compiled = in_torch.eager(work, 1, autocast=True, compiled=True, device=device)
-        peers = (
-            in_jax.grad_in_scan(work),
-            in_jax.nnx(work),
-            in_torch.eager(work, 1, autocast=True, device=device),
+        compiled = peers.torch.eager(work, 1, autocast=True, compiled=True, device=device)
+        others = (
+            peers.jax.grad_in_scan(work),
+            peers.jax.nnx(work),
+            peers.torch.eager(work, 1, autocast=True, device=device),
             compiled if on_gpu else dataclasses.replace(compiled, needs="the full size: it compiles for minutes"),
         )
-        race = Race(
+        benchmark = Benchmark(
             f"10 GPU wide: 8 layers of {n}, batch {m:,}, bfloat16, {optimizer}",
-            (in_jax.ours(work, device=config.device), *peers),
+            (ours.fit(work, device=config.device), *others),
             "ms a step",
             1e3 / work.steps,
             f">= {share:.0%} of one product's speed, >= {TORCH:g}x torch.compile",
             {compiled.name: TORCH} if on_gpu else {},
         )
-        record = contest.run(race, config.rounds)
+        record = measure(benchmark, config.rounds)
         flops = (3 * len(work.params) - 1) * 2 * n * n * m  # no derivative by X
         speed = flops / (record["rows"][record["ours"]]["median"] / 1e3)
         peak = product_speed(n, config.device)
@@ -59,7 +58,7 @@ def product_speed(n, device) -> float:
         jax.block_until_ready(run(A))
         best = float("inf")
         for _ in range(5):
-            began = time.perf_counter()
+            start = time.perf_counter()
             jax.block_until_ready(run(A))
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.perf_counter() - start)
     return 10 * 2 * n**3 / best

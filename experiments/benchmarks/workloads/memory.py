@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from experiments.benchmarks import benchmark as contest
-from experiments.benchmarks.benchmark import Contestant, Race
-from experiments.benchmarks.peers import torch_memory
+from experiments.benchmarks import peers
+from experiments.benchmarks.benchmark import Benchmark, Implementation, measure
 
+ROW = 9
 PLAIN = {
     "relu": jax.nn.relu,
     "softplus": jax.nn.softplus,
@@ -62,31 +62,31 @@ def record(config, name, layers, n, m, few) -> dict:
     memory = {key: compiled(f, m).memory_analysis().temp_size_in_bytes for key, f in functions.items()}
     X = jax.random.normal(jax.random.key(1), (n, few))
 
-    def contestant(key):
+    def implementation(key):
         def prepare():
             program = compiled(functions[key], few)
             return lambda: jax.block_until_ready(program(params, X, X))[0]
 
-        return Contestant(key, prepare)
+        return Implementation(key, prepare)
 
     device = "cuda" if config.device == "gpu" else "cpu"
-    in_torch = [torch_memory.stepping(params, name, X, threads, device) for threads in THREADS[device]]
-    race = Race(
+    by_torch = [peers.torch_memory.implementation(params, name, X, threads, device) for threads in THREADS[device]]
+    benchmark = Benchmark(
         f"9 memory: {layers} layers of {n}, {name}; ms on {few} examples",
-        (*map(contestant, functions), *in_torch),
+        (*map(implementation, functions), *by_torch),
         "ms",
         1e3,
         f"<= {MOST[name]:g}x the memory of jax.grad on {m:,} examples, <= 1.05x the time",
         {"jax.grad": 1 / 1.05},
     )
-    found = contest.run(race, config.rounds)
+    found = measure(benchmark, config.rounds)
     ratio = memory["jaxnet"] / memory["jax.grad"]
-    found["memory"], found["mark_of_memory"] = memory, MOST[name] * memory["jax.grad"]
+    found["memory"], found["memory_target"] = memory, MOST[name] * memory["jax.grad"]
     found["goals"][f"<= {MOST[name]:g}x the memory of jax.grad"] = ratio <= MOST[name]
-    listed = ", ".join(f"{key} {size / 1e6:,.0f} MB" for key, size in memory.items())
-    found["notes"] += [f"temporary memory on {m:,} examples, as XLA reports it: {listed} ({ratio:.2f}x jax.grad)"]
+    sizes = ", ".join(f"{key} {size / 1e6:,.0f} MB" for key, size in memory.items())
+    found["notes"] += [f"temporary memory on {m:,} examples, as XLA reports it: {sizes} ({ratio:.2f}x jax.grad)"]
     found["notes"] += [f"timed on {few}, for {m:,} take {m // few} times as long, of the same operations"]
-    if not in_torch[0].lacking:
-        found["torch_memory"], what = torch_memory.held(params, name, m, device)
+    if not by_torch[0].absence:
+        found["torch_memory"], what = peers.torch_memory.memory(params, name, m, device)
         found["notes"] += [f"torch on {m:,} examples: {found['torch_memory'] / 1e6:,.0f} MB, {what}"]
     return found
