@@ -1,72 +1,75 @@
-"""The targets of the comparison of gradient checkers, which jaxnet.verify has to meet: held or not, and what missed."""
+"""The acceptance criteria of the comparison, which jaxnet.verify has to meet: held or not, and what failed."""
 
 from experiments.verifier.correct import TRICKY
 from experiments.verifier.mutants import MUTANTS
-from experiments.verifier.trials import Row
+from experiments.verifier.trials import Trial
 
 BUDGET = 5.0  # seconds for two million parameters, compilation included
 NAMED = 0.8  # share of the nameable causes that must be exact
 FAILURE_COST = 1.25  # a failure may take this much of a pass: the clock of a shared machine is not exact
 
 
-def judge(rows, timing) -> dict:
-    """Every target of which something was asked: held or not, with what was found, and what was off."""
-    ours = [row for row in rows if row.checker.startswith("jaxnet")]
-    bugs = [row for row in ours if row.kind == "mutant" and MUTANTS[row.case].visible]
-    nameable = [row for row in bugs if MUTANTS[row.case].cause is not None]
-    correct = [row for row in ours if row.kind != "mutant"]
-    unexpected = [row for row in correct if row.verdict not in expected(row)]
-    exact = sum(row.cause == "exact" for row in nameable)
-    targets = {}  # of what was asked: a target of no rows would be held by nothing
+def criteria(trials, timing) -> dict:
+    """Every criterion that something was tried of: held or not, what was measured, and the trials that failed it."""
+    ours = [trial for trial in trials if trial.checker.startswith("jaxnet")]
+    bugs = [trial for trial in ours if trial.kind == "mutant" and MUTANTS[trial.case].visible]
+    nameable = [trial for trial in bugs if MUTANTS[trial.case].cause is not None]
+    correct = [trial for trial in ours if trial.kind != "mutant"]
+    exact = sum(trial.cause == "exact" for trial in nameable)
+    found = {}  # of what was tried: a criterion of no trials would be held by nothing
     if bugs:
-        targets["every visible bug refused"] = target(bugs, lambda row: row.verdict == "FAIL")
-        targets["its leaves named"] = target(bugs, lambda row: row.located)
-        targets["no wrong cause named"] = target(bugs, lambda row: row.cause != "wrong")
+        found["every visible bug refused"] = criterion(bugs, lambda trial: trial.verdict == "FAIL")
+        found["its leaves named"] = criterion(bugs, lambda trial: trial.located)
+        found["no wrong cause named"] = criterion(bugs, lambda trial: trial.cause != "wrong")
     if nameable:
-        targets[f"cause exact in {NAMED:.0%} of the nameable"] = {
+        found[f"cause exact in {NAMED:.0%} of the nameable"] = {
             "held": exact >= NAMED * len(nameable),
-            "found": f"{exact} of {len(nameable)}",
-            "off": listed(row for row in nameable if row.cause != "exact"),
+            "measured": f"{exact} of {len(nameable)}",
+            "failures": descriptions(trial for trial in nameable if trial.cause != "exact"),
         }
     if correct:
-        targets["no correct gradient fails"] = target(correct, lambda row: row.verdict not in ("FAIL", "ERROR"))
-        targets["verdicts as expected"] = target(correct, lambda row: row not in unexpected)
+        found["no correct gradient fails"] = criterion(correct, lambda trial: trial.verdict not in ("FAIL", "ERROR"))
+        found["verdicts as expected"] = criterion(correct, lambda trial: trial.verdict in expected_verdicts(trial))
     if timing:
         slowest = max(timing["fail"].values())
-        targets[f"{timing['parameters']:,} parameters under {BUDGET:.0f} s, cold"] = {
+        found[f"{timing['parameters']:,} parameters under {BUDGET:.0f} s, cold"] = {
             "held": timing["pass"] < BUDGET,
-            "found": f"{timing['pass']:.1f} s",
-            "off": [],
+            "measured": f"{timing['pass']:.1f} s",
+            "failures": [],
         }
-        targets["a failure is no dearer than a pass"] = {
+        found["a failure costs no more than a pass"] = {
             "held": slowest <= FAILURE_COST * timing["pass"],
-            "found": f"pass {timing['pass']:.1f} s, slowest failure {slowest:.1f} s",
-            "off": [],
+            "measured": f"pass {timing['pass']:.1f} s, slowest failure {slowest:.1f} s",
+            "failures": [],
         }
-    return targets
+    return found
 
 
-def expected(row: Row) -> tuple[str, ...]:
+def expected_verdicts(trial: Trial) -> tuple[str, ...]:
     """The verdicts that are right for a correct gradient."""
-    return TRICKY[row.case].expected if row.kind == "tricky" else ("PASS",)
+    return TRICKY[trial.case].expected if trial.kind == "tricky" else ("PASS",)
 
 
-def target(rows, holds) -> dict:
-    """A target that has to hold for every row."""
-    off = [row for row in rows if not holds(row)]
-    return {"held": not off, "found": f"{len(rows) - len(off)} of {len(rows)}", "off": listed(off)}
+def criterion(trials, holds) -> dict:
+    """A criterion that has to hold for every trial."""
+    failures = [trial for trial in trials if not holds(trial)]
+    return {
+        "held": not failures,
+        "measured": f"{len(trials) - len(failures)} of {len(trials)}",
+        "failures": descriptions(failures),
+    }
 
 
-def listed(rows) -> list[str]:
-    """Rows by name, size, scale and checker, with what was said."""
-    return [f"{r.case} {r.size} x{r.scale:g} {r.checker[-3:]} {r.verdict}: {r.says[:160]}" for r in rows]
+def descriptions(trials) -> list[str]:
+    """Trials by name, size, scale and checker, with the verdict and the message."""
+    return [f"{t.case} {t.size} x{t.scale:g} {t.checker[-3:]} {t.verdict}: {t.message[:160]}" for t in trials]
 
 
-def target_lines(targets) -> list[str]:
-    """One line for each target, and the first cases that missed it."""
-    lines = []
-    for name, t in targets.items():
-        lines.append(f"{'held  ' if t['held'] else 'MISSED'}  {name}: {t['found']}")
-        if not t["held"]:
-            lines += [f"          {case}" for case in t["off"][:12]]
-    return lines
+def lines(criteria) -> list[str]:
+    """One line for each criterion, and the first trials that failed it."""
+    text = []
+    for name, c in criteria.items():
+        text.append(f"{'held  ' if c['held'] else 'MISSED'}  {name}: {c['measured']}")
+        if not c["held"]:
+            text += [f"          {failure}" for failure in c["failures"][:12]]
+    return text

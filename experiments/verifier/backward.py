@@ -21,11 +21,11 @@ import jax.numpy as jnp
 
 WEIGHT_DECAY = 0.1
 LEAKY_SLOPE = 0.1
-KEEP = 0.8  # dropout keeps this share of the units
+KEEP = 0.8  # the share of units that dropout leaves
 
 
-class Here(NamedTuple):
-    """What a step may look at in layer l: the lists Z and A are indexed by layer, Z[0] = A[0] = X."""
+class LayerContext(NamedTuple):
+    """What a step may use in layer l: the lists Z and A are indexed by layer, Z[0] = A[0] = X."""
 
     layer: int
     L: int
@@ -35,7 +35,7 @@ class Here(NamedTuple):
     A: list
 
 
-# ---------------------------------------------------------------- the correct pass, cut into steps
+# ---------------------------------------------------------------- the steps
 
 
 def tanh(layer, Z):
@@ -69,7 +69,7 @@ def dA(here, dZ):
 
 
 def finish(params, gradients):
-    """The gradients as they are, a list dW[1], db[1], dW[2], ... that a mutant may spoil at the end."""
+    """The gradients as they are, a list dW[1], db[1], dW[2], ... that a mutant may change at the end."""
     return gradients
 
 
@@ -96,13 +96,13 @@ def forward(params, X, activation=tanh):
 
 
 def backward(steps: Steps, params, X, Y):
-    """The notes' six formulas, layer by layer from L down; the answer has params' own tree."""
+    """The notes' six formulas, layer by layer from L down; the gradients have params' own tree."""
     Z, A = forward(params, X, steps.activation)
     L, m = len(params), X.shape[1]
     dZ = steps.delta(A[L], Y)
     gradients = []
     for layer in range(L, 0, -1):
-        here = Here(layer, L, m, params[layer - 1][0], Z, A)
+        here = LayerContext(layer, L, m, params[layer - 1][0], Z, A)
         gradients = [steps.dW(here, dZ), steps.db(here, dZ), *gradients]
         if layer > 1:
             below = here._replace(layer=layer - 1)

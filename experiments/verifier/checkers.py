@@ -1,6 +1,6 @@
 """Gradient checkers side by side: ours and the field's, each called the way its own users call it.
 
-A hand-written gradient reaches a peer as its users would hand it over: as a `jax.custom_vjp` (check_grads), an
+A hand-written gradient is given to a peer as its users would: as a `jax.custom_vjp` (check_grads), an
 `autograd.Function` with a backward (torch), a primitive with `defvjp` (HIPS autograd), or as an array of numbers
 to compare (the classroom formula, chex). Tolerances and steps are each checker's defaults. torch and autograd get
 the JAX functions through NumPy: their verdicts do not depend on who multiplies the matrices, their times do a
@@ -27,11 +27,11 @@ CLASSROOM_STEP, CLASSROOM_LIMIT = 1e-7, 2e-7  # the course's own numbers
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a checker said of one gradient: refused or not (None: it could not be asked), why, and how long it took."""
+class Outcome:
+    """What a checker found of one gradient: refused or not (None: not feasible), why, and seconds it took."""
 
     refused: bool | None
-    says: str = ""
+    message: str = ""
     seconds: float = 0.0
     report: Any = None  # ours only
 
@@ -43,59 +43,59 @@ class Checker:
     name: str
     check: Callable[[Problem], Any]
     dtype: str
-    names: str  # what its message says of leaf / coordinate / cause
+    names: str  # what its message names: leaf, coordinate, cause
     package: str | None = None  # what has to be installed
-    most_parameters: int = 10**9  # above, its number of losses is out of the question
-    slow_refusals: bool = False  # it accepts in seconds and may take minutes to write down why it refuses
+    max_parameters: int = 10**9  # with more, its number of losses is not feasible
+    slow_refusals: bool = False  # it accepts in seconds and may take minutes to report a refusal
 
     @property
     def installed(self) -> bool:
-        """Can it be imported here?"""
+        """Whether it can be imported here."""
         return self.package is None or importlib.util.find_spec(self.package) is not None
 
 
-def ask(checker: Checker, problem: Problem, patience: float) -> Answer:
-    """One question to one checker; one with slow refusals has refused when `patience` seconds have passed."""
+def check(checker: Checker, problem: Problem, timeout: float) -> Outcome:
+    """Give a checker a problem; one with slow refusals has refused when `timeout` seconds have passed."""
     sizes = [leaf.size for leaf in jax.tree.leaves(problem.params) if hasattr(leaf, "size")]
-    if sum(sizes) > checker.most_parameters:
-        return Answer(None, f"not feasible: two losses for each of {sum(sizes):,} parameters")
+    if sum(sizes) > checker.max_parameters:
+        return Outcome(None, f"not feasible: two losses for each of {sum(sizes):,} parameters")
     double = checker.dtype == "float64"
     precision = jax.enable_x64(True) if double else contextlib.nullcontext()
-    limit = interrupted_after(patience) if checker.slow_refusals else contextlib.nullcontext()
-    began = time.perf_counter()
+    limit = time_limit(timeout) if checker.slow_refusals else contextlib.nullcontext()
+    start = time.perf_counter()
     try:
         with precision, limit:
-            report = checker.check(widened(problem) if double else problem)
+            report = checker.check(in_float64(problem) if double else problem)
         refused = bool(report is not None and report.verdict == "FAIL")
-        return Answer(refused, "", time.perf_counter() - began, report)
-    except Exception as error:  # checkers refuse with whatever they like: AssertionError, GradcheckError, TypeError
-        says = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return Answer(True, says, time.perf_counter() - began)
+        return Outcome(refused, "", time.perf_counter() - start, report)
+    except Exception as error:  # checkers refuse by any: AssertionError, GradcheckError, TypeError
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Outcome(True, message, time.perf_counter() - start)
 
 
 @contextlib.contextmanager
-def interrupted_after(seconds):
-    """Raise TimeoutError in the block when it has run for so long."""
+def time_limit(seconds):
+    """Raise TimeoutError in the block when it has run for so many seconds."""
 
     def stop(signum, frame):
         raise TimeoutError(f"its report was not ready after {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    handler = signal.signal(signal.SIGALRM, stop)
     # Again every second: an alarm that falls into a garbage collector's callback is swallowed there.
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def is_floating(leaf) -> bool:
-    """A real floating array?"""
+    """Whether it is an array of real floating numbers."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def widened(problem: Problem) -> Problem:
+def in_float64(problem: Problem) -> Problem:
     """The problem with every floating leaf in float64."""
     widen = lambda leaf: leaf.astype(jnp.float64) if is_floating(leaf) else leaf  # noqa: E731
     with jax.ensure_compile_time_eval():  # values stay values even where the caller is being traced
@@ -104,7 +104,7 @@ def widened(problem: Problem) -> Problem:
 
 
 def scalar_loss(problem: Problem) -> Callable:
-    """params -> J, with the arguments filled in and any auxiliary output dropped."""
+    """params -> J, without its auxiliary output."""
     has_aux = problem.kwargs.get("has_aux", False)
 
     def loss(params):
@@ -150,8 +150,8 @@ def through_numpy(problem: Problem):
         return np.float64(loss(rebuilt(arrays)))
 
     def gradient(*arrays):
-        answer = problem.gradient(rebuilt(arrays), *problem.args)
-        return [np.array(leaf) for leaf in jax.tree.leaves(answer)]
+        gradients = problem.gradient(rebuilt(arrays), *problem.args)
+        return [np.array(leaf) for leaf in jax.tree.leaves(gradients)]
 
     return value, gradient, [np.array(leaf) for leaf in leaves]
 
@@ -238,10 +238,10 @@ CHECKERS = (
     Checker("jaxnet.verify bf16", by_jaxnet, "bfloat16", "leaf, coordinate, cause"),
     Checker("check_grads f32", by_check_grads, "float32", "-"),
     Checker("check_grads f64", by_check_grads, "float64", "-"),
-    Checker("gradcheck slow f64", by_slow_gradcheck, "float64", "input", "torch", most_parameters=1_000),
+    Checker("gradcheck slow f64", by_slow_gradcheck, "float64", "input", "torch", max_parameters=1_000),
     Checker("gradcheck fast f64", by_fast_gradcheck, "float64", "input", "torch", slow_refusals=True),
     Checker("autograd f64", by_autograd, "float64", "argument", "autograd"),
-    Checker("classroom formula f64", by_classroom_formula, "float64", "-", most_parameters=1_000),
+    Checker("classroom formula f64", by_classroom_formula, "float64", "-", max_parameters=1_000),
     Checker("chex f32", by_chex, "float32", "leaf, coordinate", "chex"),
     Checker("chex f64", by_chex, "float64", "leaf, coordinate", "chex"),
 )

@@ -1,7 +1,7 @@
-"""Correct gradients that checkers reject: kinks, saturation, low precision, odd trees, odd callers.
+"""Correct but tricky gradients, which checkers reject: kinks, saturation, low precision, odd trees, odd callers.
 
 Every case is drawn from a key, so that a thousand seeds can be run. None of them may ever FAIL; `expected`
-are the verdicts that a careful checker may give, `reason` what it says where the point can tell nothing.
+are the verdicts that a careful checker may give, `reason` what its report says where the verdict is INCONCLUSIVE.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.verifier.backward import CORRECT, Steps, example_losses, gradient_of, plain_loss
-from experiments.verifier.points import point, small, uneven
+from experiments.verifier.points import random_problem, small, uneven
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +57,17 @@ NOT_FAIL = ("PASS", "INCONCLUSIVE")
 
 
 def case(name, **fields):
-    """Enter the decorated builder (key) -> Problem as a Case."""
+    """Add the decorated builder (key) -> Problem as a Case."""
 
-    def enter(build):
+    def add(build):
         TRICKY[name] = Case(name, build, **fields)
         return build
 
-    return enter
+    return add
 
 
 def ordinary(key, dtype=jnp.float32):
-    """The small net as it is: what the odd surroundings below are tried on."""
+    """The small net as it is, for the odd callers below."""
     params, X, Y = small(key, dtype)
     return Problem(plain_loss, CORRECT, params, (X, Y))
 
@@ -316,7 +316,7 @@ def chaotic_map(key):
 @case("deep_net_with_large_weights", expected=NOT_FAIL)
 def deep_net_with_large_weights(key):
     """Twenty tanh layers with weights eight times too large: order or chaos, by chance."""
-    params, X, Y = point((6,) * 21, 6, key)
+    params, X, Y = random_problem((6,) * 21, 6, key)
     return Problem(plain_loss, CORRECT, tuple((8 * W, b) for W, b in params), (X, Y))
 
 
@@ -363,7 +363,7 @@ def mixed_precision(key):
 @case("one_example")
 def one_example(key):
     """m = 1: factors of m are invisible, and no error either."""
-    params, X, Y = point((5, 6, 6), 1, key)
+    params, X, Y = random_problem((5, 6, 6), 1, key)
     return Problem(plain_loss, CORRECT, params, (X, Y))
 
 
@@ -442,7 +442,7 @@ def has_aux(key):
 def sharded_inputs(key):
     """Examples spread over all devices there are."""
     devices = np.array(jax.devices())
-    params, X, Y = point((5, 6, 6), 2 * devices.size, key)
+    params, X, Y = random_problem((5, 6, 6), 2 * devices.size, key)
     mesh = jax.sharding.Mesh(devices, ("data",))
     columns = NamedSharding(mesh, PartitionSpec(None, "data"))
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))

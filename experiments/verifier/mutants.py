@@ -1,7 +1,7 @@
 """Wrong backward passes: the catalogue of bugs that a gradient checker has to refuse.
 
-A mutant replaces one of the `steps` of a correct backward pass and says which leaves turn wrong, which phrase a
-good diagnosis contains and which test point shows it.
+A mutant replaces one of the steps of a correct backward pass and names the leaves that turn wrong, the phrase that a
+good diagnosis contains and the point that shows it.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ MUTANTS: dict[str, Mutant] = {}
 
 
 def mutant(name, starts, cause=None, *, inherits=(), build=None, base=PLAIN, right=None, **rest):
-    """Enter a mutant: keywords that are `Steps` replace steps of `base`, the others describe the Mutant."""
+    """Add a mutant: keywords that are `Steps` replace steps of `base`, the others describe the Mutant."""
     steps = {k: rest.pop(k) for k in [f.name for f in dataclasses.fields(Steps)] if k in rest}
     wrong = gradient_of(dataclasses.replace(base, **steps))
     right = right or gradient_of(base)

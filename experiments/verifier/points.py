@@ -1,4 +1,4 @@
-"""Test points (params, X, Y) for the mutants: each makes a kind of bug visible that others hide."""
+"""Random points (params, X, Y) for checking gradients: `random_problem`, and shapes that show a kind of bug."""
 
 import itertools
 from functools import partial
@@ -16,8 +16,12 @@ class Layer(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))
-def point(sizes, m, key, dtype=jnp.float32):
-    """Random parameters (biases too, so that every term counts), normal X, labels spread over the classes."""
+def random_problem(sizes, m, key, dtype=jnp.float32):
+    """Random params, X (sizes[0], m) and one-hot Y (sizes[-1], m): for any experiment that needs a net and examples.
+
+    W is normal over √n_prev, b normal over 4, so that every term of a gradient counts; X is normal and the labels
+    are spread evenly over the classes.
+    """
     keys = iter(jax.random.split(key, 2 * len(sizes) + 1))
     params = tuple(
         Layer(
@@ -33,32 +37,32 @@ def point(sizes, m, key, dtype=jnp.float32):
 
 def small(key, dtype=jnp.float32):
     """5-6-6, m = 6: 78 parameters, square on purpose so that a transposition is silent, and m = n."""
-    return point((5, 6, 6), 6, key, dtype)
+    return random_problem((5, 6, 6), 6, key, dtype)
 
 
 def uneven(key, dtype=jnp.float32):
     """5-6-6, m = 9: the batch is no layer's size, so that 1/n for 1/m shows."""
-    return point((5, 6, 6), 9, key, dtype)
+    return random_problem((5, 6, 6), 9, key, dtype)
 
 
 def square(key, dtype=jnp.float32):
     """6-6-6-6, m = 9: three layers of equal shape, so that leaves can be swapped and X can stand for A[1]."""
-    return point((6, 6, 6, 6), 9, key, dtype)
+    return random_problem((6, 6, 6, 6), 9, key, dtype)
 
 
 def large(key, dtype=jnp.float32):
     """784-1000-1000, m = 64: 1,786,000 parameters."""
-    return point((784, 1000, 1000), 64, key, dtype)
+    return random_problem((784, 1000, 1000), 64, key, dtype)
 
 
 def large_square(key, dtype=jnp.float32):
     """800-800-800-800, m = 64: three layers of equal shape, 1,922,400 parameters."""
-    return point((800, 800, 800, 800), 64, key, dtype)
+    return random_problem((800, 800, 800, 800), 64, key, dtype)
 
 
 def long_batch(key, dtype=jnp.float32):
     """5-6-6, m = 100,000, all of class 0 and much alike: a running sum keeps rounding the same way."""
-    params, X, Y = point((5, 6, 6), 100_000, key, dtype)
+    params, X, Y = random_problem((5, 6, 6), 100_000, key, dtype)
     return params, X / 1024, jnp.zeros_like(Y).at[0].set(1)
 
 

@@ -89,7 +89,8 @@ def from_torch(model) -> Params:
     import torch
 
     linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
-    return tuple(Layer(*(np.array(p.detach().cpu()) for p in (layer.weight, layer.bias[:, None]))) for layer in linear)
+    pairs = [[p.detach().cpu().numpy().copy() for p in (layer.weight, layer.bias)] for layer in linear]
+    return tuple(Layer(W, b[:, None]) for W, b in pairs)
 
 
 # ---------------------------------------------------------------- Equinox

@@ -101,7 +101,8 @@ def test_torch():
         convert.to_torch(params, "cube")
 
 
-def test_keras():
+def test_keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     pytest.importorskip("keras")
     keras = peers.keras.keras_on_jax()
     _, params, X, _, Z = example()
