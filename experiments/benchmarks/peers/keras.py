@@ -29,7 +29,7 @@ def reusable_model(sizes, hidden, optimizer, loss):
     model = keras.Sequential([keras.Input((sizes[0],)), *layers])
     model.compile(optimizer, loss, steps_per_execution=STEPS)
     optimizer.build(model.trainable_variables)
-    fresh = [np.array(variable) for variable in optimizer.variables]
+    fresh = [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
 
     def restart(weights):
         model.set_weights(weights)
