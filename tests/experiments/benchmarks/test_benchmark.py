@@ -6,6 +6,12 @@ from experiments.benchmarks import benchmark, report
 from experiments.benchmarks.benchmark import Benchmark, Implementation
 
 
+@pytest.fixture(autouse=True)
+def no_garbage_collection(monkeypatch):
+    """Before each timed run; here it would be most of the time."""
+    monkeypatch.setattr(benchmark.gc, "collect", lambda: 0)
+
+
 def implementation(name, cost, **options):
     return Implementation(name, lambda: lambda: cost, **options)
 

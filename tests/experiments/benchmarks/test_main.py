@@ -2,11 +2,13 @@
 
 import ast
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
 import jax
 import pytest
+import tyro
 
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.benchmarks.workloads import BY_ROW, tiny
@@ -67,3 +69,15 @@ def test_a_package_that_may_be_absent_is_imported_on_use():
                     assert standard or name.partition(".")[0] in needed or name.startswith("experiments.benchmarks"), (
                         f"{path.name} imports {name}"
                     )
+
+
+def test_the_page_s_commands_and_links_are_right():
+    text = (FOLDER / "README.md").read_text()
+    commands = re.findall(r"^python -m experiments.benchmarks([^#\n]*)", text, re.MULTILINE)
+    assert len(commands) == 4
+    for words in commands:
+        assert benchmarks.selection(tyro.cli(benchmarks.Config, args=words.split()))
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (FOLDER / target).exists(), target
+    named = re.findall(r"^\| (\d+) (\w+) \|", text, re.MULTILINE)
+    assert named == [(str(row), benchmarks.name(workload)) for row, workload in BY_ROW.items() if row < 10]

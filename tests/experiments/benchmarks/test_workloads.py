@@ -25,6 +25,7 @@ def test_a_row_runs(workload):
         assert report.figure(record).axes
 
 
+@pytest.mark.slow
 def test_memory_is_compared_where_the_compiler_reports_it():
     record = memory.record(CONFIG, "gelu", 16, 64, 512, 64)
     assert record["memory"]["jaxnet"] < 0.4 * record["memory"]["jax.grad"]

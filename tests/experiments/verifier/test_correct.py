@@ -41,6 +41,9 @@ SLOW = {
     "max_pooling_with_ties",
     "saturated_softmax",
     "saturated_sigmoid",
+    "dead_relu_layer",
+    "many_equal_maxima_share_alike",
+    "empty_batch",
 }
 
 

@@ -1,21 +1,27 @@
 """The comparison itself: the checkers are tried fairly, and a criterion that is missed is seen."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 
+from experiments import verifier
 from experiments.verifier.__main__ import run
 from experiments.verifier.acceptance import criteria
 from experiments.verifier.backward import CORRECT, plain_loss
-from experiments.verifier.checkers import CHECKERS, check
+from experiments.verifier.checkers import CHECKERS, Checker, check
 from experiments.verifier.correct import Problem
 from experiments.verifier.mutants import MUTANTS
 from experiments.verifier.points import small
 from experiments.verifier.results import missed_bugs
 from experiments.verifier.trials import Config, Trial, settings
 
-OFTEN = ("jaxnet.verify f32", "check_grads f32", "classroom formula f64", "chex f32")  # the others are slow
+README = Path(verifier.__file__).parent / "README.md"
+OFTEN = ("jaxnet.verify f32", "check_grads f32")  # the others are slow
 INSTALLED = [
     pytest.param(checker, id=checker.name, marks=() if checker.name in OFTEN else pytest.mark.slow)
     for checker in CHECKERS
@@ -37,6 +43,7 @@ def test_a_checker_accepts_the_correct_gradient_and_refuses_a_wrong_sign(checker
     right = check(checker, problem(CORRECT, checker.dtype), timeout=60)
     # chex's default, 1e-6 of each entry, rejects correct float32 gradients: that is a result, not a mistake here.
     assert not right.refused or checker.name == "chex f32", right.message
+    assert not jax.config.jax_enable_x64
 
 
 def test_a_checker_that_needs_too_many_losses_is_not_tried():
@@ -46,7 +53,11 @@ def test_a_checker_that_needs_too_many_losses_is_not_tried():
 
 
 def test_a_check_leaves_the_precision_of_the_caller_alone():
-    check(CHECKERS[1], problem(CORRECT, "float64"), timeout=60)
+    def dtype(problem):
+        raise AssertionError(str(problem.params.dtype))
+
+    outcome = check(Checker("stub", dtype, "float64", "-"), Problem(jnp.sum, jnp.ones_like, jnp.ones(2)), timeout=60)
+    assert outcome.refused and outcome.message == "AssertionError: float64"
     assert not jax.config.jax_enable_x64
 
 
@@ -101,3 +112,12 @@ def test_the_quick_comparison_meets_its_criteria():
     result = run(Config(quick=True, peers=False))
     assert result.held, result.metrics["failures"]
     assert np.isfinite([trial["seconds"] for trial in result.metrics["trials"]]).all()
+
+
+def test_the_notes_of_the_folder_name_its_files_and_commands():
+    text = README.read_text()
+    assert set(re.findall(r"^\| \[(\w+\.py)\]", text, re.MULTILINE)) == {
+        path.name for path in README.parent.glob("[a-z]*.py")
+    }
+    for words in re.findall(r"^python -m experiments.verifier([^#\n]*)", text, re.MULTILINE):
+        assert tyro.cli(Config, args=words.split())

@@ -8,6 +8,17 @@ import pytest
 
 from experiments.verifier.mutants import MUTANTS
 
+# Points or losses of their own: each compiles all of its operations anew.
+SLOW = (
+    "float32_running_sum",
+    "dropout_mask_forgotten",
+    "leaky_slope_on_wrong_side",
+    "padded_examples_contribute",
+    "nan_for_saturated_example",
+    "sum_loss_mean_gradient",
+    "wrong_only_under_vmap",
+)
+
 
 def wrong_leaves(gradient, reference):
     """The leaf paths (layer index, name) whose shape or value is off by more than rounding."""
@@ -40,7 +51,7 @@ def wrong_gradient(mutant, params, X, Y):
     return gradient(params, X, Y)
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in MUTANTS])
 def test_a_mutant_is_wrong_exactly_where_it_says(name):
     mutant = MUTANTS[name]
     with jax.enable_x64(True):
