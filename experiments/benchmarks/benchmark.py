@@ -1,4 +1,4 @@
-"""A benchmark: implementations that do the same work in turn, and what may be said of their times.
+"""A benchmark: implementations that do the same work in turn, and what their times may show.
 
 The rules: who ends at another cost than ours, by more than the tolerance that each implementation states, gets no
 time; a warm-up each; then rounds in which every implementation runs once, one after the other, so that a busy machine

@@ -419,7 +419,7 @@ def wrong_under_vmap():
 
 
 def accumulating():
-    """The n-th call returns n times the gradient: nobody set the accumulator back to zero."""
+    """The n-th call returns n times the gradient: the accumulator is never set back to zero."""
     calls = itertools.count(1)
 
     def gradient(params, X, Y):

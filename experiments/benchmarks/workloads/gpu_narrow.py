@@ -1,6 +1,6 @@
 """Row 11: narrow nets, a tiny net and a sweep of tiny nets on an accelerator.
 
-Products of float32 may be rounded to TF32 for everybody, as jax.grad has them on a GPU where nothing else is asked for.
+Products of float32 may be rounded to TF32 in all of them, as jax.grad has them on a GPU by default.
 """
 
 import dataclasses

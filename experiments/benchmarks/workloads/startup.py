@@ -75,7 +75,7 @@ EXPLANATION = (
 
 
 def records(config) -> list[dict]:
-    """784-512-10 with SGD: nothing compiled before, and all that can be kept."""
+    """784-512-10 with SGD: nothing compiled before, and with a full compilation cache."""
     with tempfile.TemporaryDirectory() as cache:
         benchmarks = benchmark(config, "cold", None, 300.0), benchmark(config, "warm", cache, 50.0)
         return [measure(each, config.rounds) for each in benchmarks]
