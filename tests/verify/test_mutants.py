@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.mutants import MUTANTS, SHOWN_IN_BFLOAT16
+from experiments.verifier.mutants import MUTANTS, SHOWN_IN_BFLOAT16
 from jaxnet.verify import check_gradients
 from tests.marks import slow_but
 
