@@ -1,4 +1,4 @@
-"""Slopes of activations are as noted; tanh trains ahead of sigmoid, and on a deep network relu ahead of both.
+"""Slopes of activations are those of the notes; tanh trains ahead of sigmoid, on a deep network relu ahead of both.
 
 The notes' sections 5 and 7. The slopes at z = -10, 0 and 10 are those of jaxnet's hand-written derivatives, compared
 with the notes' values and with autodiff. Then the same networks, one hidden layer and many, are trained with sigmoid,
@@ -8,7 +8,7 @@ gradient's norm by layer, at the start, shows why the deep sigmoid network stand
 
 import dataclasses
 import functools
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import Positive, Range
+from experiments.runner.plots import BLUE, GREEN, ORANGE, RED
+from jaxnet import datasets
 from jaxnet.activations import ACTIVATIONS, Activation
 
 NOTES = "sections 5 and 7"
@@ -29,7 +30,7 @@ Z = np.arange(-260, 261, dtype=np.float32) / 20  # from -13 to 13
 POINTS = (-10.0, 0.0, 10.0)
 MARKED = np.isin(Z, POINTS)
 NOTED = {"sigmoid": (0, 1 / 4, 0), "tanh": (0, 1, 0), "relu": (0, 0, 1)}  # the notes' slopes; relu'(0) is jaxnet's
-NEARLY = 1e-4  # the notes' "about": σ'(10) is 4.5e-5
+ABOUT = 1e-4  # the notes' "about": σ'(10) is 4.5e-5
 VANISHED, ALIVE = 0.05, 0.1  # the first layer's share of the last layer's gradient: sigmoid below, tanh and relu above
 COLOURS = {"sigmoid": RED, "tanh": ORANGE, "relu": BLUE}
 LINES = {"sigmoid": "-.", "tanh": "--", "relu": "-"}
@@ -41,66 +42,96 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"deep": 4, "seeds": 2}
 
-    deep: int = 8
+    deep: Annotated[int, Range(2)] = 8
     """Hidden layers of the deep network."""
-    epochs: int = 20
+    epochs: Positive[int] = 20
     """Passes over the digits."""
-    learning_rate: float = 0.05
+    learning_rate: Positive[float] = 0.05
     """The rate of W -= rate * dW, the same for all."""
-    batch_size: int = 64
+    batch_size: Positive[int] = 64
     """Examples a step."""
-    seeds: int = 4
+    seeds: Positive[int] = 4
     """Starts of each network; the median cost counts, for a relu cost may leap now and then."""
 
 
-def run(config: Config) -> Result:
-    """Check the slopes, train the networks, and measure gradients by layer."""
+def measure(config: Config) -> dict:
+    """The slopes of every activation, the costs of the networks, and their gradients by layer at the start."""
     evaluated = evaluate(tuple(ACTIVATIONS[name] for name in NAMES), Z)
-    curves = dict(zip(NAMES, jax.device_get(evaluated), strict=True))
-    slopes = {name: (curve.slope[MARKED], curve.autodiff[MARKED]) for name, curve in curves.items()}
     split = datasets.digits(config.seed)
     Y = jaxnet.one_hot(split.labels, CLASSES)
-    depths = {"shallow": 1, "deep": checks.count("deep", config.deep, least=2)}
-    descent = optax.sgd(checks.positive("learning_rate", config.learning_rate))  # one object: one program a net
+    depths = {"shallow": 1, "deep": config.deep}
+    descent = optax.sgd(config.learning_rate)  # one object: one program a net
     nets = {(depth, name): network(name, hidden) for depth, hidden in depths.items() for name in NOTED}
-    trained = experiment.side_by_side(lambda net: train(config, descent, net, split.X, Y), list(nets.values()), "net")
-    costs = {depth: {} for depth in depths}
-    for (depth, name), cost in zip(nets, trained, strict=True):
-        costs[depth][name] = cost
-    last = {depth: {name: float(np.median(cost[:, -1])) for name, cost in by.items()} for depth, by in costs.items()}
-    norms = {name: gradient_norms(config, network(name, config.deep), split.X, Y) for name in NOTED}
-    share = {name: norm[0] / norm[-1] for name, norm in norms.items()}
-    for depth, by_name in last.items():
+    trained = experiment.thread_map(lambda net: costs(config, descent, net, split.X, Y), list(nets.values()), "net")
+    by_net = dict(zip(nets, trained, strict=True))
+    found = {
+        "config": config,
+        "curves": dict(zip(NAMES, jax.device_get(evaluated), strict=True)),
+        "costs": {depth: {name: by_net[depth, name] for name in NOTED} for depth in depths},
+        "gradient_norms_by_layer": {
+            name: gradient_norms(config, network(name, config.deep), split.X, Y) for name in NOTED
+        },
+    }
+    for depth, by_name in last_costs(found).items():
         print(f"{depth}: median cost after {config.epochs} epochs", {name: round(J, 4) for name, J in by_name.items()})
+    return found
 
-    shallow, deep = last["shallow"], last["deep"]
-    clauses = {
-        "slopes_are_the_notes": all(np.allclose(slopes[name][0], NOTED[name], rtol=0, atol=NEARLY) for name in NOTED),
-        "slopes_are_autodiffs": all(np.allclose(*pair, rtol=1e-5, atol=1e-6) for pair in slopes.values()),
+
+def last_costs(found: dict) -> dict[str, dict[str, float]]:
+    """The median of the last costs over the seeds, by depth and hidden activation."""
+    return {
+        depth: {name: float(np.median(cost[:, -1])) for name, cost in by_name.items()}
+        for depth, by_name in found["costs"].items()
+    }
+
+
+def first_over_last(found: dict) -> dict[str, float]:
+    """The gradient's norm in the first layer over that in the last, at the start of the deep networks."""
+    return {name: norms[0] / norms[-1] for name, norms in found["gradient_norms_by_layer"].items()}
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """The slopes, and which activation trains ahead of which."""
+    curves, ratio = found["curves"], first_over_last(found)
+    shallow, deep = last_costs(found).values()
+    return {
+        "slopes_are_the_notes": all(
+            np.allclose(curves[name].slope[MARKED], NOTED[name], rtol=0, atol=ABOUT) for name in NOTED
+        ),
+        "slopes_are_autodiffs": all(
+            np.allclose(curve.slope[MARKED], curve.autodiff[MARKED], rtol=1e-5, atol=1e-6) for curve in curves.values()
+        ),
         "tanh_ahead_of_sigmoid": shallow["tanh"] < shallow["sigmoid"] and deep["tanh"] < deep["sigmoid"],
         "relu_ahead_on_the_deep_one": deep["relu"] < min(deep["tanh"], deep["sigmoid"]),
-        "sigmoid_gradients_vanish": share["sigmoid"] < VANISHED < ALIVE < min(share["tanh"], share["relu"]),
+        "sigmoid_gradients_vanish": ratio["sigmoid"] < VANISHED < ALIVE < min(ratio["tanh"], ratio["relu"]),
     }
-    return Result(
-        claim=f"Slopes are the notes'; with one hidden layer tanh's cost ends at {shallow['tanh']:.3f}, sigmoid's at"
-        f" {shallow['sigmoid']:.3f}; with {config.deep} relu's at {deep['relu']:.3f}, tanh's at {deep['tanh']:.3f},"
-        f" sigmoid's at {deep['sigmoid']:.3f}: its first layer has {share['sigmoid']:.1e} of the last one's gradient.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "slopes": {
-                name: {f"z = {z:g}": float(slope) for z, slope in zip(POINTS, ours, strict=True)}
-                for name, (ours, _) in slopes.items()
-            },
-            "last_cost": last,
-            "last_cost_by_seed": {
-                depth: {name: cost[:, -1].tolist() for name, cost in by.items()} for depth, by in costs.items()
-            },
-            "gradient_norms_by_layer": norms,
-            "first_layer_gradient_over_last": share,
-        },
-        figure=draw(curves, costs, norms, config),
+
+
+def claim(found: dict) -> str:
+    """The last costs, and the ratio of sigmoid's gradients."""
+    shallow, deep = last_costs(found).values()
+    return (
+        f"Slopes are the notes'; with one hidden layer tanh's cost ends at {shallow['tanh']:.3f}, sigmoid's at"
+        f" {shallow['sigmoid']:.3f}; with {found['config'].deep} relu's at {deep['relu']:.3f}, tanh's at"
+        f" {deep['tanh']:.3f}, sigmoid's at {deep['sigmoid']:.3f}: its first layer has"
+        f" {first_over_last(found)['sigmoid']:.1e} of the last one's gradient."
     )
+
+
+def metrics(found: dict) -> dict:
+    """Slopes, last costs and gradients."""
+    return {
+        "slopes": {
+            name: {f"z = {z:g}": float(slope) for z, slope in zip(POINTS, curve.slope[MARKED], strict=True)}
+            for name, curve in found["curves"].items()
+        },
+        "last_cost": last_costs(found),
+        "last_cost_by_seed": {
+            depth: {name: cost[:, -1] for name, cost in by_name.items()} for depth, by_name in found["costs"].items()
+        },
+        "gradient_norms_by_layer": found["gradient_norms_by_layer"],
+        "first_layer_gradient_over_last": first_over_last(found),
+    }
 
 
 class Curve(NamedTuple):
@@ -129,20 +160,16 @@ def network(hidden: str, layers: int) -> jaxnet.MLP:
     return jaxnet.MLP((64, *[WIDTH] * layers, CLASSES), (*[hidden] * layers, "softmax"))
 
 
-def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> np.ndarray:
-    """Return the costs (seeds, epochs) of gradient descent from several starts."""
-    return np.stack([
-        jaxnet.fit(
-            net, X, Y, key=key, optimizer=optimizer, epochs=config.epochs, batch_size=config.batch_size,
-            progress=False, device=config.device,
-        ).history["cost"]
-        for key in starts(config)
-    ])  # fmt: skip
+def costs(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> np.ndarray:
+    """The costs (seeds, epochs) of gradient descent from several starts."""
+    settings = {"optimizer": optimizer, "epochs": config.epochs, "batch_size": config.batch_size}
+    runs = [experiment.fit(config, net, X, Y, key=key, **settings) for key in starts(config)]
+    return np.stack([run.history["cost"] for run in runs])
 
 
 def starts(config: Config) -> jax.Array:
     """A key for every seed."""
-    return jax.random.split(jax.random.key(config.seed), checks.count("seeds", config.seeds))
+    return jax.random.split(jax.random.key(config.seed), config.seeds)
 
 
 def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
@@ -156,16 +183,16 @@ def gradient_norms(config: Config, net: jaxnet.MLP, X, Y) -> list[float]:
     return np.median([norms(jaxnet.init(net, key), X, Y) for key in starts(config)], axis=0).tolist()
 
 
-def draw(curves, costs, norms, config: Config) -> Figure:
+def draw(found: dict):
     """Every g with its slopes; under them the costs of both depths and the gradient by layer."""
-    figure = Figure(figsize=(12, 10), layout="constrained")
+    config, figure = found["config"], plots.figure(12, 10)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.45, 1))
     for number, (axes, name) in enumerate(zip(top.subplots(2, 4).flat, NAMES, strict=True)):
-        draw_activation(axes, name, curves[name])
+        draw_activation(axes, name, found["curves"][name])
         if number == 0:
             axes.legend(loc="upper left", fontsize="small")
     shallow, deep, layers = bottom.subplots(1, 3)
-    for axes, (depth, by_name), hidden in zip((shallow, deep), costs.items(), (1, config.deep), strict=True):
+    for axes, (depth, by_name), hidden in zip((shallow, deep), found["costs"].items(), (1, config.deep), strict=True):
         for name, cost in by_name.items():
             epochs = np.arange(1, cost.shape[1] + 1)
             axes.semilogy(epochs, cost.T, color=COLOURS[name], linewidth=0.6, alpha=0.5)
@@ -175,7 +202,7 @@ def draw(curves, costs, norms, config: Config) -> Figure:
             ylabel="cost J (nats an example)",
         )  # fmt: skip
     shallow.legend(loc="lower left", fontsize="small", title=f"median of {config.seeds} seeds", title_fontsize="small")
-    for name, norm in norms.items():
+    for name, norm in found["gradient_norms_by_layer"].items():
         numbers = np.arange(1, len(norm) + 1)
         layers.semilogy(numbers, norm, f"o{LINES[name]}", color=COLOURS[name], label=name, markersize=4)
     layers.set(title="Gradient by layer, at the start", xlabel="layer l", ylabel="‖dW[l]‖ (nats)", xticks=numbers)

@@ -7,7 +7,7 @@ notes have it, is laid beside `jaxnet.fit` on scikit-learn's digits, even agains
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.gradient_check import the_notes
+from experiments import notes
 from experiments.runner import experiment, plots
-from experiments.runner.experiment import BLUE, ORANGE, RED, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner.experiment import largest_difference
+from experiments.runner.options import Positive, Range
+from experiments.runner.plots import BLUE, ORANGE, RED
+from jaxnet import datasets
 from jaxnet.activations import ACTIVATIONS
 
 NOTES = "sections 8 and 9"
@@ -44,60 +46,87 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"steps": 100}
 
-    steps: int = 400
+    steps: Annotated[int, Range(2)] = 400
     """Steps of gradient descent."""
-    learning_rate: float = 0.3
+    learning_rate: Positive[float] = 0.3
     """The rate of W -= rate * dW."""
 
 
-def run(config: Config) -> Result:
+def measure(config: Config) -> dict:
     """Walk the graph forwards and backwards, ask autodiff at every node, and descend."""
-    checks.count("steps", config.steps, least=2)
     with jax.enable_x64(True):
-        params, x, y = example(config.seed)
+        params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, W=0.8, b=0.3)
+        y = np.ones((1, 1))
         values = jax.jit(forwards)(params, x, y)
         derivatives = jax.jit(backwards)(values, y)
         at_zero = jax.tree.map(np.zeros_like, values)
         autodiff = jax.jit(jax.grad(loss_of_shifts, argnums=2))(values, y, at_zero)
         grads, dX = jax.jit(gradient_by_jaxnet)(params, x, y)
         descent = descend(config)
-    by_jaxnet = {"W1": grads[0].W, "b1": grads[0].b, "W2": grads[1].W, "b2": grads[1].b, "x": dX}
-    differences = {name: largest_difference(derivatives[name], autodiff[name]) for name in values}
-    from_jaxnet = max(largest_difference(derivatives[name], own) for name, own in by_jaxnet.items())
-    apart = largest_difference(descent["the six formulas"], descent["jaxnet.fit"])
-    print("\n".join(f"d{name:5} differs from jax.grad's by {error:.1e}" for name, error in differences.items()))
-
-    costs = descent["the six formulas"]
-    clauses = {
-        "every_derivative_is_autodiffs": max(differences.values()) <= SAME,
-        "jaxnets_backward_agrees": from_jaxnet <= SAME,
-        "six_formulas_and_fit_descend_together": apart <= TOGETHER,
-        "the_cost_falls_at_every_step": bool((np.diff(costs) < 0).all()),
-        "it_learns": descent["accuracy"] > 0.85,
+    found = {
+        "y": y,
+        "values": values,
+        "derivatives": derivatives,
+        "autodiff": autodiff,
+        "jaxnet": {"W1": grads[0].W, "b1": grads[0].b, "W2": grads[1].W, "b2": grads[1].b, "x": dX},
+        "descent": descent,
     }
-    return Result(
-        claim=f"All {len(values)} derivatives of the graph equal jax.grad's to {max(differences.values()):.0e}; by the"
-        f" six formulas J falls from {costs[0]:.3f} to {costs[-1]:.3f} in {config.steps} steps, as jaxnet.fit's does to"
-        f" {apart:.0e}.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "values": {name: value.tolist() for name, value in values.items()},
-            "derivatives": {name: value.tolist() for name, value in derivatives.items()},
-            "difference_from_autodiff": differences,
-            "difference_from_jaxnet": from_jaxnet,
-            "descent": {"first_cost": float(costs[0]), "last_cost": float(costs[-1]), "difference_from_fit": apart,
-                        "training_accuracy": descent["accuracy"]},
+    errors = differences(found)
+    print("\n".join(f"d{name:5} differs from jax.grad's by {error:.1e}" for name, error in errors.items()))
+    return found
+
+
+def differences(found: dict) -> dict[str, float]:
+    """How far the derivative at each node is from autodiff's."""
+    return {name: largest_difference(found["derivatives"][name], own) for name, own in found["autodiff"].items()}
+
+
+def difference_from_jaxnet(found: dict) -> float:
+    """How far the derivatives of params and x are from the library's."""
+    return max(largest_difference(found["derivatives"][name], own) for name, own in found["jaxnet"].items())
+
+
+def difference_from_fit(found: dict) -> float:
+    """How far the two descents' costs are apart."""
+    return largest_difference(found["descent"]["the six formulas"], found["descent"]["jaxnet.fit"])
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """Every derivative is right, and the descent by them learns."""
+    return {
+        "every_derivative_is_autodiffs": max(differences(found).values()) <= SAME,
+        "jaxnets_backward_agrees": difference_from_jaxnet(found) <= SAME,
+        "six_formulas_and_fit_descend_together": difference_from_fit(found) <= TOGETHER,
+        "the_cost_falls_at_every_step": bool((np.diff(found["descent"]["the six formulas"]) < 0).all()),
+        "it_learns": found["descent"]["accuracy"] > 0.85,
+    }
+
+
+def claim(found: dict) -> str:
+    """The largest difference from autodiff, and the costs of the descent."""
+    costs = found["descent"]["the six formulas"]
+    return (
+        f"All {len(found['values'])} derivatives of the graph equal jax.grad's to"
+        f" {max(differences(found).values()):.0e}; by the six formulas J falls from {costs[0]:.3f} to {costs[-1]:.3f}"
+        f" in {len(costs)} steps, as jaxnet.fit's does to {difference_from_fit(found):.0e}."
+    )
+
+
+def metrics(found: dict) -> dict:
+    """Values, derivatives and differences."""
+    costs = found["descent"]["the six formulas"]
+    return {
+        "values": found["values"],
+        "derivatives": found["derivatives"],
+        "difference_from_autodiff": differences(found),
+        "difference_from_jaxnet": difference_from_jaxnet(found),
+        "descent": {
+            "first_cost": costs[0],
+            "last_cost": costs[-1],
+            "difference_from_fit": difference_from_fit(found),
+            "training_accuracy": found["descent"]["accuracy"],
         },
-        figure=draw(values, derivatives, y, differences, descent),
-    )  # fmt: skip
-
-
-def example(seed: int):
-    """Params with biases that are not 0, one example x (2, 1) and its label y (1, 1)."""
-    randn = np.random.default_rng(seed).standard_normal
-    params = tuple(jaxnet.Layer(0.8 * randn((n, n_prev)), 0.3 * randn((n, 1))) for n_prev, n in ((2, 3), (3, 1)))
-    return params, randn((2, 1)), np.ones((1, 1))
+    }
 
 
 def forwards(params, x, y) -> dict:
@@ -144,25 +173,19 @@ def gradient_by_jaxnet(params, x, y):
     return jaxnet.backward(NET, params, cache, A - y)
 
 
-def largest_difference(own, other) -> float:
-    """The largest difference of two arrays' entries."""
-    return float(np.abs(np.subtract(own, other)).max())
-
-
 def descend(config: Config) -> dict:
     """Costs before each step, by the notes' loop and by jaxnet.fit, from one start; and the loop's last accuracy."""
     split = datasets.digits(config.seed)
     X, Y = (jnp.asarray(part.astype(np.float64)) for part in (split.X, split.labels[None, :] % 2))
-    key, rate = jax.random.key(config.seed), checks.positive("learning_rate", config.learning_rate)
-    start = jaxnet.init(DIGITS, key, "xavier", jnp.float64)
-    fitted = jaxnet.fit(
-        DIGITS, X, Y, key=key, params=start, optimizer=optax.sgd(rate), steps=config.steps, batch_size=None,
-        progress=False, device=config.device,
-    )  # fmt: skip
+    rate = config.learning_rate
+    start = jaxnet.init(DIGITS, jax.random.key(config.seed), "xavier", jnp.float64)
+    fitted = experiment.fit(
+        config, DIGITS, X, Y, params=start, optimizer=optax.sgd(rate), steps=config.steps, batch_size=None
+    )
 
     @jax.jit
     def repeat(params):
-        grads = the_notes(params, X, Y, ACTIVATIONS["tanh"].derivative)
+        grads = notes.gradient(params, X, Y, jnp)
         stepped = jax.tree.map(lambda leaf, dleaf: leaf - rate * dleaf, params, grads)
         return stepped, jaxnet.cost(DIGITS, params, X, Y)
 
@@ -174,22 +197,23 @@ def descend(config: Config) -> dict:
     return {"the six formulas": np.array(costs), "jaxnet.fit": fitted.history["cost"], "accuracy": accuracy}
 
 
-def draw(values, derivatives, y, differences, descent) -> Figure:
+def draw(found: dict):
     """The graph with its values and derivatives; under it their agreement with autodiff, and the descent."""
-    figure = Figure(figsize=(14, 10), layout="constrained")
+    figure, errors, descent = plots.figure(14, 10), differences(found), found["descent"]
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.75, 1))
     axes = top.subplots()
-    plots.graph(axes, PLACES, [edge.split() for edge in EDGES], TITLES, values | {"y": y}, derivatives)
+    values = found["values"] | {"y": found["y"]}
+    plots.graph(axes, PLACES, [edge.split() for edge in EDGES], TITLES, values, found["derivatives"])
     axes.set_title("One example: values forwards, derivatives of ℓ backwards", fontsize="large")
     agreement, costs = bottom.subplots(1, 2)
-    places = np.arange(len(differences))
+    places = np.arange(len(errors))
     floor = 1e-18  # an exact agreement has no place on a log axis
-    agreement.semilogy(places, [max(error, floor) for error in differences.values()], "o", color=BLUE)
+    agreement.semilogy(places, [max(error, floor) for error in errors.values()], "o", color=BLUE)
     agreement.axhline(SAME, color=RED, linestyle="--", label="limit")
     agreement.set(
         title="Difference from jax.grad's derivative (0 drawn at the bottom)", ylabel="largest difference (nats)",
         xlabel="derivative of ℓ with respect to", xticks=places, xticklabels=["ℓ" if name == "loss" else name
-                                                                         for name in differences],
+                                                                         for name in errors],
         ylim=(floor / 3, 1e-10),
     )  # fmt: skip
     agreement.legend(loc="center right", fontsize="small")

@@ -15,9 +15,10 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import checks, datasets, parallel
+from experiments.runner import experiment, plots
+from experiments.runner.options import NonNegative, Positive, Share
+from experiments.runner.plots import BLUE, ORANGE
+from jaxnet import datasets
 
 NOTES = "sections 5 and 8"
 DATA = (datasets.digits,)
@@ -30,61 +31,76 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"seeds": 2}
 
-    hidden: int = 64
+    hidden: Positive[int] = 64
     """Units of the hidden layer."""
-    epochs: int = 40
+    epochs: Positive[int] = 40
     """Passes over the training digits."""
-    batch_size: int = 32
+    batch_size: Positive[int] = 32
     """Examples a step."""
-    learning_rate: float = 5e-3
+    learning_rate: Positive[float] = 5e-3
     """AdamW's first rate; it falls to 0 along a cosine."""
-    weight_decay: float = 0.03
+    weight_decay: NonNegative[float] = 0.03
     """AdamW's weight decay."""
-    seeds: int = 10
+    seeds: Positive[int] = 10
     """Runs, each with a split, a start and an order of its own; the mean accuracy counts."""
-    target: float = 0.97
+    target: Share = 0.97
     """Least mean test accuracy."""
 
 
-def run(config: Config) -> Result:
-    """Check the gradients leaf by leaf, train once per seed, and measure."""
+def measure(config: Config) -> dict:
+    """Check the gradients leaf by leaf, then train once per seed."""
     net = jaxnet.MLP((64, config.hidden, CLASSES), ("relu", "softmax"))
-    device = parallel.device(config.device)
     first = datasets.digits(config.seed)
-    optimizer = adamw(config, first.X.shape[1], checks.positive("learning_rate", config.learning_rate))
-    seeds = range(config.seed, config.seed + checks.count("seeds", config.seeds))
-
-    with jax.default_device(device):
-        dtypes = ("float32",) if config.quick else ("float64", "float32")
-        reports = {dtype: check_own_gradient(net, first, config.seed, dtype) for dtype in dtypes}
+    optimizer = adamw(config, first.X.shape[1], config.learning_rate)
+    dtypes = ("float32",) if config.quick else ("float64", "float32")
+    reports = {dtype: check_own_gradient(net, first, config.seed, dtype) for dtype in dtypes}
     for dtype, report in reports.items():
         print(f"The hand-written gradient in {dtype}\n{report}\n")
 
-    runs = [train(config, net, optimizer, seed) for seed in experiment.watched(seeds, "seed")]
-    train_accuracy, test_accuracy = (np.array([run[part] for run in runs]) for part in ("train", "test"))
-    print(f"\n{len(seeds)} seeds, {config.epochs} epochs each")
-    for name, accuracies in (("train", train_accuracy), ("test", test_accuracy)):
-        print(f"{name:>5} accuracy {accuracies.mean():.2%}, from {accuracies.min():.2%} to {accuracies.max():.2%}")
-
-    clauses = {
-        "the_hand_written_gradient_is_right": all(map(bool, reports.values())),
-        f"it_reads_{config.target:.0%}": bool(test_accuracy.mean() >= config.target),
+    seeds = range(config.seed, config.seed + config.seeds)
+    runs = [train(config, net, optimizer, seed) for seed in experiment.progress(seeds, "seed")]
+    found = {
+        "config": config,
+        "split": first,
+        "reports": reports,
+        "first run": runs[0],
+        **{f"{part} accuracy": np.array([run[part] for run in runs]) for part in ("train", "test")},
     }
-    return Result(
-        claim=f"Hand-written gradients equal autodiff's, and they train {net.sizes} to {config.target:.0%} on unseen"
-        f" digits: {test_accuracy.mean():.2%} over {len(seeds)} seeds.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "test_accuracy_mean": float(test_accuracy.mean()),
-            "test_accuracy": test_accuracy.tolist(),
-            "train_accuracy_mean": float(train_accuracy.mean()),
-            "train_accuracy": train_accuracy.tolist(),
-            "gradient_check": {dtype: json.loads(report.to_json()) for dtype, report in reports.items()},
-            "history": {name: values.tolist() for name, values in runs[0]["history"].items()},
-        },
-        figure=draw(first, runs[0], reports),
+    print(f"\n{len(seeds)} seeds, {config.epochs} epochs each")
+    for part in ("train", "test"):
+        accuracies = found[f"{part} accuracy"]
+        print(f"{part:>5} accuracy {accuracies.mean():.2%}, from {accuracies.min():.2%} to {accuracies.max():.2%}")
+    return found
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """The gradients are right, and they train the net to the target."""
+    target = found["config"].target
+    return {
+        "the_hand_written_gradient_is_right": all(map(bool, found["reports"].values())),
+        f"it_reads_{target:.0%}": bool(found["test accuracy"].mean() >= target),
+    }
+
+
+def claim(found: dict) -> str:
+    """The mean test accuracy."""
+    config = found["config"]
+    return (
+        f"Hand-written gradients equal autodiff's, and they train {(64, config.hidden, CLASSES)} to"
+        f" {config.target:.0%} on unseen digits: {found['test accuracy'].mean():.2%} over {config.seeds} seeds."
     )
+
+
+def metrics(found: dict) -> dict:
+    """Accuracies, the verifier's reports, and the history of the first seed."""
+    return {
+        "test_accuracy_mean": found["test accuracy"].mean(),
+        "test_accuracy": found["test accuracy"],
+        "train_accuracy_mean": found["train accuracy"].mean(),
+        "train_accuracy": found["train accuracy"],
+        "gradient_check": {dtype: json.loads(report.to_json()) for dtype, report in found["reports"].items()},
+        "history": found["first run"]["history"],
+    }
 
 
 def check_own_gradient(net: jaxnet.MLP, split: datasets.Split, seed: int, dtype: str) -> jaxnet.Report:
@@ -103,19 +119,24 @@ def by_hand(net: jaxnet.MLP):
 
 
 def adamw(config, m: int, rate) -> optax.GradientTransformation:
-    """AdamW on m examples, whose rate falls to 0 along a cosine over the whole training."""
-    steps = checks.count("epochs", config.epochs) * -(-m // checks.batches(config.batch_size, m))
-    decay = config.weight_decay and checks.positive("weight_decay", config.weight_decay)
-    return optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=decay)
+    """AdamW on m examples, whose rate falls to 0 along a cosine over the whole training.
+
+    Raises:
+        ValueError: a batch is larger than the m examples.
+    """
+    if config.batch_size > m:
+        raise ValueError(f"--batch-size is {config.batch_size}; expected at most the {m} training examples")
+    steps = config.epochs * -(-m // config.batch_size)
+    return optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=config.weight_decay)
 
 
 def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformation, seed: int) -> dict:
     """Train on the split of that seed; return the history, both accuracies and the test predictions."""
     split = datasets.digits(seed)
     Y, Y_test = (jaxnet.one_hot(labels, CLASSES) for labels in (split.labels, split.labels_test))
-    result = jaxnet.fit(
-        net, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
-        batch_size=config.batch_size, validation=(split.X_test, Y_test), progress=False, device=config.device,
+    result = experiment.fit(
+        config, net, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
+        batch_size=config.batch_size, validation=(split.X_test, Y_test),
     )  # fmt: skip
     outputs = (np.asarray(jaxnet.predict(net, result.params, X)) for X in (split.X, split.X_test))
     read, predicted = (np.argmax(A, axis=0) for A in outputs)
@@ -127,15 +148,15 @@ def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformati
     }
 
 
-def draw(split: datasets.Split, run: dict, reports: dict[str, jaxnet.Report]) -> Figure:
-    """Draw the costs, the gradients' agreement, the confusion matrix and the misread digits of the first seed."""
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
+def draw(found: dict):
+    """The costs, the gradients' agreement, the confusion matrix and the misread digits of the first seed."""
+    figure, split, run = plots.figure(11, 8.5), found["split"], found["first run"]
     top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2.1))
     costs, confusion = top.subplots(1, 2)
     draw_costs(costs, run["history"])
     draw_confusion(confusion, split.labels_test, run["predicted"])
     left, right = bottom.subfigures(1, 2)
-    draw_agreement(left.subplots(), reports)
+    draw_agreement(left.subplots(), found["reports"])
     draw_misread(right, split, run["predicted"])
     return figure
 
@@ -177,7 +198,7 @@ def draw_agreement(axes, reports) -> None:
         )
     names = [f"d{leaf.path[-1]}[{number // 2 + 1}]" for number, leaf in enumerate(leaves)]
     axes.set(
-        title="Hand-written gradient against the truth", yscale="log", ylabel="relative error", ylim=(floor / 3, 1e-2),
+        title="Hand-written gradient against autodiff", yscale="log", ylabel="relative error", ylim=(floor / 3, 1e-2),
         xticks=range(len(names)), xticklabels=names, xlim=(-0.5, len(names) + 0.9),
     )  # fmt: skip
     axes.legend(loc="center right", fontsize="small")

@@ -8,22 +8,23 @@ itself: over all houses the two outputs then about tie, and those that the linea
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import numpy as np
 import optax
 
 import jaxnet
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import Positive, Range
+from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE
+from jaxnet import datasets
 
 NOTES = "section 6"
 DATA = (datasets.house_prices, datasets.diabetes)
 HIDDEN = 8
 UNITS = {"houses": "thousand euros", "diabetes": "points of progression"}
-RECOVERED = 5.0  # thousand euros: how far the effect of one deviation of a feature may be from the known one
+RECOVERED = 5.0  # thousand euros: how far the effect of one standard deviation of a feature may be from the known one
 NEAR = 1.05  # an error that is at most this multiple of another ties with it
 RIVALS = {"ridge": "relu", "linear": "relu", "linear, hidden layer": "relu, hidden layer"}  # each beside a relu output
 COLOURS = {"ridge": GREY, "linear": ORANGE, "relu": BLUE, "linear, hidden layer": ORANGE, "relu, hidden layer": BLUE}
@@ -36,86 +37,127 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"splits": 2}
 
-    houses: int = 1000
+    houses: Annotated[int, Range(100)] = 1000
     """Invented houses."""
-    splits: int = 5
+    splits: Positive[int] = 5
     """Random splits into 80 % for training and 20 % for the errors."""
-    epochs: int = 100
+    epochs: Positive[int] = 100
     """Passes over the training part."""
-    learning_rate: float = 0.01
+    learning_rate: Positive[float] = 0.01
     """Adam's rate."""
 
 
-def run(config: Config) -> Result:
-    """Train every network on every split of both data sets; compare errors, signs and weights."""
-    seeds = range(config.seed, config.seed + checks.count("splits", config.splits))
-    sets = {"houses": datasets.house_prices(checks.count("houses", config.houses, 100), config.seed)}
-    sets["diabetes"] = datasets.diabetes()
-    adam = optax.adam(checks.positive("learning_rate", config.learning_rate))  # one object: one program for all
+def measure(config: Config) -> dict:
+    """Train every network on every split of both data sets."""
+    seeds = range(config.seed, config.seed + config.splits)
+    sets = {"houses": datasets.house_prices(config.houses, config.seed), "diabetes": datasets.diabetes()}
+    adam = optax.adam(config.learning_rate)  # one object: one program for all
 
     def on_every_split(XY):
-        return [measure(config, adam, datasets.regression_split(*XY, seed), seed) for seed in seeds]
+        return [outcome(config, adam, datasets.regression_split(*XY, seed), seed) for seed in seeds]
 
-    outcomes = dict(zip(sets, experiment.side_by_side(on_every_split, list(sets.values()), "data set"), strict=True))
-    errors = {name: {model: [runs[model]["error"] for runs in outcome] for model in COLOURS}
-              for name, outcome in outcomes.items()}  # fmt: skip
-    mean = {name: {model: float(np.mean(values)) for model, values in by.items()} for name, by in errors.items()}
-    lowest = {name: {model: min(float(runs[model]["predicted"].min()) for runs in outcome) for model in COLOURS}
-              for name, outcome in outcomes.items()}  # fmt: skip
-    below_zero = {model: where_negative(model, relu, outcomes["houses"]) for model, relu in RIVALS.items()}
-    effects = {model: np.mean([runs[model]["effect"] for runs in outcomes["houses"]], axis=0) for model in
-               ("linear", "relu")}  # fmt: skip
-    known = np.mean([runs["known"] for runs in outcomes["houses"]], axis=0)
-    for name, by_model in mean.items():
+    found = dict(zip(sets, experiment.thread_map(on_every_split, list(sets.values()), "data set"), strict=True))
+    for name, by_model in mean_errors(found).items():
         print(f"{name}, error ({UNITS[name]}):", ", ".join(f"{model} {error:.1f}" for model, error in by_model.items()))
-    told = ", ".join(in_words(model, there) for model, there in below_zero.items())
-    print(f"houses priced below zero: {told}")
+    print(f"houses priced below zero: {in_words(below_zero(found))}")
+    return found
 
-    houses, patients = mean["houses"], mean["diabetes"]
-    clauses = {
+
+def errors(found: dict) -> dict[str, dict[str, list[float]]]:
+    """The test error on each split, by data set and model."""
+    return {
+        name: {model: [error(split[model]["predicted"], split["truth"]) for split in splits] for model in COLOURS}
+        for name, splits in found.items()
+    }
+
+
+def mean_errors(found: dict) -> dict[str, dict[str, float]]:
+    """The mean test error over the splits, by data set and model."""
+    return {
+        name: {model: float(np.mean(values)) for model, values in by_model.items()}
+        for name, by_model in errors(found).items()
+    }
+
+
+def lowest_predictions(found: dict) -> dict[str, dict[str, float]]:
+    """The lowest prediction of any split, by data set and model."""
+    return {
+        name: {model: min(float(split[model]["predicted"].min()) for split in splits) for model in COLOURS}
+        for name, splits in found.items()
+    }
+
+
+def below_zero(found: dict) -> dict[str, dict[str, float | None]]:
+    """For each model that can price a house below zero: on how many it does, and the errors there."""
+    return {model: where_negative(model, relu, found["houses"]) for model, relu in RIVALS.items()}
+
+
+def mean_over_splits(found: dict, model: str, what: str) -> np.ndarray:
+    """The mean of a vector, one entry a feature of the houses, over the splits."""
+    return np.mean([split[model][what] for split in found["houses"]], axis=0)
+
+
+def effects(found: dict) -> dict[str, np.ndarray]:
+    """The effect of one standard deviation of each feature on the price: as known, and as each network has it."""
+    networks = {model: mean_over_splits(found, model, "effect") for model in ("linear", "relu")}
+    return {"known": np.mean([split["known"] for split in found["houses"]], axis=0), **networks}
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """relu prices nothing below zero, is nearer where others do, and about ties elsewhere."""
+    lowest, negative, effect = lowest_predictions(found), below_zero(found).values(), effects(found)
+    houses, patients = mean_errors(found).values()
+    return {
         "relu_outputs_predict_nothing_below_zero": all(
             by_model[relu] >= 0 for by_model in lowest.values() for relu in set(RIVALS.values())
         ),
-        "ridge_and_linear_outputs_price_houses_below_zero": all(there["houses"] > 0 for there in below_zero.values()),
+        "ridge_and_linear_outputs_price_houses_below_zero": all(there["houses"] > 0 for there in negative),
         "relu_is_nearer_on_those_houses": all(
-            there["houses"] > 0 and there["relu_error"] < there["error"] for there in below_zero.values()
+            there["houses"] > 0 and there["relu_error"] < there["error"] for there in negative
         ),
         "without_a_hidden_layer_relu_has_the_least_error": houses["relu"] < min(houses["linear"], houses["ridge"]),
         f"with_one_it_is_at_most_{NEAR - 1:.0%}_worse": houses["relu, hidden layer"]
         <= NEAR * houses["linear, hidden layer"],
-        "relu_finds_the_known_weights": float(np.abs(effects["relu"] - known).max()) < RECOVERED,
+        "relu_finds_the_known_weights": float(np.abs(effect["relu"] - effect["known"]).max()) < RECOVERED,
         "one_layer_is_near_ridge_on_patients": max(patients["linear"], patients["relu"]) < NEAR * patients["ridge"],
     }
-    return Result(
-        claim=f"Test houses priced below zero: {told}; the lowest price of relu is"
-        f" {min(lowest['houses'][relu] for relu in RIVALS.values()):.1f}. On all houses relu is off by"
-        f" {houses['relu']:.1f}, linear by {houses['linear']:.1f}, ridge by {houses['ridge']:.1f} thousand euros, with"
-        f" a hidden layer relu by {houses['relu, hidden layer']:.1f}, linear by"
-        f" {houses['linear, hidden layer']:.1f}; on patients relu by {patients['relu']:.1f}, linear by"
-        f" {patients['linear']:.1f}, ridge by {patients['ridge']:.1f} points.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "units": UNITS,
-            "root_mean_squared_test_error": mean,
-            "by_split": errors,
-            "lowest_prediction": lowest,
-            "test_houses_priced_below_zero": below_zero,
-            "effect_of_one_deviation": {
-                feature: {"known": known[i], **{f"{model} output": effect[i] for model, effect in effects.items()}}
-                for i, feature in enumerate(datasets.HOUSE_FEATURES)
-            },
-        },
-        figure=draw(outcomes["houses"][0], known, effects, errors, below_zero),
+
+
+def claim(found: dict) -> str:
+    """How many houses are priced below zero, and the errors of all models."""
+    houses, patients = mean_errors(found).values()
+    lowest = min(lowest_predictions(found)["houses"][relu] for relu in RIVALS.values())
+    return (
+        f"Test houses priced below zero: {in_words(below_zero(found))}; the lowest price of relu is {lowest:.1f}. On"
+        f" all houses relu is off by {houses['relu']:.1f}, linear by {houses['linear']:.1f}, ridge by"
+        f" {houses['ridge']:.1f} thousand euros, with a hidden layer relu by {houses['relu, hidden layer']:.1f}, linear"
+        f" by {houses['linear, hidden layer']:.1f}; on patients relu by {patients['relu']:.1f}, linear by"
+        f" {patients['linear']:.1f}, ridge by {patients['ridge']:.1f} points."
     )
 
 
-def where_negative(model: str, relu: str, outcomes: list[dict]) -> dict[str, float | None]:
+def metrics(found: dict) -> dict:
+    """Errors, lowest predictions and weights."""
+    effect = {name if name == "known" else f"{name} output": values for name, values in effects(found).items()}
+    return {
+        "units": UNITS,
+        "root_mean_squared_test_error": mean_errors(found),
+        "by_split": errors(found),
+        "lowest_prediction": lowest_predictions(found),
+        "test_houses_priced_below_zero": below_zero(found),
+        "effect_of_one_deviation": {
+            feature: {name: values[i] for name, values in effect.items()}
+            for i, feature in enumerate(datasets.HOUSE_FEATURES)
+        },
+    }
+
+
+def where_negative(model: str, relu: str, splits: list[dict]) -> dict[str, float | None]:
     """On how many test houses of all splits a model is below zero, its error there and that of a relu output."""
     truth, own, other = (
         np.concatenate(parts)
         for parts in zip(
-            *((runs["truth"], runs[model]["predicted"], runs[relu]["predicted"]) for runs in outcomes), strict=True
+            *((split["truth"], split[model]["predicted"], split[relu]["predicted"]) for split in splits), strict=True
         )
     )
     there = own < 0
@@ -127,33 +169,32 @@ def where_negative(model: str, relu: str, outcomes: list[dict]) -> dict[str, flo
 
 
 def error(predicted: np.ndarray, truth: np.ndarray) -> float | None:
-    """The root of the mean squared error, in the target's unit; None of no example."""
+    """The root of the mean squared error, in the target's unit; None where there is no example."""
     return float(np.sqrt(np.mean((predicted - truth) ** 2))) if len(truth) else None
 
 
-def in_words(model: str, there: dict[str, float | None]) -> str:
-    """How many a model prices below zero, and how far off it and relu are there."""
-    if not there["houses"]:
-        return f"none by {model}"
-    return (
+def in_words(negative: dict[str, dict[str, float | None]]) -> str:
+    """How many houses each model prices below zero, and how far off it and relu are there."""
+    return ", ".join(
         f"{there['houses']} by {model} (off by {there['error']:.1f} thousand euros there, relu by"
         f" {there['relu_error']:.1f})"
+        if there["houses"]
+        else f"none by {model}"
+        for model, there in negative.items()
     )
 
 
-def measure(config: Config, optimizer, split: datasets.RegressionSplit, seed: int) -> dict:
-    """Fit every model to a split: its test predictions, error and weights; and what the weights of houses are."""
-    runs = {"ridge": ridge(split), "truth": split.Y_test[0]}
+def outcome(config: Config, optimizer, split: datasets.RegressionSplit, seed: int) -> dict:
+    """Fit every model to a split: its predictions and weights, beside the test targets and the known weights."""
+    found = {"truth": split.Y_test[0], "ridge": ridge(split)}
     if len(split.X) == len(datasets.HOUSE_WEIGHTS):
-        runs["known"] = np.array(datasets.HOUSE_WEIGHTS) * split.deviation[:, 0]
+        found["known"] = np.array(datasets.HOUSE_WEIGHTS) * split.std[:, 0]
     for model in NETS:
         output = "relu" if model.startswith("relu") else "identity"
         hidden = (HIDDEN,) if "hidden" in model else ()
         net = jaxnet.MLP((len(split.X), *hidden, 1), (*["relu"] * len(hidden), output))
-        runs[model] = train(config, optimizer, net, split, seed)
-    for model in COLOURS:
-        runs[model]["error"] = error(runs[model]["predicted"], split.Y_test[0])
-    return runs
+        found[model] = train(config, optimizer, net, split, seed)
+    return found
 
 
 def ridge(split: datasets.RegressionSplit) -> dict:
@@ -165,44 +206,45 @@ def ridge(split: datasets.RegressionSplit) -> dict:
 
 
 def train(config: Config, optimizer, net: jaxnet.MLP, split: datasets.RegressionSplit, seed: int) -> dict:
-    """Train on targets divided by their deviation, from the mean target on, so that no relu output starts dead."""
+    """Train on targets in units of their standard deviation, from their mean, so that no relu output starts dead."""
     X, X_test = (part.astype(np.float32) for part in (split.X, split.X_test))
     scale, key = split.Y.std(), jax.random.key(seed)
     *hidden, last = jaxnet.init(net, key)
     params = (*hidden, last._replace(b=last.b + np.float32(split.Y.mean() / scale)))
-    result = jaxnet.fit(
-        net, X, (split.Y / scale).astype(np.float32), key=key, params=params, batch_size=32,
-        optimizer=optimizer, epochs=config.epochs, progress=False,
-        device=config.device,
+    result = experiment.fit(
+        config, net, X, (split.Y / scale).astype(np.float32), key=key, params=params, batch_size=32,
+        optimizer=optimizer, epochs=config.epochs,
     )  # fmt: skip
     found = {"predicted": np.asarray(jaxnet.predict(net, result.params, X_test))[0] * scale}
     return found if hidden else found | {"effect": np.asarray(result.params[0].W)[0] * scale}
 
 
-def draw(first: dict, known, effects, errors, below_zero) -> Figure:
+def draw(found: dict):
     """Predictions of houses, the weights found, and the errors of both data sets."""
-    figure = Figure(figsize=(11.5, 8.5), layout="constrained")
+    figure, first, negative = plots.figure(11.5, 8.5), found["houses"][0], below_zero(found)
     (prices, weights), bars = figure.subplots(2, 2)
-    labels = {"linear": f"linear output: {below_zero['linear']['houses']} below zero in all splits",
+    labels = {"linear": f"linear output: {negative['linear']['houses']} below zero in all splits",
               "relu": "relu output"}  # fmt: skip
     for model, marker in (("linear", "^"), ("relu", "o")):
         prices.scatter(first["truth"], first[model]["predicted"], s=14, marker=marker, color=COLOURS[model],
                        label=labels[model], alpha=0.7)  # fmt: skip
-    prices.axline((0, 0), slope=1, color=GREY, linestyle="--", label="right")
+    prices.axline((0, 0), slope=1, color=GREY, linestyle="--", label="correct")
     prices.axhline(0, color="black", linewidth=0.8)
     prices.set(title="Test houses, first split, one layer", xlabel="price (thousand euros)",
                ylabel="predicted price (thousand euros)")  # fmt: skip
     prices.legend(loc="upper left", fontsize="small")
 
-    for shift, name, effect, colour in ((-0.25, "known", known, GREEN), (0, "linear output", effects["linear"], ORANGE),
-                                        (0.25, "relu output", effects["relu"], BLUE)):  # fmt: skip
-        weights.bar(np.arange(len(effect)) + shift, effect, 0.25, color=colour, label=name)
+    labels = {"known": "known", "linear": "linear output", "relu": "relu output"}
+    for (name, effect), shift, colour in zip(
+        effects(found).items(), (-0.25, 0, 0.25), (GREEN, ORANGE, BLUE), strict=True
+    ):
+        weights.bar(np.arange(len(effect)) + shift, effect, 0.25, color=colour, label=labels[name])
     weights.axhline(0, color="black", linewidth=0.8)
-    weights.set(title="What one deviation of a feature does", ylabel="effect on the price (thousand euros)",
-                xticks=range(len(known)), xticklabels=[name.split(" (")[0].replace(" to ", "\nto ")
+    weights.set(title="Effect of one standard deviation", ylabel="effect on the price (thousand euros)",
+                xticks=range(len(effect)), xticklabels=[name.split(" (")[0].replace(" to ", "\nto ")
                                                        for name in datasets.HOUSE_FEATURES])  # fmt: skip
     weights.legend(fontsize="small")
-    for axes, (name, by_model) in zip(bars, errors.items(), strict=True):
+    for axes, (name, by_model) in zip(bars, errors(found).items(), strict=True):
         draw_errors(axes, name, by_model)
     return figure
 

@@ -16,10 +16,10 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.planar import draw_boundary
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import Positive
+from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from jaxnet import datasets
 
 NOTES = "section 6"
 DATA = (datasets.moons,)
@@ -34,59 +34,89 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"depths": (1, 4), "steps": 1000}
 
-    depths: tuple[int, ...] = (1, 2, 4, 8)
+    depths: tuple[Positive[int], ...] = (1, 2, 4, 8)
     """Hidden layers of the identity networks."""
-    steps: int = 2000
+    steps: Positive[int] = 2000
     """Steps on all points."""
-    learning_rate: float = 0.01
+    learning_rate: Positive[float] = 0.01
     """Adam's rate."""
 
 
-def run(config: Config) -> Result:
-    """Train the networks, multiply the linear ones out, and compare with logistic regression."""
-    depths = tuple(checks.count("depths", depth) for depth in config.depths)
+def measure(config: Config) -> dict:
+    """Train the networks, multiply the linear ones out, and find the best lines."""
     X, Y = (part.astype(np.float32) for part in datasets.moons(seed=config.seed))
-    floor, line = logistic_regression(X, Y)
-    most = best_line(X, Y)
-    adam = optax.adam(checks.positive("learning_rate", config.learning_rate))
-    nets = [("tanh", 2), *(("identity", depth) for depth in depths)]
-    bent, *straight = experiment.side_by_side(lambda net: train(config, adam, *net, X, Y), nets, "net")
-    linear = dict(zip(depths, straight, strict=True))
-    differences = {depth: difference_from_one_layer(one["net"], one["params"], X) for depth, one in linear.items()}
-
-    lowest = min(float(one["costs"].min()) for one in linear.values())
-    accuracy = {depth: one["accuracy"] for depth, one in linear.items()}
-    print(f"logistic regression: cost {floor:.6f}, {line:.1%} right; the best line for that: {most:.1%} right")
-    print(f"the lowest cost of an identity network: {lowest:.6f}, the most right: {max(accuracy.values()):.1%}")
-    clauses = {
-        "identity_layers_are_one_layer": max(differences.values()) <= SAME,
-        "their_cost_is_never_below_logistic_regressions": lowest >= floor - ROUNDING,
-        "none_is_right_more_often_than_the_best_line": max(accuracy.values()) <= most,
-        "tanh_separates": bent["accuracy"] == 1,
-    }
-    return Result(
-        claim=f"Networks of {', '.join(map(str, depths))} identity layers equal W'x + b' to"
-        f" {max(differences.values()):.0e}; their lowest cost is {lowest:.4f}, logistic regression's {floor:.4f}. They"
-        f" are at most {max(accuracy.values()):.1%} right, the best of all lines {most:.1%}, logistic regression"
-        f" {line:.1%}, two tanh layers {bent['accuracy']:.1%}.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "accuracy_of_the_best_line": most,
-            "logistic_regression": {"cost": floor, "accuracy": line},
-            "two_tanh_layers": {"cost": float(bent["costs"][-1]), "accuracy": bent["accuracy"]},
-            "identity_layers": {
-                depth: {
-                    "relative_difference_from_one_layer": differences[depth],
-                    "lowest_cost": float(one["costs"].min()),
-                    "last_cost_above_logistic_regressions": float(one["costs"][-1]) - floor,
-                    "accuracy": one["accuracy"],
-                }
-                for depth, one in linear.items()
-            },
+    adam = optax.adam(config.learning_rate)
+    nets = [("tanh", 2), *(("identity", depth) for depth in config.depths)]
+    bent, *straight = experiment.thread_map(lambda net: train(config, adam, *net, X, Y), nets, "net")
+    linear = dict(zip(config.depths, straight, strict=True))
+    found = {
+        "data": (X, Y),
+        "logistic_regression": dict(zip(("cost", "accuracy"), logistic_regression(X, Y), strict=True)),
+        "accuracy_of_the_best_line": best_line(X, Y),
+        "tanh": bent,
+        "identity": linear,
+        "differences": {
+            depth: difference_from_one_layer(net["net"], net["params"], X) for depth, net in linear.items()
         },
-        figure=draw(linear, bent, differences, floor, line, X, Y),
+    }
+    line, most = found["logistic_regression"], found["accuracy_of_the_best_line"]
+    print(
+        f"logistic regression: cost {line['cost']:.6f}, {line['accuracy']:.1%} right; the best line: {most:.1%} right"
     )
+    print(f"the lowest cost of an identity network: {lowest_cost(found):.6f}, the most right: {most_right(found):.1%}")
+    return found
+
+
+def lowest_cost(found: dict) -> float:
+    """The lowest cost of an identity network at any step."""
+    return min(float(net["costs"].min()) for net in found["identity"].values())
+
+
+def most_right(found: dict) -> float:
+    """The largest accuracy of an identity network."""
+    return max(net["accuracy"] for net in found["identity"].values())
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """Identity networks are lines, and no better than the best of them."""
+    return {
+        "identity_layers_are_one_layer": max(found["differences"].values()) <= SAME,
+        "their_cost_is_never_below_logistic_regressions": lowest_cost(found)
+        >= found["logistic_regression"]["cost"] - ROUNDING,
+        "none_is_right_more_often_than_the_best_line": most_right(found) <= found["accuracy_of_the_best_line"],
+        "tanh_separates": found["tanh"]["accuracy"] == 1,
+    }
+
+
+def claim(found: dict) -> str:
+    """How near the networks are to W'x + b', and what they come to."""
+    line = found["logistic_regression"]
+    return (
+        f"Networks of {', '.join(map(str, found['identity']))} identity layers equal W'x + b' to"
+        f" {max(found['differences'].values()):.0e}; their lowest cost is {lowest_cost(found):.4f}, logistic"
+        f" regression's {line['cost']:.4f}. They are at most {most_right(found):.1%} right, the best of all lines"
+        f" {found['accuracy_of_the_best_line']:.1%}, logistic regression {line['accuracy']:.1%}, two tanh layers"
+        f" {found['tanh']['accuracy']:.1%}."
+    )
+
+
+def metrics(found: dict) -> dict:
+    """Costs, accuracies and differences."""
+    line, bent = found["logistic_regression"], found["tanh"]
+    return {
+        "accuracy_of_the_best_line": found["accuracy_of_the_best_line"],
+        "logistic_regression": line,
+        "two_tanh_layers": {"cost": float(bent["costs"][-1]), "accuracy": bent["accuracy"]},
+        "identity_layers": {
+            depth: {
+                "relative_difference_from_one_layer": found["differences"][depth],
+                "lowest_cost": float(net["costs"].min()),
+                "last_cost_above_logistic_regressions": float(net["costs"][-1]) - line["cost"],
+                "accuracy": net["accuracy"],
+            }
+            for depth, net in found["identity"].items()
+        },
+    }
 
 
 def logistic_regression(X, Y) -> tuple[float, float]:
@@ -116,10 +146,7 @@ def best_line(X, Y) -> float:
 def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
     """Train 2-8-...-8-1 on all points; return the net, its params, its costs and its accuracy."""
     net = jaxnet.MLP((2, *[WIDTH] * depth, 1), (*[hidden] * depth, "sigmoid"))
-    result = jaxnet.fit(
-        net, X, Y, key=jax.random.key(config.seed), optimizer=optimizer, steps=config.steps, batch_size=None,
-        progress=False, device=config.device,
-    )  # fmt: skip
+    result = experiment.fit(config, net, X, Y, optimizer=optimizer, steps=config.steps, batch_size=None)
     last, accuracy = map(float, experiment.cost_and_accuracy(net, result.params, X, Y))  # the history ends before it
     return {
         "net": net,
@@ -146,13 +173,14 @@ def difference_from_one_layer(net: jaxnet.MLP, params: tuple[jaxnet.Layer, ...],
     return float(np.abs(Z - (W @ X + b)).max() / np.abs(Z).max())
 
 
-def draw(linear, bent, differences, floor: float, line: float, X, Y) -> Figure:
+def draw(found: dict):
     """The deepest linear network's boundary beside tanh's, the costs, and the differences from one layer."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure, linear, bent = plots.figure(11, 8), found["identity"], found["tanh"]
+    floor, differences = found["logistic_regression"]["cost"], found["differences"]
     (left, right), (costs, bars) = figure.subplots(2, 2)
     deepest = max(linear)
     for axes, net, name in ((left, linear[deepest], f"{deepest} identity"), (right, bent, "2 tanh")):
-        draw_boundary(axes, net, X, Y)
+        plots.boundary(axes, net["net"], net["params"], *found["data"])
         axes.set(title=f"{name} hidden layers: {net['accuracy']:.1%} right", xlabel="$x_1$", ylabel="$x_2$")
     styles = itertools.cycle(zip((SKY, GREEN, PURPLE, ORANGE), ("-", "--", "-.", (0, (1, 1))), strict=True))
     for (depth, net), (colour, style) in zip(linear.items(), styles, strict=False):

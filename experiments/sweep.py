@@ -3,27 +3,28 @@
 The notes' section 8 leaves the learning rate to be found. `jaxnet.sweep` trains 16 rates x 16 seeds of 64-32-10, tanh
 then softmax, on scikit-learn's digits in one compiled program; a member is what `jaxnet.fit` gives for its rate and
 key, which is checked for some. One by one, each rate is an optimizer of its own and compiles once: timed on a few nets
-and reckoned for all, with compilation and without.
+and extrapolated to all, with compilation and without.
 """
 
 import dataclasses
-import time
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import numpy as np
 import optax
 
 import jaxnet
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, ORANGE, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import Positive, Range
+from experiments.runner.plots import BLUE, ORANGE
+from jaxnet import datasets
 
 NOTES = "section 8"
 DATA = (datasets.digits,)
 NET = jaxnet.MLP((64, 32, 10), ("tanh", "softmax"))
-TINY = 1e-30  # rates are float32
 ROUNDING = 1e-4  # a member of the sweep and the same net by `fit`: largest difference of a parameter
+
+Rate = Annotated[float, Range(1e-30, 1e30)]  # rates are float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,122 +33,131 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"rates": 8, "seeds": 4, "epochs": 5, "one_by_one": 1}
 
-    rates: int = 16
+    rates: Annotated[int, Range(3)] = 16  # the best of three may be inside
     """Learning rates, evenly spread on a log axis."""
-    slowest: float = 1e-4
+    slowest: Rate = 1e-4
     """The smallest rate."""
-    fastest: float = 100.0
+    fastest: Rate = 100.0
     """The largest rate."""
-    seeds: int = 16
+    seeds: Positive[int] = 16
     """Seeds for each rate."""
-    epochs: int = 10
+    epochs: Positive[int] = 10
     """Passes over the training digits."""
-    batch_size: int = 32
+    batch_size: Positive[int] = 32
     """Examples a step."""
-    one_by_one: int = 3
+    one_by_one: Positive[int] = 3
     """Rates whose first net is also trained by itself, for comparison and timing."""
 
+    def __post_init__(self):
+        """Refuses rates that do not rise."""
+        super().__post_init__()
+        if not self.slowest < self.fastest:
+            raise ValueError(
+                f"--slowest {self.slowest} --fastest {self.fastest}: expected rates that rise, such as"
+                " --slowest 0.0001 --fastest 100"
+            )
 
-def run(config: Config) -> Result:
-    """Sweep, compare some members with `fit`, and draw the map."""
-    for name, least in (("rates", 3), ("seeds", 1), ("one_by_one", 1)):  # the best of three rates may be inside
-        checks.count(name, getattr(config, name), least)
-    if not TINY <= config.slowest < config.fastest <= 1 / TINY:
-        raise ValueError(
-            f"slowest is {config.slowest} and fastest {config.fastest}; expected rates that rise, from {TINY:g} to"
-            f" {1 / TINY:g}"
-        )
+
+def measure(config: Config) -> dict:
+    """Sweep, cold and warm, and train some members by `fit` as well."""
     split = datasets.digits(config.seed)
     Y, Y_test = (jaxnet.one_hot(labels, 10) for labels in (split.labels, split.labels_test))
     rates = np.geomspace(config.slowest, config.fastest, config.rates).astype(np.float32)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    common = {
-        "epochs": config.epochs, "batch_size": config.batch_size, "validation": (split.X_test, Y_test),
-        "progress": False, "device": config.device,
-    }  # fmt: skip
-
+    settings = {"epochs": config.epochs, "batch_size": config.batch_size, "validation": (split.X_test, Y_test)}
     seeds, members = np.tile(np.arange(config.seeds), config.rates), np.repeat(rates, config.seeds)
 
     def all_at_once():
-        return jaxnet.sweep(NET, split.X, Y, keys=keys[seeds], learning_rate=members, **common | {"progress": True})
+        return jaxnet.sweep(
+            NET, split.X, Y, keys=keys[seeds], learning_rate=members, device=config.device, **settings
+        )  # fmt: skip
 
-    (result, cold), (_, warm) = timed(all_at_once), timed(all_at_once)
-    accuracy = result.history["validation_accuracy"][:, -1].reshape(config.rates, config.seeds)
-    accuracy = np.where(result.failed.reshape(accuracy.shape), np.nan, accuracy)
+    def one(rate):
+        optimizer = optax.sgd(rate)  # the second call has the first one's program
+        return experiment.seconds(
+            lambda: experiment.fit(config, NET, split.X, Y, key=keys[0], optimizer=optimizer, **settings), repeats=1
+        )
 
+    sweep = experiment.seconds(all_at_once, repeats=1)
+    accuracy = sweep.result.history["validation_accuracy"][:, -1].reshape(config.rates, config.seeds)
     # From the slower half: where the rate is so large that training is chaotic, the last digit decides.
     chosen = np.linspace(0, config.rates // 2, config.one_by_one).astype(int) * config.seeds
-    alone = [by_itself(split.X, Y, keys[0], float(members[i]), common) for i in chosen]
-    difference = max(largest_difference(net, result, i) for net, i in zip(alone, chosen, strict=True))
-    n = len(members)
-    alone_cold, alone_warm = (float(np.median([net[state] for net in alone])) for state in ("cold", "warm"))
-    seconds = {
-        "sweep": cold,
-        "fit, reckoned": config.rates * alone_cold + (n - config.rates) * alone_warm,
-        "sweep, compiled before": warm,
-        "fit, reckoned, compiled before": n * alone_warm,
-    }
-    medians = np.nan_to_num(np.nanmedian(accuracy, axis=1))
-    best = int(medians.argmax())
-    clauses = {
-        "a_member_is_what_fit_gives": difference < ROUNDING,
-        "some_rate_reads_the_digits": medians[best] > 0.93,
-        "the_best_rate_is_inside_the_map": 0 < best < config.rates - 1,
-        "at_once_is_faster_than_one_by_one": seconds["sweep"] < seconds["fit, reckoned"],
-        "slower_and_faster_are_worse": max(medians[0], medians[-1]) < medians[best] - 0.1,
-    }
-    print(result.table())
-    print("\n".join(f"{name}: {value:.1f} s" for name, value in seconds.items()))
-    return Result(
-        claim=f"Of {n} nets trained at once in {cold:.1f} s those with rate {rates[best]:.2g} read the digits best"
-        f" ({medians[best]:.1%}, median of {config.seeds} seeds); one by one they would take"
-        f" {seconds['fit, reckoned']:.0f} s; without compilation {warm:.1f} s against"
-        f" {n * alone_warm:.1f} s.",
-        held=all(map(bool, clauses.values())),
-        metrics={
-            "clauses": {name: bool(value) for name, value in clauses.items()},
-            "nets": n,
-            "failed": int(result.failed.sum()),
-            "best_rate": float(rates[best]),
-            "best_median_accuracy": float(medians[best]),
-            "largest_difference_from_fit": difference,
-            "seconds": seconds,
-            "speedup": seconds["fit, reckoned"] / cold,
-            "speedup_without_compilation": n * alone_warm / warm,
-            "rates": rates.tolist(),
-            "test_accuracy": np.where(np.isnan(accuracy), None, accuracy).tolist(),  # None of nets that failed
+    alone = [one(float(members[i])) for i in chosen]
+    of_member = [jax.tree.map(lambda leaf, i=i: leaf[i], sweep.result.params) for i in chosen]
+    pairs = zip((net.result.params for net in alone), of_member, strict=True)
+    n, (cold, warm) = len(members), (float(np.median(times)) for times in list(zip(*alone, strict=True))[1:])
+    found = {
+        "rates": rates,
+        "accuracy": np.where(sweep.result.failed.reshape(accuracy.shape), np.nan, accuracy),
+        "difference from fit": max(experiment.largest_difference(*pair) for pair in pairs),
+        "seconds": {
+            "sweep": sweep.cold,
+            "fit, extrapolated": config.rates * cold + (n - config.rates) * warm,
+            "sweep, compiled before": sweep.warm,
+            "fit, extrapolated, compiled before": n * warm,
         },
-        figure=draw(rates, accuracy, seconds),
+    }
+    print(sweep.result.table())
+    print("\n".join(f"{name}: {value:.1f} s" for name, value in found["seconds"].items()))
+    return found
+
+
+def medians(found: dict) -> np.ndarray:
+    """The median accuracy of each rate over the seeds whose nets did not fail; 0 where all did."""
+    return np.nan_to_num(np.nanmedian(found["accuracy"], axis=1))
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """The sweep's members are right, fast, and show where the best rate is."""
+    accuracy, seconds = medians(found), found["seconds"]
+    best = int(accuracy.argmax())
+    holds = {
+        "a_member_is_what_fit_gives": found["difference from fit"] < ROUNDING,
+        "some_rate_reads_the_digits": accuracy[best] > 0.93,
+        "the_best_rate_is_inside_the_map": 0 < best < len(accuracy) - 1,
+        "at_once_is_faster_than_one_by_one": seconds["sweep"] < seconds["fit, extrapolated"],
+        "slower_and_faster_are_worse": max(accuracy[0], accuracy[-1]) < accuracy[best] - 0.1,
+    }
+    return {name: bool(value) for name, value in holds.items()}
+
+
+def claim(found: dict) -> str:
+    """The best rate, and the times."""
+    accuracy, seconds = medians(found), found["seconds"]
+    best = int(accuracy.argmax())
+    at_once, one_by_one, at_once_warm, one_by_one_warm = seconds.values()
+    return (
+        f"Of {found['accuracy'].size} nets trained at once in {at_once:.1f} s those with rate"
+        f" {found['rates'][best]:.2g} read the digits best ({accuracy[best]:.1%}, median of"
+        f" {found['accuracy'].shape[1]} seeds); one by one they would take {one_by_one:.0f} s; without compilation"
+        f" {at_once_warm:.1f} s against {one_by_one_warm:.1f} s."
     )
 
 
-def by_itself(X, Y, key, rate: float, common: dict) -> dict:
-    """Train one net with `fit`, first cold and then compiled; return its params and both times."""
-    optimizer = optax.sgd(rate)
-
-    def train():
-        return jaxnet.fit(NET, X, Y, key=key, optimizer=optimizer, **common)
-
-    (result, cold), (_, warm) = timed(train), timed(train)
-    return {"params": result.params, "cold": cold, "warm": warm}
-
-
-def timed(call) -> tuple:
-    """What a call returns, and its seconds."""
-    began = time.perf_counter()
-    result = jax.block_until_ready(call())
-    return result, time.perf_counter() - began
-
-
-def largest_difference(net: dict, result: jaxnet.SweepResult, i: int) -> float:
-    """The largest difference between a parameter of member i and of the same net by itself."""
-    pairs = zip(*(jax.tree.leaves(jax.device_get(params)) for params in (net["params"], result.params)), strict=True)
-    return max(float(np.abs(one - members[i]).max()) for one, members in pairs)
+def metrics(found: dict) -> dict:
+    """The map, the best rate and the times."""
+    accuracy, seconds, best = found["accuracy"], found["seconds"], int(medians(found).argmax())
+    at_once, one_by_one, at_once_warm, one_by_one_warm = seconds.values()
+    return {
+        "nets": accuracy.size,
+        "failed": int(np.isnan(accuracy).sum()),
+        "best_rate": found["rates"][best],
+        "best_median_accuracy": medians(found)[best],
+        "largest_difference_from_fit": found["difference from fit"],
+        "seconds": seconds,
+        "speedup": one_by_one / at_once,
+        "speedup_without_compilation": one_by_one_warm / at_once_warm,
+        "rates": found["rates"],
+        "test_accuracy": np.where(np.isnan(accuracy), None, accuracy),  # None of nets that failed
+    }
 
 
-def draw(rates, accuracy, seconds: dict[str, float]) -> Figure:
+def draw(found: dict):
     """The map of accuracies, their median and range at each rate, and the seconds."""
-    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    figure, (rates, accuracy, seconds) = (
+        plots.figure(12, 6.4),
+        (found[part] for part in ("rates", "accuracy", "seconds")),
+    )
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.6, 1))
     field, curve = top.subplots(1, 2)
     edges = rates[0] * (rates[-1] / rates[0]) ** ((np.arange(len(rates) + 1) - 0.5) / (len(rates) - 1))

@@ -17,16 +17,17 @@ import numpy as np
 import optax
 
 import jaxnet
-from experiments.runner import experiment
-from experiments.runner.experiment import BLUE, GREEN, ORANGE, RED, Figure, Result
-from jaxnet import checks, datasets
+from experiments.runner import experiment, plots
+from experiments.runner.options import Positive
+from experiments.runner.plots import BLUE, GREEN, ORANGE, RED
+from jaxnet import datasets
 
 NOTES = "section 10"
 DATA = (datasets.flower,)
 UNITS = 4
 HIDDEN = ("tanh", "sigmoid")
 STARTS = ("zeros", "randn")
-BROKEN = 0.8  # the accuracy that a net with unequal units passes, and one unit does not reach
+BROKEN = 0.8  # an accuracy that a net with unequal units exceeds, and one unit does not reach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,63 +36,80 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"steps": 3000}
 
-    steps: int = 10_000
+    steps: Positive[int] = 10_000
     """Steps of gradient descent on all points."""
-    learning_rate: float = 1.2
+    learning_rate: Positive[float] = 1.2
     """The rate of W -= rate * dW."""
-    init_scale: float = 0.01
+    init_scale: Positive[float] = 0.01
     """The other start's W is randn times this."""
 
 
-def run(config: Config) -> Result:
-    """Train both starts with both activations, and look at the rows of W[1] after every step."""
-    checks.count("steps", config.steps)
+def measure(config: Config) -> dict:
+    """Train both starts with both activations: the rows of W[1] after every step, and the accuracy before it."""
     X, Y = uneven_flower()
     traces = {activation: train(config, activation, X, Y) for activation in HIDDEN}
     runs = {f"{activation}, {start}": by[start] for activation, by in traces.items() for start in STARTS}
-    metrics = {name: measured(trace) for name, trace in runs.items()}
-    for name, found in metrics.items():
-        print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in found.items()))
-    zeros, randn = ([found for name, found in metrics.items() if name.endswith(start)] for start in STARTS)
-    clauses = {
-        "zero_rows_are_bit_equal_after_every_step": all(run["steps_with_equal_rows"] == config.steps for run in zeros),
-        "though_sigmoid's_move": metrics["sigmoid, zeros"]["largest_weight"] > 0,
+    found = {"config": config, "traces": runs, "runs": {name: summary(trace) for name, trace in runs.items()}}
+    for name, run in found["runs"].items():
+        print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in run.items()))
+    return found
+
+
+def by_start(found: dict, start: str) -> list[dict]:
+    """The runs from a start, with either activation."""
+    return [run for name, run in found["runs"].items() if name.endswith(start)]
+
+
+def clauses(found: dict) -> dict[str, bool]:
+    """Zero rows stay equal and learn nothing, though they move; random ones do not."""
+    zeros, randn = (by_start(found, start) for start in STARTS)
+    return {
+        "zero_rows_are_bit_equal_after_every_step": all(
+            run["steps_with_equal_rows"] == found["config"].steps for run in zeros
+        ),
+        "though_sigmoid's_move": found["runs"]["sigmoid, zeros"]["largest_weight"] > 0,
         "randn_rows_never_are": all(run["steps_with_equal_rows"] == 0 for run in randn),
         "only_randn_learns_the_flower": max(run["accuracy"] for run in zeros) < BROKEN
         and min(run["accuracy"] for run in randn) > BROKEN,
     }
-    return Result(
-        claim=f"From zero the {UNITS} rows of W[1] are bit-equal after each of {config.steps:,} steps and the accuracy"
-        f" is at most {max(run['accuracy'] for run in zeros):.1%}; randn * {config.init_scale:g} reaches"
-        f" {max(run['accuracy'] for run in randn):.1%}.",
-        held=all(clauses.values()),
-        metrics={"clauses": clauses, **metrics},
-        figure=draw(config, runs),
+
+
+def claim(found: dict) -> str:
+    """The accuracies from both starts."""
+    zeros, randn = (max(run["accuracy"] for run in by_start(found, start)) for start in STARTS)
+    config = found["config"]
+    return (
+        f"From zero the {UNITS} rows of W[1] are bit-equal after each of {config.steps:,} steps and the accuracy is at"
+        f" most {zeros:.1%}; randn * {config.init_scale:g} reaches {randn:.1%}."
     )
+
+
+def metrics(found: dict) -> dict:
+    """The summary of each run."""
+    return found["runs"]
 
 
 def uneven_flower():
     """The flower without every fifth point of class 1."""
     X, Y = datasets.flower()
-    kept = (Y[0] == 0) | (np.arange(Y.shape[1]) % 5 > 0)
-    return jnp.asarray(X[:, kept], jnp.float32), jnp.asarray(Y[:, kept], jnp.float32)
+    chosen = (Y[0] == 0) | (np.arange(Y.shape[1]) % 5 > 0)
+    return jnp.asarray(X[:, chosen], jnp.float32), jnp.asarray(Y[:, chosen], jnp.float32)
 
 
 def train(config: Config, activation: str, X, Y) -> dict[str, dict[str, np.ndarray]]:
     """Descend from each start; return after every step W[1], whether its rows are bit-equal, before it the accuracy."""
     net = jaxnet.MLP((2, UNITS, 1), (activation, "sigmoid"))
-    optimizer = optax.sgd(checks.positive("learning_rate", config.learning_rate))
-    scale = checks.positive("init_scale", config.init_scale)
+    optimizer = optax.sgd(config.learning_rate)
     step = jaxnet.train_step(net, optimizer)
 
-    def watched(state, _):
+    def traced_step(state, _):
         state, metrics = step(state, X, Y)
         W = state.params[0].W
         return state, {"W": W, "equal": rows_equal(W), "accuracy": metrics["accuracy"]}
 
-    descent = jax.jit(functools.partial(jax.lax.scan, watched, length=config.steps))
+    descent = jax.jit(functools.partial(jax.lax.scan, traced_step, length=config.steps))
     key, traces = jax.random.key(config.seed), {}
-    for start, scheme in (("zeros", "zeros"), ("randn", scale)):
+    for start, scheme in (("zeros", "zeros"), ("randn", config.init_scale)):
         params = jaxnet.init(net, key, scheme)
         _, trace = descent(jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), key), None)
         traces[start] = jax.device_get(trace)
@@ -104,8 +122,8 @@ def rows_equal(W: jax.Array) -> jax.Array:
     return (bits == bits[:1]).all()
 
 
-def measured(trace: dict[str, np.ndarray]) -> dict[str, float]:
-    """What a run comes to."""
+def summary(trace: dict[str, np.ndarray]) -> dict[str, float]:
+    """The last accuracy and weights of a run, and how often its rows were equal."""
     last = trace["W"][-1]
     return {
         "accuracy": float(trace["accuracy"][-1]),
@@ -115,26 +133,26 @@ def measured(trace: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def draw(config: Config, runs: dict[str, dict[str, np.ndarray]]) -> Figure:
+def draw(found: dict):
     """The accuracies, and the first weight of each hidden unit from both starts."""
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure, runs = plots.figure(12, 4.2), found["traces"]
     accuracies, *weights = figure.subplots(1, 3)
     styles = zip((RED, GREEN, ORANGE, BLUE), ("--", "-", "--", "-"), strict=True)
     for (name, trace), (colour, line) in zip(runs.items(), styles, strict=True):
-        accuracies.plot(*thinned(100 * trace["accuracy"]), line, color=colour, label=name)
+        accuracies.plot(*subsample(100 * trace["accuracy"]), line, color=colour, label=name)
     accuracies.set(title="Accuracy", xlabel="step", ylabel="points right (%)", ylim=(40, 100))
     accuracies.legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.65))
-    titles = ("W = 0", f"W = randn * {config.init_scale:g}")
+    titles = ("W = 0", f"W = randn * {found['config'].init_scale:g}")
     for axes, start, title, widths in zip(weights, STARTS, titles, ((8, 6, 4, 2), (2, 2, 2, 2)), strict=True):
         trace = runs[f"sigmoid, {start}"]["W"][:, :, 0]
         for unit, (colour, width) in enumerate(zip((BLUE, ORANGE, GREEN, RED), widths, strict=True)):
-            axes.plot(*thinned(trace[:, unit]), color=colour, linewidth=width, label=f"unit {unit + 1}")
+            axes.plot(*subsample(trace[:, unit]), color=colour, linewidth=width, label=f"unit {unit + 1}")
         axes.set(title=f"{title}: first weight of each", xlabel="step", ylabel="W[1][unit, 1], sigmoid units")
         axes.legend(fontsize="small", loc="upper right" if start == "zeros" else "upper left")
     return figure
 
 
-def thinned(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
+def subsample(values: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
     """The steps and their values, as many as a figure can show."""
     steps = np.unique(np.linspace(0, len(values) - 1, points).astype(int))
     return steps + 1, values[steps]

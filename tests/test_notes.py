@@ -7,30 +7,19 @@ import optax
 import pytest
 
 import jaxnet
+from experiments import notes
 from jaxnet.datasets import flower
 
 RATE, STEPS = 1.2, 10_000
 
 
-def transcription(params, X, Y, steps):
-    """Section 8 line by line: repeat { predict; dW, db; W -= rate dW }."""
-    (W1, b1), (W2, b2) = params
-    m = X.shape[1]
-    path = []
+def descent(params, steps):
+    """Section 8: repeat { predict; dW, db; W -= rate dW }, in NumPy and float64."""
+    X, Y = flower()
     for _ in range(steps):
-        Z1 = np.dot(W1, X) + b1
-        A1 = np.tanh(Z1)
-        Z2 = np.dot(W2, A1) + b2
-        A2 = 1 / (1 + np.exp(-Z2))
-        dZ2 = A2 - Y
-        dW2 = 1 / m * np.dot(dZ2, A1.T)
-        db2 = 1 / m * np.sum(dZ2, axis=1, keepdims=True)
-        dZ1 = np.dot(W2.T, dZ2) * (1 - np.power(A1, 2))
-        dW1 = 1 / m * np.dot(dZ1, X.T)
-        db1 = 1 / m * np.sum(dZ1, axis=1, keepdims=True)
-        W1, b1, W2, b2 = W1 - RATE * dW1, b1 - RATE * db1, W2 - RATE * dW2, b2 - RATE * db2
-        path.append((W1, b1, W2, b2))
-    return path
+        grads = notes.gradient(params, X, Y)
+        params = jax.tree.map(lambda leaf, dleaf: leaf - RATE * dleaf, params, grads)
+        yield params
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
@@ -40,7 +29,7 @@ def test_ten_thousand_steps_follow_the_notes(dtype, tolerance):
         net = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
         X, Y = flower()
         params = jaxnet.init(net, key, 0.01, dtype)
-        path = transcription(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), X, Y, STEPS)
+        path = list(descent(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), STEPS))
 
         def run(steps):
             return jaxnet.fit(
@@ -51,7 +40,7 @@ def test_ten_thousand_steps_follow_the_notes(dtype, tolerance):
         for steps in (1, 2, 10, 100, STEPS):
             result = run(steps)
             assert int(result.state.step) == steps == len(result.history["cost"])
-            for got, want in zip(jax.tree.leaves(result.params), path[steps - 1], strict=True):
+            for got, want in zip(jax.tree.leaves(result.params), jax.tree.leaves(path[steps - 1]), strict=True):
                 assert got.dtype == jnp.dtype(dtype)
                 np.testing.assert_allclose(got, want, rtol=0, atol=tolerance)
         assert result.history["accuracy"][-1] > 0.85 > 0.65 > result.history["accuracy"][0]

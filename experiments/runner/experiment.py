@@ -1,14 +1,23 @@
-"""The skeleton that every experiment shares: a frozen Config, `run(config) -> Result`, and `main`.
+"""The skeleton that every experiment shares: a frozen Config, what was found, a Result, and `main`.
 
 All effects live here: the command line, the results directory, the clock, the exit code. An experiment is a module of
-this package with `NOTES` (the notes' sections that it shows), `DATA` (the functions of jaxnet.datasets that it calls),
-`Config` and `run`; `main` runs it by itself, `python -m experiments` runs them all.
+this package, NAME.py or NAME/__main__.py, with `NOTES` (the notes' sections that it shows), `DATA` (the functions of
+jaxnet.datasets that it calls), `Config`, and the functions
+
+- `measure(config)`: all the computing; returns what was found, by name;
+- `clauses(found)`: the clauses of its claim, each true or false;
+- `claim(found)`: the claim in a sentence, with its numbers;
+- `draw(found)`: the figure;
+- `metrics(found)`: what metrics.json keeps; all that was found unless this function says which.
+
+`main` runs it by itself, `python -m experiments` runs them all.
 """
 
 import dataclasses
 import datetime
 import functools
 import importlib
+import importlib.util
 import inspect
 import io
 import os
@@ -21,37 +30,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 import jaxnet
-from experiments.runner.results import files, not_numbers, require_writable, strict, write
+from experiments.runner import options
+from experiments.runner.results import files, nan_paths, require_writable, to_json, write
 from jaxnet import parallel
+from jaxnet._xla.threads import with_current_settings
+from jaxnet.mlp import Params
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxnet"
 EXTRA = ("matplotlib", "mlxtend", "sklearn", "tyro")  # what pip install "jaxnet[experiments]" brings
-
-
-def said(error: BaseException) -> str:
-    """What to tell the user of an error: a package that is missing is named with the extra that brings it."""
-    package = (getattr(error, "name", None) or "").partition(".")[0]
-    if isinstance(error, ImportError) and package in EXTRA:
-        return f'{package} is not installed; pip install "jaxnet[experiments]" brings it'
-    return str(error) if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: {error}"
-
-
-try:
-    import tyro
-    from matplotlib.figure import Figure
-except ImportError as error:
-    sys.exit(said(error))
-
-# Okabe and Ito's colours, told apart by the colour-blind as well
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#777777",
-)  # fmt: skip
+ALWAYS_NEEDED = ("tyro", "matplotlib")  # the others, by some experiments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Config:
 
     QUICK: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
-    seed: int = 0
+    seed: Annotated[int, options.Range(0, 2**31 - 1)] = 0
     """Seed of everything random; the same seed gives the same numbers."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Where to compute; None is JAX's default. One that is absent is an error."""
@@ -72,74 +69,76 @@ class Config:
     """Keep compiled programs for later runs, in your own cache directory: a second start compiles nothing."""
 
     def __post_init__(self):
-        """Makes the options quick: metrics.json then tells what was run.
+        """Checks the options and makes them quick: metrics.json then holds the values that were used.
 
         Raises:
-            ValueError: an option that no experiment can take.
+            ValueError: an option whose value its type excludes.
         """
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"--seed is {self.seed}; expected an integer from 0 to {2**31 - 1}, such as --seed 0")
+        options.check(self)
         for field in dataclasses.fields(self):
-            value, example = getattr(self, field.name), field.default
-            if isinstance(value, tuple):
-                given, such_as = (shlex.join(option(field.name, values)) for values in (value, example))
-                if value == () != example:
-                    raise ValueError(f"{given} has no value; expected one or more, such as {such_as}")
-                if len(set(value)) < len(value):
-                    raise ValueError(f"{given} names a value twice; expected each once")
-            if self.quick and field.name in self.QUICK and value == example:
+            if self.quick and field.name in self.QUICK and getattr(self, field.name) == field.default:
                 object.__setattr__(self, field.name, self.QUICK[field.name])
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an experiment found: whether its claim held, the numbers behind it, and a picture of them."""
+    """What an experiment found: its claim, the claim's clauses, the numbers behind them, and a picture of them."""
 
     claim: str
-    held: bool
+    clauses: dict[str, bool]
     metrics: dict[str, Any]
-    figure: Figure
+    figure: "Figure"
+
+    @property
+    def held(self) -> bool:
+        """Whether every clause holds; a claim without clauses says nothing and does not."""
+        return bool(self.clauses) and all(self.clauses.values())
 
 
-def keep_compiled(directory: Path) -> None:
-    """Use JAX's persistent compilation cache, for programs of any size."""
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+def run(module: ModuleType, config: Config) -> Result:
+    """Measure, judge, put into words and draw."""
+    found = module.measure(config)
+    metrics = getattr(module, "metrics", dict)(found)
+    return Result(module.claim(found), module.clauses(found), metrics, module.draw(found))
+
+
+def load(name: str) -> ModuleType:
+    """The module of an experiment: NAME.py or NAME/__main__.py."""
+    module = importlib.import_module(f"experiments.{name}")
+    return importlib.import_module(f"experiments.{name}.__main__") if hasattr(module, "__path__") else module
 
 
 def perform(name: str, config: Config) -> dict[str, Any]:
     """Run an experiment on its device; write metrics.json and NAME.png, and return what metrics.json holds."""
-    module = importlib.import_module(f"experiments.{name}")
-    _, picture = files(config.results, name)
+    module, (_, picture) = load(name), files(config.results, name)
     require_writable(*files(config.results, name))
     if config.cache:
-        keep_compiled(CACHE)
-    began = time.perf_counter()
+        enable_compilation_cache(CACHE)
+    start = time.perf_counter()
     with jax.default_device(parallel.device(config.device)):
-        result = module.run(config)
-    metrics = strict(result.metrics)
-    no_numbers = not_numbers(metrics)
+        result = run(module, config)
+    metrics = to_json({"clauses": result.clauses, **result.metrics})
+    undefined = nan_paths(metrics)
     record = {
-        **about(name, module),
-        "claim": result.claim + (f" It fails: NaN is {listed(no_numbers)}." if no_numbers else ""),
-        "held": bool(result.held) and not no_numbers,
+        **metadata(name, module),
+        "claim": result.claim + (f" It fails: NaN is {first_names(undefined)}." if undefined else ""),
+        "held": result.held and not undefined,
         "metrics": metrics,
-        "config": strict(dataclasses.asdict(config)),
-        **ran(name, config, began),
+        "config": to_json(dataclasses.asdict(config)),
+        **provenance(name, config, start),
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    drawn = io.BytesIO()  # so that an interrupt of the drawing leaves the earlier picture to the earlier numbers
-    result.figure.savefig(drawn, dpi=120)
-    picture.write_bytes(drawn.getvalue())
+    image = io.BytesIO()  # so that an interrupt of the drawing leaves the earlier picture to the earlier numbers
+    result.figure.savefig(image, dpi=120)
+    picture.write_bytes(image.getvalue())
     write(record, config.results)
     return record
 
 
-def about(name: str, module: ModuleType) -> dict[str, Any]:
-    """What an experiment's module says of itself and of its data."""
+def metadata(name: str, module: ModuleType) -> dict[str, Any]:
+    """What an experiment's module says about itself and its data."""
     return {
         "experiment": name,
         "notes": module.NOTES,
@@ -149,90 +148,142 @@ def about(name: str, module: ModuleType) -> dict[str, Any]:
 
 
 def source(load: Callable) -> str:
-    """Where a data set comes from and its licence, which its function in jaxnet.datasets tells after "Source:"."""
+    """Where a data set comes from and its licence, which its function in jaxnet.datasets states after "Source:"."""
     return " ".join(inspect.getdoc(load).partition("Source:")[2].split())
 
 
-def ran(name: str, config: Config, began: float) -> dict[str, Any]:
-    """How a run is made again, how long it took and when it ended."""
+def provenance(name: str, config: Config, start: float) -> dict[str, Any]:
+    """The command that repeats a run, how long the run took and when it ended."""
     return {
         "command": command(name, config),
-        "seconds": round(time.perf_counter() - began, 2),
+        "seconds": round(time.perf_counter() - start, 2),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def command(name: str, config: Config) -> str:
-    """The command line that makes this run again."""
+    """The command line that repeats this run."""
     words = ["python", "-m", f"experiments.{name}"]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value != field.default and not (config.quick and value == config.QUICK.get(field.name)):
-            words += option(field.name, value)
+            words += options.option(field.name, value)
     return shlex.join(words)
 
 
-def option(name: str, value: Any) -> list[str]:
-    """An option of the command line as words."""
-    dashed = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{dashed}" if value else f"--no-{dashed}"]
-    return [f"--{dashed}", *map(str, value if isinstance(value, tuple) else (value,))]
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def watched(items: Iterable, unit: str) -> Iterable:
-    """The items one by one, with a progress bar if standard error is a terminal."""
-    return tqdm(items, unit=unit, disable=None, leave=False)
+def error_message(error: BaseException) -> str:
+    """The text of an error for the user: a missing package is named with the extra that brings it."""
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ImportError) and package in EXTRA:
+        return f'{package} is not installed; pip install "jaxnet[experiments]" brings it'
+    return str(error) if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: {error}"
 
 
-def side_by_side(function: Callable, items: Sequence, unit: str) -> list:
-    """function(item) of every item, in a thread for each core, with a bar: XLA compiles outside Python's lock.
-
-    For items that compile programs of their own; where times are taken, one after the other is right.
-    """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(function, items), total=len(items), unit=unit, disable=None, leave=False))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def cost_and_accuracy(net: jaxnet.MLP, params: jaxnet.network.Params, X, Y) -> tuple[jax.Array, jax.Array]:
-    """J, and the share of examples read right; compiled as one."""
-    return jaxnet.cost(net, params, X, Y), jaxnet.accuracy(jaxnet.predict(net, params, X), Y)
-
-
-def seconds(call: Callable, *arguments, repeats: int = 20) -> float:
-    """The median time of a call, after a first one that compiles; each waits for what it computes."""
-    jax.block_until_ready(call(*arguments))
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(call(*arguments))
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-def cli(config_type: type[Config], program: str, description: str) -> Config:
-    """The command line as a Config."""
-    return tyro.cli(config_type, prog=program, description=description)
+def require_extra() -> None:
+    """End the program before any work if a package that every experiment needs is missing."""
+    for package in ALWAYS_NEEDED:
+        if importlib.util.find_spec(package) is None:
+            sys.exit(error_message(ModuleNotFoundError(name=package)))
 
 
 def main(name: str) -> None:
     """Read the command line, run the experiment, save what it found; exit 1 if its claim did not hold."""
-    module = importlib.import_module(f"experiments.{name}")
-    told = about(name, module)
-    data = [f"Data, {load}: {origin}" for load, origin in told["data"].items()]
-    config = cli(module.Config, f"python -m experiments.{name}", "\n\n".join([told["about"].strip(), *data]))
+    require_extra()
+    module = load(name)
+    about = metadata(name, module)
+    data = [f"Data, {load}: {origin}" for load, origin in about["data"].items()]
+    description = "\n\n".join([about["about"].strip(), *data])
+    config = options.parse(module.Config, f"python -m experiments.{name}", description)
     try:
         record = perform(name, config)
     except (ValueError, FloatingPointError, ImportError) as error:  # the message says what to do
-        sys.exit(f"{name}: {said(error)}")
+        sys.exit(f"{name}: {error_message(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     print(f"\n{'HELD' if record['held'] else 'FAILED'}: {record['claim']}")
     print("Saved {} and {}".format(*files(config.results, name)))
     sys.exit(0 if record["held"] else 1)
+
+
+# What experiments share when they measure
+
+
+def fit(config: Config, net: jaxnet.MLP, X, Y, *, key: jax.Array | None = None, **settings) -> Any:
+    """`jaxnet.fit` on the config's device, without a progress bar, and with the key of its seed unless one is given."""
+    key = jax.random.key(config.seed) if key is None else key
+    return jaxnet.fit(net, X, Y, key=key, progress=False, device=config.device, **settings)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def cost_and_accuracy(net: jaxnet.MLP, params: Params, X, Y) -> tuple[jax.Array, jax.Array]:
+    """J, and the share of examples classified correctly; compiled as one."""
+    return jaxnet.cost(net, params, X, Y), jaxnet.accuracy(jaxnet.predict(net, params, X), Y)
+
+
+def progress(items: Iterable, unit: str) -> Iterable:
+    """The items one by one, with a progress bar if standard error is a terminal."""
+    return tqdm(items, unit=unit, disable=None, leave=False)
+
+
+def thread_map(function: Callable, items: Sequence, unit: str) -> list:
+    """function(item) of every item, in a thread for each core, with a bar: XLA compiles outside Python's lock.
+
+    Each thread has JAX's settings of the caller, its default device among them. For items that compile programs of
+    their own; where times are taken, one after the other is right.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = pool.map(with_current_settings(function), items)
+        return list(tqdm(answers, total=len(items), unit=unit, disable=None, leave=False))
+
+
+class Timing(NamedTuple):
+    """A call's first answer, the seconds of that call, and the median of those after it (NaN if there are none)."""
+
+    result: Any
+    cold: float
+    warm: float
+
+
+def seconds(call: Callable, *arguments, repeats: int = 20) -> Timing:
+    """Time a call cold, compilation included, and then warm; each waits for what it computes."""
+    results, times = [], []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        answer = jax.block_until_ready(call(*arguments))
+        times.append(time.perf_counter() - start)
+        results = results or [answer]
+    return Timing(results[0], times[0], statistics.median(times[1:]) if repeats else float("nan"))
+
+
+def largest_difference(tree: Any, reference: Any) -> float:
+    """The largest difference between entries of two trees."""
+    return max(float(np.abs(np.subtract(*pair)).max()) for pair in leaf_pairs(tree, reference))
+
+
+def relative_difference(tree: Any, reference: Any) -> float:
+    """The largest difference between entries of two trees, relative to the largest entry of its leaf."""
+    pairs = leaf_pairs(tree, reference)
+    return max(float(np.abs(np.subtract(*pair)).max() / np.abs(pair[1]).max()) for pair in pairs)
+
+
+def distance(tree: Any, reference: Any) -> float:
+    """The norm of the difference of two trees, summed in float64."""
+    pairs = leaf_pairs(tree, reference)
+    return sum(float(np.sum(np.subtract(*pair, dtype=np.float64) ** 2)) for pair in pairs) ** 0.5
+
+
+def leaf_pairs(tree: Any, reference: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """The leaves of two trees of one structure, side by side on the host."""
+    return zip(*(jax.tree.leaves(jax.device_get(each)) for each in (tree, reference)), strict=True)
+
+
+def enable_compilation_cache(directory: Path) -> None:
+    """Use JAX's persistent compilation cache, for programs of any size."""
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

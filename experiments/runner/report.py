@@ -1,13 +1,24 @@
-"""The page of all experiments: one HTML file with pictures inline, in light and dark, that opens from disk."""
+"""The page of all experiments: one HTML file with pictures inline, in light and dark, that opens from disk.
+
+Metrics become tables, however they are nested: groups of groups of numbers make a table, and a list is a group too.
+Groups with the same entries are the rows of one table; the longer side runs down, as a narrow screen has room there.
+"""
 
 import base64
 import datetime
+import math
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from experiments.runner.results import files
-from experiments.runner.tables import in_words, tables
+
+LONG = 100  # cells; a longer table is folded
+TOO_LONG = 5000  # cells; one longer still stays in metrics.json
+
+Cell = bool | int | float | str | None
+Rows = dict[str, dict[str, Cell]]
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f6f6f4; --card: #fff; --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcd8;
@@ -48,7 +59,7 @@ nav ul { padding-left: 1.2rem; columns: 15rem; }
 
 
 def page(cards: dict[str, dict[str, Any] | None], results: Path, interrupted: list[str] | tuple = ()) -> str:
-    """The whole page: every experiment's record, None where there is none; and what an interrupt kept from being run.
+    """The whole page: every experiment's record, None where there is none, and those that an interrupt left out.
 
     `results` holds each experiment's picture as NAME/NAME.png.
     """
@@ -70,7 +81,7 @@ def page(cards: dict[str, dict[str, Any] | None], results: Path, interrupted: li
 <h1>The claims of the lecture notes, measured</h1>
 <p>{held} of {len(records)} claims held, in {seconds:.0f} s. <span class="soft">{escape(made_by)}
 <span class="narrow">Slide figures and tables sideways.</span></span></p>
-{whole(cards, interrupted)}
+{gaps(cards, interrupted)}
 <nav><ul>{contents}</ul></nav>
 <main>
 {"".join(card(record, results) for record in records)}
@@ -80,13 +91,13 @@ def page(cards: dict[str, dict[str, Any] | None], results: Path, interrupted: li
 """
 
 
-def whole(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tuple) -> str:
-    """What the page lacks, if it lacks anything: an interrupted run, experiments never run, cards of earlier runs."""
+def gaps(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tuple) -> str:
+    """An interrupted run, experiments that were never run, and cards of earlier runs, if there are any."""
     never = [name for name, record in cards.items() if not record]
     sentences = []
     if interrupted:
-        missed = escape(", ".join(interrupted))
-        sentences.append(f'<strong class="failed">Interrupted before the end of: {missed}.</strong>')
+        left_out = escape(", ".join(interrupted))
+        sentences.append(f'<strong class="failed">Interrupted before the end of: {left_out}.</strong>')
     if never:
         sentences.append(f"No results yet: {escape(', '.join(never))}.")
     if any(record and "earlier" in record for record in cards.values()):
@@ -123,13 +134,13 @@ def card(record: dict[str, Any], results: Path) -> str:
 
 
 def origins(data: dict[str, str]) -> str:
-    """Where the data are from, and under which licence."""
-    lines = "<br>".join(f"Data, {in_words(name)}: {escape(source)}" for name, source in data.items())
+    """The sources and licences of the data."""
+    lines = "<br>".join(f"Data, {words(name)}: {escape(source)}" for name, source in data.items())
     return f'<p class="soft">{lines}</p>' if data else ""
 
 
 def about(docstring: str) -> str:
-    """What the module says of itself, to fold out."""
+    """The module's docstring, to fold out."""
     paragraphs = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in docstring.strip().split("\n\n"))
     return f"<details><summary>How it is done</summary>{paragraphs}</details>" if docstring else ""
 
@@ -140,3 +151,85 @@ def state(record: dict[str, Any] | None) -> str:
         return '<span class="soft">not run</span>'
     word = "held" if record["held"] else "broken" if "error" in record else "failed"
     return f'<span class="{word}">{word}</span>' + ' <span class="soft">earlier</span>' * ("earlier" in record)
+
+
+def tables(metrics: dict[str, Any]) -> str:
+    """All the metrics: small tables side by side, then folded, by name, what is long or lies deeper."""
+    alone = {name: value for name, value in metrics.items() if is_cell(value)}
+    groups = {name: value for name, value in metrics.items() if not is_cell(value)}
+    small, folded = [], {}
+    for place, rows in nested((), {"measured": alone} | groups):
+        if len(place) > 1 or cells(rows) > LONG:
+            folded.setdefault(place[:1] or tuple(rows), []).append(table(place[1:], rows))
+        else:
+            small.append(table(place, rows))
+    return abreast(small) + "".join(
+        f"<details><summary>{', '.join(map(words, names))}</summary>{abreast(inner)}</details>"
+        for names, inner in folded.items()
+    )
+
+
+def abreast(parts: list[str]) -> str:
+    """Tables beside each other where there is room."""
+    return f'<div class="tables">{"".join(parts)}</div>' if parts else ""
+
+
+def nested(place: tuple[str, ...], groups: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Rows]]:
+    """Every table among the groups and what they hold, with the names that lead to it."""
+    inner = {name: entries(group) for name, group in groups.items()}
+    rows = {name: {key: value for key, value in group.items() if is_cell(value)} for name, group in inner.items()}
+    while rows := {name: row for name, row in rows.items() if row}:
+        columns = list(next(iter(rows.values())))
+        alike = {name: row for name, row in rows.items() if list(row) == columns}
+        rows = {name: row for name, row in rows.items() if name not in alike}
+        yield place, alike
+    for name, group in inner.items():
+        yield from nested((*place, name), {key: value for key, value in group.items() if not is_cell(value)})
+
+
+def entries(group: dict | list) -> dict[str, Any]:
+    """A group's entries by name; those of a list by position, from 1."""
+    return group if isinstance(group, dict) else {str(position): value for position, value in enumerate(group, 1)}
+
+
+def table(place: tuple[str, ...], rows: Rows) -> str:
+    """Rows as a table in a box that scrolls by itself."""
+    if cells(rows) > TOO_LONG:
+        return f"<p>{cells(rows):,} numbers, in metrics.json.</p>"
+    columns = list(next(iter(rows.values())))
+    is_a_list = list(rows) == [str(position) for position in range(1, len(rows) + 1)]
+    if len(rows) == 1 or (len(columns) > len(rows) and not is_a_list):
+        rows, columns = {column: {name: row[column] for name, row in rows.items()} for column in columns}, list(rows)
+    caption = f"<caption>{': '.join(map(words, place))}</caption>" if place else ""
+    head = "".join(f'<th scope="col">{words(column)}</th>' for column in columns)
+    lines = {name: "".join(map(cell, row.values())) for name, row in rows.items()}
+    body = "".join(f'<tr><th scope="row">{words(name)}</th>{line}</tr>' for name, line in lines.items())
+    return f'<div class="scroll"><table>{caption}<tr><td></td>{head}</tr>{body}</table></div>'
+
+
+def cells(rows: Rows) -> int:
+    """How many cells the rows have."""
+    return sum(map(len, rows.values()))
+
+
+def cell(value: Cell) -> str:
+    """A value in its cell; words run from the left and wrap."""
+    is_text = isinstance(value, str) and len(value) > 24
+    return f"<td{' class=text' if is_text else ''}>{escape(text(value))}</td>"
+
+
+def is_cell(value: Any) -> bool:
+    """Whether a value is a single one, and not a group."""
+    return value is None or isinstance(value, Cell)
+
+
+def words(name: str) -> str:
+    """A name of Python in words."""
+    return escape(name.replace("_", " "))
+
+
+def text(value: Cell) -> str:
+    """A value as text: five digits, thousands apart."""
+    if value is None or isinstance(value, str | bool):
+        return {None: "none", True: "yes", False: "no"}.get(value, str(value))
+    return f"{value:,.0f}" if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4) else f"{value:.5g}"

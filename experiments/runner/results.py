@@ -1,7 +1,7 @@
 """What a run leaves in the results directory, NAME/metrics.json and NAME/NAME.png, and what is there from earlier runs.
 
 metrics.json is strictly valid JSON, which knows no NaN and no infinity: they are the texts "NaN", "Infinity" and
-"-Infinity" in it, and a claim with a NaN among its metrics has failed. What an experiment leaves out is null.
+"-Infinity" in it, and a claim with a NaN among its metrics has failed. A missing value is null.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-TOLD = {"experiment", "notes", "about", "data", "claim", "held", "command", "seconds", "ended"}  # in every record
+REQUIRED = {"experiment", "notes", "about", "data", "claim", "held", "command", "seconds", "ended"}  # of every record
 
 
 def files(results: Path, name: str) -> tuple[Path, Path]:
@@ -39,25 +39,25 @@ def require_writable(*wanted: Path) -> None:
             )
 
 
-def strict(value: Any) -> Any:
-    """The value as JSON knows it: arrays as lists, numbers that are not finite as texts, all else as its text."""
+def to_json(value: Any) -> Any:
+    """The value as strict JSON: arrays as lists, numbers that are not finite as texts, all else as its text."""
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(strict(name)): strict(entry) for name, entry in value.items()}
+        return {str(to_json(name)): to_json(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(entry) for entry in value]
+        return [to_json(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def not_numbers(metrics: Any, place: str = "") -> list[str]:
+def nan_paths(metrics: Any, place: str = "") -> list[str]:
     """Where NaN stands in metrics that are strict: names and positions, from the outside in."""
     if metrics == "NaN":
         return [place]
     inner = metrics.items() if isinstance(metrics, dict) else enumerate(metrics) if isinstance(metrics, list) else ()
-    return [found for name, entry in inner for found in not_numbers(entry, f"{place}.{name}" if place else str(name))]
+    return [found for name, entry in inner for found in nan_paths(entry, f"{place}.{name}" if place else str(name))]
 
 
 def write(record: dict[str, Any], results: Path) -> None:
@@ -66,11 +66,11 @@ def write(record: dict[str, Any], results: Path) -> None:
     files(results, record["experiment"])[0].write_text(text + "\n")
 
 
-def earlier(results: Path, name: str) -> dict[str, Any] | None:
+def earlier_record(results: Path, name: str) -> dict[str, Any] | None:
     """Return the record that an earlier run of the experiment left, None if there is none.
 
     Raises:
-        ValueError: metrics.json is damaged or no record of a run, or its figure is gone.
+        ValueError: metrics.json is damaged or not a record of a run, or its figure is missing.
     """
     metrics, figure = files(results, name)
     if not metrics.is_file():
@@ -79,8 +79,8 @@ def earlier(results: Path, name: str) -> dict[str, Any] | None:
         found = json.loads(metrics.read_text())
     except ValueError as error:
         raise ValueError(f"{metrics} is damaged ({error}); run the experiment again") from error
-    if not isinstance(found, dict) or not found.keys() >= TOLD or not {"metrics", "error"} & found.keys():
-        raise ValueError(f"{metrics} is no record of a run, or one of another version; run the experiment again")
+    if not isinstance(found, dict) or not found.keys() >= REQUIRED or not {"metrics", "error"} & found.keys():
+        raise ValueError(f"{metrics} is not a record of a run, or one of another version; run the experiment again")
     if "error" not in found and not figure.is_file():
-        raise ValueError(f"{figure} is gone; run the experiment again")
+        raise ValueError(f"{figure} is missing; run the experiment again")
     return found

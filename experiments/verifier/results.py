@@ -4,7 +4,8 @@ import statistics
 
 import numpy as np
 
-from experiments.runner.experiment import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Figure
+from experiments.runner import plots
+from experiments.runner.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from experiments.verifier.checkers import CHECKERS, Checker, by_jaxnet
 from experiments.verifier.correct import TRICKY
 from experiments.verifier.mutants import MUTANTS
@@ -81,9 +82,9 @@ def median_seconds(trials, checker: Checker, size: str) -> str:
     return f"{statistics.median(times):.2g}" if times else "-"
 
 
-def figure(checkers, trials) -> Figure:
+def figure(checkers, trials):
     """Bugs accepted against the loss's scale, bugs accepted at 1.8 M parameters, and correct gradients refused."""
-    drawing = Figure(figsize=(14, 5.2), layout="constrained")
+    drawing = plots.figure(14, 5.2)
     curves, large, false_alarms = drawing.subplots(1, 3, width_ratios=(1.5, 1, 1))
     checkers = [checker for checker in checkers if checker.dtype != "bfloat16"]
     colours = dict(zip((c.name for c in CHECKERS), COLOURS, strict=True))

@@ -13,6 +13,7 @@ from typing import Literal
 import jax
 
 from experiments.runner import experiment
+from experiments.runner.options import Positive
 from experiments.verifier.backward import CORRECT, plain_loss
 from experiments.verifier.checkers import CHECKERS, Checker, Outcome, by_jaxnet, check
 from experiments.verifier.correct import TRICKY, Problem
@@ -42,9 +43,9 @@ class Config(experiment.Config):
     """A handful of cases at two loss scales on the small nets: a minute, for a look; nothing is proved by it."""
     sizes: tuple[Literal["small", "large"], ...] = ("small", "large")
     """Nets to plant the bugs in: about 100 parameters, and 1.8 million."""
-    seeds: int = 25
+    seeds: Positive[int] = 25
     """Seeds of each tricky case for jaxnet.verify; 25 make more than 1,000 checks. The peers get one."""
-    patience: float = 20.0
+    patience: Positive[float] = 20.0
     """Seconds after which torch's fast gradcheck, which accepts in one or two, counts as a refusal."""
     peers: bool = True
     """Try the other checkers too."""

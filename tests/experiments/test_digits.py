@@ -9,6 +9,7 @@ import pytest
 
 from experiments import digits
 from experiments.runner import experiment
+from tests.experiments.claims import assert_each_clause_can_fail, assert_it_runs, measure
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +18,11 @@ def finished(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     command = [sys.executable, "-m", "experiments.digits", "--results", str(results)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300), results / "digits"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return measure(digits, quick=True, epochs=1, seeds=1, target=0.5)
 
 
 @pytest.mark.slow
@@ -43,12 +49,29 @@ def test_it_says_what_it_does(finished):
     assert process.stderr == ""  # no bar in a pipe
 
 
+def test_a_small_run(found):
+    result = assert_it_runs(digits, found)
+    assert result.held and 0.5 < result.metrics["test_accuracy_mean"] < 1
+    assert len(result.metrics["history"]["validation_cost"]) == 1
+
+
+def test_each_clause_can_fail(found):
+    report = digits.jaxnet.Report(verdict="FAIL", leaves={})
+    assert_each_clause_can_fail(
+        digits,
+        found,
+        {
+            "the_hand_written_gradient_is_right": {"reports": {"float32": report}},
+            "it_reads_50%": {"test accuracy": np.array([0.6, 0.3])},
+        },
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--device", "tpu"], "device is 'tpu', but JAX finds only cpu"),
-        (["--learning-rate", "-1"], "learning_rate is -1.0; expected a finite number above 0"),
-        (["--batch-size", "100000"], "batch_size is 100000 but X has 1437 examples"),
+        (["--batch-size", "100000"], "--batch-size is 100000; expected at most the 1437 training examples"),
         (["--results", "/proc/nowhere"], "--results: /proc/nowhere/digits cannot be written"),
     ],
 )
@@ -59,19 +82,17 @@ def test_bad_settings_end_it_before_training(arguments, message, monkeypatch, ca
     assert "gradient" not in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("implicit_promotion")
-def test_a_missed_target_fails(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        sys, "argv", ["digits", "--results", str(tmp_path), "--epochs", "1", "--seeds", "1", "--target", "1"]
-    )
+def test_a_missed_target_fails(found, monkeypatch, tmp_path):
+    monkeypatch.setattr(digits, "measure", lambda config: found | {"config": config})
+    monkeypatch.setattr(sys, "argv", ["digits", "--results", str(tmp_path), "--target", "1"])
     with pytest.raises(SystemExit) as caught:
         experiment.main("digits")
     assert caught.value.code == 1
-    assert json.loads((tmp_path / "digits" / "metrics.json").read_text())["held"] is False
+    record = json.loads((tmp_path / "digits" / "metrics.json").read_text())
+    assert record["held"] is False and record["metrics"]["clauses"]["it_reads_100%"] is False
 
 
-@pytest.mark.usefixtures("implicit_promotion")
-def test_a_wrong_gradient_fails(monkeypatch, tmp_path):
+def test_a_wrong_gradient_is_seen(monkeypatch):
     """A backward pass off by one part in a million: training would never show it, the check does."""
     right = digits.jaxnet.value_and_grad
 
@@ -80,7 +101,6 @@ def test_a_wrong_gradient_fails(monkeypatch, tmp_path):
         return J, (grads[0]._replace(W=grads[0].W * (1 + 1e-6)), *grads[1:])
 
     monkeypatch.setattr(digits.jaxnet, "value_and_grad", wrong)
-    result = digits.run(digits.Config(epochs=1, seeds=1, target=0.0, results=tmp_path))
-    checks = result.metrics["gradient_check"]
-    assert not result.held and checks["float64"]["leaves"]["[0].W"]["verdict"] == "FAIL"
-    assert checks["float64"]["leaves"]["[1].W"]["verdict"] == "PASS"
+    net = digits.jaxnet.MLP((64, 64, 10), ("relu", "softmax"))
+    report = digits.check_own_gradient(net, digits.datasets.digits(), 0, "float64")
+    assert not report and report.leaves["[0].W"].verdict == "FAIL" and report.leaves["[1].W"].verdict == "PASS"

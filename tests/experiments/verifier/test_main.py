@@ -10,7 +10,8 @@ import pytest
 import tyro
 
 from experiments import verifier
-from experiments.verifier.__main__ import run
+from experiments.runner import experiment
+from experiments.verifier import __main__ as comparison
 from experiments.verifier.acceptance import criteria
 from experiments.verifier.backward import CORRECT, plain_loss
 from experiments.verifier.checkers import CHECKERS, Checker, check
@@ -90,7 +91,7 @@ def test_a_criterion_of_which_nothing_was_tried_is_not_held():
     assert list(criteria([Trial("jaxnet.verify f32", "has_aux", "tricky", verdict="PASS")], {})) == [
         "no correct gradient fails", "verdicts as expected",
     ]  # fmt: skip
-    nothing = run(Config(quick=True, peers=False, dtypes=("float32",), cases=("rare_branch",)))
+    nothing = experiment.run(comparison, Config(quick=True, peers=False, dtypes=("float32",), cases=("rare_branch",)))
     assert not nothing.held and "0 of 0 acceptance criteria" in nothing.claim
 
 
@@ -109,7 +110,7 @@ def test_the_trials_cover_the_criteria():
 
 @pytest.mark.slow
 def test_the_quick_comparison_meets_its_criteria():
-    result = run(Config(quick=True, peers=False))
+    result = experiment.run(comparison, Config(quick=True, peers=False))
     assert result.held, result.metrics["failures"]
     assert np.isfinite([trial["seconds"] for trial in result.metrics["trials"]]).all()
 

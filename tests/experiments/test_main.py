@@ -2,41 +2,49 @@
 
 import base64
 import functools
-import importlib
 import json
 import math
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-import experiments.__main__ as runner
-from experiments.runner import experiment, results
-from experiments.runner.experiment import Figure, Result
-from experiments.runner.report import page
+import experiments.__main__ as all_experiments
+from experiments.runner import experiment, plots, results
 from jaxnet import datasets
 
 NAMES = ("alpha", "beta", "gamma")
 
 
 def result(held=True, **metrics):
-    figure = Figure()
-    figure.subplots().plot([1, 2])
-    return Result("One & one are <two>.", held, metrics, figure)
+    """What a fake experiment finds."""
+    return {"held": held, "metrics": metrics}
 
 
 class Fake:
-    """A module with a Config and a run that does as it is told, in the way of <somebody>."""
+    """A module of an experiment with the measurement that it is given, in the way of <somebody>."""
 
     Config, NOTES, DATA = experiment.Config, "section 8", (datasets.digits,)
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, measure):
+        self.measure = measure
+
+    def clauses(self, found):
+        return {"held": found["held"]}
+
+    def claim(self, found):
+        return "One & one are <two>."
+
+    def metrics(self, found):
+        return found["metrics"]
+
+    def draw(self, found):
+        figure = plots.figure(6, 4)
+        figure.subplots().plot([1, 2])
+        return found.get("figure", lambda figure: figure)(figure)
 
 
 def breaks(config):
@@ -48,17 +56,17 @@ def lacks(config):
 
 
 @pytest.fixture
-def ran(monkeypatch, tmp_path, capsys):
+def run_all(monkeypatch, tmp_path, capsys):
     """A function that runs three fake experiments in place of the real ones: (exit code, page, what was printed)."""
 
-    def run(*runs, arguments=()):
+    def run(*measures, arguments=()):
         monkeypatch.chdir(tmp_path)
-        for name, run in zip(NAMES, runs, strict=False):
-            monkeypatch.setitem(sys.modules, f"experiments.{name}", Fake(run))
-        monkeypatch.setattr(runner, "found", lambda: dict.fromkeys(NAMES[: len(runs)], "section 8"))
+        for name, measure in zip(NAMES, measures, strict=False):
+            monkeypatch.setitem(sys.modules, f"experiments.{name}", Fake(measure))
+        monkeypatch.setattr(all_experiments, "sections", lambda: dict.fromkeys(NAMES[: len(measures)], "section 8"))
         monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path), *arguments])
         with pytest.raises(SystemExit) as caught:
-            runner.main()
+            all_experiments.main()
         return caught.value.code, (tmp_path / "index.html").read_text(), capsys.readouterr().out
 
     return run
@@ -83,18 +91,31 @@ class Reader(HTMLParser):
 
 
 def test_the_experiments_are_found_in_the_order_of_the_notes():
-    sections = runner.found()
-    ours = {"planar", "symmetry", "init_scale", "gradient_check", "mnist", "privacy", "sweep", "digits", "verifier"}
+    sections = all_experiments.sections()
+    ours = {
+        "planar",
+        "symmetry",
+        "init_scale",
+        "gradient_check",
+        "mnist",
+        "privacy",
+        "sweep",
+        "digits",
+        "verifier",
+        "vectorization",
+    }
     assert ours <= set(sections)
     first = [int(re.search(r"\d+", notes)[0]) for notes in sections.values()]
     assert first == sorted(first)
     for name in sections:
-        module = importlib.import_module(f"experiments.{name}")
-        assert issubclass(module.Config, experiment.Config) and callable(module.run) and sections[name] == module.NOTES
+        module = experiment.load(name)
+        assert issubclass(module.Config, experiment.Config) and sections[name] == module.NOTES
+        assert all(callable(getattr(module, part)) for part in ("measure", "clauses", "claim", "draw"))
+        assert module.NOTES.startswith("section") and module.__doc__.split("\n")[0].endswith(".")
 
 
-def test_all_that_hold_are_a_success(ran):
-    code, text, printed = ran(
+def test_all_that_hold_are_a_success(run_all):
+    code, text, printed = run_all(
         lambda config: result(number=1.5, group={1: Path("x"), 2: np.bool_(True)}),
         lambda config: result(),
         arguments=["--quick"],
@@ -107,89 +128,88 @@ def test_all_that_hold_are_a_success(ran):
     assert "python -m experiments.alpha --results" in text and "--quick" in text
 
 
-def test_a_broken_experiment_does_not_stop_the_others(ran):
-    code, text, printed = ran(lambda config: result(), breaks, lambda config: result())
+def test_a_broken_experiment_does_not_stop_the_others(run_all):
+    code, text, printed = run_all(lambda config: result(), breaks, lambda config: result())
     assert code == 1 and "2 of 3 claims held" in text
     assert "<pre>python -m experiments.beta --results" in text
     assert "ZeroDivisionError: by &lt;nothing&gt;" in text and "BROKEN  beta" in printed
     assert printed.index("beta") < printed.index("gamma")
 
 
-def test_a_failed_claim_fails_the_run(ran):
-    code, text, printed = ran(lambda config: result(held=False))
+def test_a_failed_claim_fails_the_run(run_all):
+    code, text, printed = run_all(lambda config: result(held=False))
     assert code == 1 and "0 of 1 claims held" in text and "FAILED  alpha" in printed
 
 
-def test_a_missing_extra_is_named(ran):
-    _, text, printed = ran(lacks)
+def test_a_missing_extra_is_named(run_all):
+    _, text, printed = run_all(lacks)
     assert 'mlxtend is not installed; pip install "jaxnet[experiments]" brings it' in printed
     assert "mlxtend is not installed" in text
 
 
-def test_an_interrupt_leaves_a_page_of_what_was_done(ran):
+def test_an_interrupt_leaves_a_page_of_what_was_done(run_all):
     def interrupted(config):
         raise KeyboardInterrupt
 
-    code, text, _ = ran(lambda config: result(), interrupted, lambda config: result())
+    code, text, _ = run_all(lambda config: result(), interrupted, lambda config: result())
     assert code == 130 and "1 of 1 claims held" in text
     assert "Interrupted before the end of: beta, gamma." in text and "No results yet: beta, gamma." in text
     assert 'beta <span class="soft">not run</span>' in text
-    _, text, _ = ran(lambda config: result(), lambda config: result(), lambda config: result())
+    _, text, _ = run_all(lambda config: result(), lambda config: result(), lambda config: result())
     assert "Interrupted" not in text and "No results" not in text and "earlier" not in text
 
 
-def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(ran, tmp_path):
-    def drawn_in_part(config):
-        found = result(number=2)
-        savefig = found.figure.savefig
+def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(run_all, tmp_path):
+    def in_part(figure):
+        savefig = figure.savefig
 
         def stopped(*arguments, **options):
             savefig(*arguments, **{**options, "dpi": 30})
             raise KeyboardInterrupt
 
-        found.figure.savefig = stopped
-        return found
+        figure.savefig = stopped
+        return figure
 
-    ran(lambda config: result(number=1))
+    run_all(lambda config: result(number=1))
     picture = (tmp_path / "alpha" / "alpha.png").read_bytes()
-    code, text, _ = ran(drawn_in_part)
+    code, text, _ = run_all(lambda config: result(number=2) | {"figure": in_part})
     assert code == 130 and '<th scope="row">number</th><td>1</td>' in text
     assert (tmp_path / "alpha" / "alpha.png").read_bytes() == picture
 
 
-def test_some_keep_the_cards_of_the_others(ran):
+def test_some_keep_the_cards_of_the_others(run_all):
     works = [lambda config: result(number=1)] * 3
-    _, text, _ = ran(*works, arguments=["--only", "beta"])
+    _, text, _ = run_all(*works, arguments=["--only", "beta"])
     assert "1 of 1 claims held" in text and "No results yet: alpha, gamma." in text and text.count("<article") == 1
-    ran(*works, arguments=["--seed", "5"])
-    code, text, printed = ran(works[0], breaks, works[0], arguments=["--only", "beta"])
+    run_all(*works, arguments=["--seed", "5"])
+    code, text, printed = run_all(works[0], breaks, works[0], arguments=["--only", "beta"])
     assert code == 1 and "0 of 1 claims held" in printed and "2 of 3 claims held" in text
     assert text.count("<article") == 3 and text.count('held</span> <span class="soft">earlier</span>') == 4
     assert "experiments.alpha --seed 5" in text and text.index('id="alpha"') < text.index('id="beta"')
-    _, text, _ = ran(*works, arguments=["--only", "gamma"])  # what broke is broken until it runs again
+    _, text, _ = run_all(*works, arguments=["--only", "gamma"])  # what broke is broken until it runs again
     assert "2 of 3 claims held" in text and "ZeroDivisionError: by &lt;nothing&gt;" in text
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "is damaged"), ("[]", "is no record"), ('{"held": true}', "is no record")]
+    ("content", "message"), [("{", "is damaged"), ("[]", "is not a record"), ('{"held": true}', "is not a record")]
 )
-def test_a_damaged_result_of_an_earlier_run_is_told(content, message, ran, tmp_path):
+def test_a_damaged_result_of_an_earlier_run_is_named(content, message, run_all, tmp_path):
     (tmp_path / "beta").mkdir()
     (tmp_path / "beta" / "metrics.json").write_text(content)
-    code, text, _ = ran(lambda config: result(), lambda config: result(), arguments=["--only", "alpha"])
+    code, text, _ = run_all(lambda config: result(), lambda config: result(), arguments=["--only", "alpha"])
     assert code == 0 and "1 of 2 claims held, in 0 s" in text and f"beta/metrics.json {message}" in text
 
 
-def test_a_figure_that_is_gone_is_told(ran, tmp_path):
+def test_a_missing_figure_is_named(run_all, tmp_path):
     works = [lambda config: result()] * 2
-    ran(*works)
+    run_all(*works)
     (tmp_path / "beta" / "beta.png").unlink()
-    _, text, _ = ran(*works, arguments=["--only", "alpha"])
-    assert "beta/beta.png is gone; run the experiment again" in text
+    _, text, _ = run_all(*works, arguments=["--only", "alpha"])
+    assert "beta/beta.png is missing; run the experiment again" in text
 
 
-def test_the_page_is_self_contained(ran):
-    _, text, _ = ran(lambda config: result(), breaks)
+def test_the_page_is_self_contained(run_all):
+    _, text, _ = run_all(lambda config: result(), breaks)
     reader = Reader(text)
     assert not reader.open
     assert all(target.startswith(("data:image/png;base64,", "#")) for target in reader.fetched)
@@ -210,32 +230,32 @@ def test_the_page_is_self_contained(ran):
     ],
 )
 def test_bad_input_ends_it_before_any_work(arguments, message, monkeypatch, tmp_path):
-    monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(all_experiments, "perform", lambda *_: pytest.fail("it began to work"))
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
-        runner.main()
+        all_experiments.main()
 
 
 def test_help_lists_the_experiments(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["experiments", "--help"])
     with pytest.raises(SystemExit):
-        runner.main()
-    assert f"Experiments: {', '.join(runner.found())}." in " ".join(capsys.readouterr().out.split())
+        all_experiments.main()
+    assert f"Experiments: {', '.join(all_experiments.sections())}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_stray_option_is_not_taken_for_a_name(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["experiments", "--sed", "3"])
     with pytest.raises(SystemExit):
-        runner.main()
+        all_experiments.main()
     assert "Unrecognized" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
     ("spoilt", "program"),
     [
-        ("index.html/", runner.main),
+        ("index.html/", all_experiments.main),
         *((path, program) for path in ("planar", "planar/metrics.json/", "planar/planar.png/", "")
-          for program in (runner.main, functools.partial(experiment.main, "planar"))),
+          for program in (all_experiments.main, functools.partial(experiment.main, "planar"))),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_written_ends_it_before_any_work(spoilt, program, monkeypatch, tmp_path):
@@ -247,8 +267,8 @@ def test_a_file_that_cannot_be_written_ends_it_before_any_work(spoilt, program, 
         path.mkdir(parents=True)
     else:
         path.write_text("mine")
-    for module in (importlib.import_module("experiments.planar"), runner):
-        monkeypatch.setattr(module, "run", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(experiment, "run", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(all_experiments, "perform", lambda *_: pytest.fail("it began to work"))
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(results)])
     with pytest.raises(SystemExit, match=f"--results: {path}.* cannot be written .*; move it away, or give"):
         program()
@@ -262,9 +282,9 @@ def test_what_can_be_written_stays_as_it_is(tmp_path):
     assert old.read_text() == "mine" and not new.exists() and new.parent.is_dir()
 
 
-@pytest.mark.parametrize("name", list(runner.found()))
+@pytest.mark.parametrize("name", list(all_experiments.sections()))
 def test_every_data_set_is_named_with_source_and_licence(name, monkeypatch, capsys):
-    module = importlib.import_module(f"experiments.{name}")
+    module = experiment.load(name)
     used = re.findall(r"\bdatasets\.([a-z_]+)\(", Path(module.__file__).read_text())
     assert {load.__name__ for load in module.DATA} == set(used) - {"regression_split"}
     monkeypatch.setattr(sys, "argv", [name, "--help"])
@@ -277,83 +297,22 @@ def test_every_data_set_is_named_with_source_and_licence(name, monkeypatch, caps
     assert module.DATA or "random" in module.__doc__
 
 
-def test_a_card_names_its_data(ran):
-    _, text, _ = ran(lambda config: result())
+def test_a_card_names_its_data(run_all):
+    _, text, _ = run_all(lambda config: result())
     assert "Data, digits: E. Alpaydin and C. Kaynak" in text and "(CC BY 4.0)" in text
 
 
-def test_a_number_that_is_none_fails_the_claim_and_leaves_valid_json(ran, tmp_path):
+def test_a_number_that_is_none_fails_the_claim_and_leaves_valid_json(run_all, tmp_path):
     def strange(config):
         return result(cost=[1.0, np.float32("nan")], bound=math.inf, low={"a": -np.inf}, none=None, array=np.arange(2))
 
-    code, text, printed = ran(strange)
+    code, text, printed = run_all(strange)
     assert code == 1 and "FAILED" in printed and "It fails: NaN is cost.1." in text
     written = (tmp_path / "alpha" / "metrics.json").read_text()
     found = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert found["held"] is False and found["metrics"] == {
+        "clauses": {"held": True},
         "cost": [1.0, "NaN"], "bound": "Infinity", "low": {"a": "-Infinity"}, "none": None, "array": [0, 1],
     }  # fmt: skip
-    code, _, _ = ran(lambda config: result(bound=math.inf))
+    code, _, _ = run_all(lambda config: result(bound=math.inf))
     assert code == 0  # an infinity is a number that can be compared
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("linearity", {"depths": ()}, r"--depths has no value; expected one or more, such as --depths 1 2 4 8"),
-        ("mnist", {"learning_rates": ()}, r"--learning-rates has no value; .* such as --learning-rates 0.001 0.003"),
-        ("planar", {"hidden": (4, 5, 4)}, r"--hidden 4 5 4 names a value twice; expected each once"),
-        ("privacy", {"noise": (0.0, 1.0, 1.0)}, r"--noise 0.0 1.0 1.0 names a value twice"),
-        ("planar", {"seed": -1}, "--seed is -1; expected an integer from 0 to 2147483647, such as --seed 0"),
-        ("planar", {"seed": 2**31}, "--seed is 2147483648; expected an integer from 0"),
-    ],
-)
-def test_an_option_that_nothing_can_take_is_named(name, settings, message):
-    with pytest.raises(ValueError, match=message):
-        importlib.import_module(f"experiments.{name}").Config(**settings)
-
-
-def test_a_bad_option_is_named_on_the_command_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["linearity", "--depths"])
-    with pytest.raises(SystemExit):
-        experiment.main("linearity")
-    assert "--depths has no value" in "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize("name", ["experiments.planar", "experiments"])
-def test_a_missing_plotter_is_named(name):
-    """The skeleton imports it, so that the message comes before any other."""
-    absent = "import runpy, sys; sys.modules['matplotlib'] = None; sys.argv = ['x']; "
-    code = absent + f"runpy.run_module({name!r}, run_name='__main__')"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert process.returncode == 1
-    assert process.stderr == 'matplotlib is not installed; pip install "jaxnet[experiments]" brings it\n'
-
-
-def test_the_command_makes_the_run_again():
-    verifier = importlib.import_module("experiments.verifier")
-    config = verifier.for_page(quick=True, seed=3)
-    words = experiment.command("verifier", config).split()
-    assert words[:5] == ["python", "-m", "experiments.verifier", "--seed", "3"]
-    assert {"--quick", "--no-peers"} < set(words) and "--patience" not in words
-    assert experiment.tyro.cli(verifier.Config, args=words[3:]) == config
-
-
-def test_an_empty_page_is_a_page(tmp_path):
-    assert "0 of 0 claims held" in page({}, tmp_path)
-
-
-def test_compiled_programs_are_kept_when_asked_for(monkeypatch, tmp_path):
-    from jax.experimental.compilation_cache import compilation_cache
-
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    try:
-        compilation_cache.reset_cache()
-        experiment.keep_compiled(tmp_path)
-        jax.block_until_ready(jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(7)))
-        assert any(tmp_path.iterdir())
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()

@@ -1,10 +1,10 @@
-"""Metrics as tables: nothing of them is lost, whatever is nested in what."""
+"""Metrics as tables, of which nothing is lost, whatever is nested in what; and a page of nothing."""
 
 import re
 
 import pytest
 
-from experiments.runner.tables import LONG, TOO_LONG, shown, tables
+from experiments.runner.report import LONG, TOO_LONG, page, tables, text
 
 
 def rows_of(html):
@@ -40,8 +40,12 @@ def test_what_is_long_or_deep_is_folded_and_still_there():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("value", "shown"),
     [(True, "yes"), (12345, "12,345"), (1.23456789e-7, "1.2346e-07"), (141234.5, "141,234"), (float("nan"), "nan")],
 )
-def test_numbers_are_written_as_people_write_them(value, text):
-    assert shown(value) == text
+def test_numbers_have_five_digits_and_thousands_stand_apart(value, shown):
+    assert text(value) == shown
+
+
+def test_an_empty_page_is_a_page(tmp_path):
+    assert "0 of 0 claims held" in page({}, tmp_path)

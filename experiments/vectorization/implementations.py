@@ -1,4 +1,4 @@
-"""Four ways to compute predictions and the gradient of J for m examples, from plain numbers to the matrix form.
+"""Four implementations of the predictions and the gradient of J for m examples, from plain numbers to the matrix form.
 
 The notes' sections 3 and 4, for the network 8-16-1, tanh then sigmoid. Legend: X (8, m) and Y (1, m) hold examples as
 columns, x and y are one of them.
@@ -13,8 +13,8 @@ import numpy as np
 import jaxnet
 
 NET = jaxnet.MLP((8, 16, 1), ("tanh", "sigmoid"))
-WAYS = ("units and examples", "examples", "vmap", "matrix form")
-LOOPS = WAYS[:2]
+NAMES = ("units and examples", "examples", "vmap", "matrix form")
+LOOPS = NAMES[:2]
 
 
 # The loop over units and examples
@@ -85,13 +85,13 @@ def gradient_by_examples(params, X, Y):
     return jax.tree.map(lambda leaf: leaf / X.shape[1], total)
 
 
-def lifted_gradient(params, X, Y):
+def gradient_by_vmap(params, X, Y):
     """The mean of the gradients, by vmap."""
     each = jax.vmap(gradient, in_axes=(None, 1, 1))(params, X, Y)
     return jax.tree.map(lambda leaf: leaf.mean(axis=0), each)
 
 
-def matrix_gradient(params, X, Y):
+def gradient_by_matrices(params, X, Y):
     """All examples as columns."""
     return jaxnet.value_and_grad(NET, params, X, Y)[1]
 
@@ -107,6 +107,6 @@ FORWARDS = {
 GRADIENTS = {
     "units and examples": gradient_by_units,
     "examples": gradient_by_examples,
-    "vmap": jax.jit(lifted_gradient),
-    "matrix form": jax.jit(matrix_gradient),
+    "vmap": jax.jit(gradient_by_vmap),
+    "matrix form": jax.jit(gradient_by_matrices),
 }

@@ -1,8 +1,8 @@
-"""Differentially private gradient descent (DP-SGD) on all examples at every step: training, its promise, its parts.
+"""Differentially private gradient descent (DP-SGD) on all examples at every step: training, guarantee and parts.
 
-Each example's gradient is clipped to norm C; their sum and noise of deviation σ C, over m, make a step.
+Each example's gradient is clipped to norm C; their sum and noise of standard deviation σ C, over m, make a step.
 
-The promise: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one example
+The guarantee: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one example
 added or left out, and so (ε, δ)-private with ε = ρ + 2 √(ρ ln 1/δ): an upper bound.
 
 Source: M. Abadi et al. 2016, arXiv 1607.00133; M. Bun and T. Steinke 2016, arXiv 1605.02065, propositions 1.3 and 1.6,
@@ -18,10 +18,11 @@ import numpy as np
 import optax
 
 import jaxnet
+from experiments.runner.experiment import distance
 
 NET = jaxnet.MLP((64, 64, 10), ("tanh", "softmax"))
 DELTA = 1e-5  # below 1/m, as is usual
-WITNESSES = 20  # examples left out in turn, to see how far one can move the sum
+LEFT_OUT = 20  # examples left out in turn, to see how far one can move the sum
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -48,8 +49,8 @@ def epsilon(steps: int, sigma: float) -> float:
     return rho + 2 * math.sqrt(rho * math.log(1 / DELTA))
 
 
-def ways(C: float) -> dict:
-    """Compiled functions (params, X, Y, key) -> gradients: plain, clipped, clipped and noisy, each one's formed."""
+def gradients(C: float) -> dict:
+    """Compiled functions (params, X, Y, key) -> gradients: plain, clipped, clipped and noisy, one by one."""
     functions = {
         "batch gradient": lambda params, X, Y, key: jaxnet.value_and_grad(NET, params, X, Y)[1],
         "clipped sum": lambda params, X, Y, key: jaxnet.clipped_grads(NET, params, X, Y, C),
@@ -66,30 +67,24 @@ def by_example(params, X, Y, C: float):
     return jax.tree.map(lambda g: jnp.tensordot(jnp.minimum(1, C / norms), g, axes=1), grads)
 
 
-def error_of_the_clipped_sum(gradients: dict, params, X, Y, key) -> float:
+def error_of_the_clipped_sum(functions: dict, params, X, Y, key) -> float:
     """How far the clipped sum is from that of gradients formed one by one, relative to it."""
-    total, plain = (gradients[name](params, X, Y, key) for name in ("clipped sum", "each gradient formed"))
+    total, plain = (functions[name](params, X, Y, key) for name in ("clipped sum", "each gradient formed"))
     return distance(total, plain) / distance(plain, jax.tree.map(np.zeros_like, plain))
 
 
-def measure(gradients: dict, C: float, params, X, Y, key) -> dict[str, float]:
-    """What the promise rests on: the sum, how far one example moves it, and the noise."""
-    clipped = gradients["clipped sum"]
+def properties(functions: dict, C: float, params, X, Y, key) -> dict[str, float]:
+    """What the guarantee rests on: the sum, how far one example moves it, and the noise."""
+    clipped = functions["clipped sum"]
     total = clipped(params, X, Y, key)
     median = float(jnp.median(jaxnet.per_example_norms(NET, params, X, Y)))  # at the start C clips nearly all
-    without = ([np.delete(part, i, axis=1) for part in (X, Y)] for i in range(WITNESSES))
+    without = ([np.delete(part, i, axis=1) for part in (X, Y)] for i in range(LEFT_OUT))
     moves = [distance(total, clipped(params, *others, key)) for others in without]
-    noise = distance(gradients["clipped, noisy sum"](params, X, Y, key), total)
+    noise = distance(functions["clipped, noisy sum"](params, X, Y, key), total)
     n = sum(leaf.size for leaf in jax.tree.leaves(params))
     return {
-        "error_of_the_clipped_sum": error_of_the_clipped_sum(gradients, params, X, Y, key),
-        "error_where_half_are_clipped": error_of_the_clipped_sum(ways(median), params, X, Y, key),
+        "error_of_the_clipped_sum": error_of_the_clipped_sum(functions, params, X, Y, key),
+        "error_where_half_are_clipped": error_of_the_clipped_sum(gradients(median), params, X, Y, key),
         "largest_move_by_one_digit": max(moves),
         "measured_noise_multiplier": noise / C / math.sqrt(n),
     }
-
-
-def distance(one, other) -> float:
-    """The norm of the difference of two trees."""
-    pairs = zip(*map(jax.tree.leaves, (one, other)), strict=True)
-    return math.sqrt(sum(np.sum(np.subtract(*pair, dtype=np.float64) ** 2) for pair in pairs))

@@ -1,0 +1,1 @@
+"""Differentially private gradient descent: what it promises, and what it costs."""

@@ -1,0 +1,1 @@
+"""From loops over examples to the matrix form."""
