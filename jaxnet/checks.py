@@ -147,8 +147,8 @@ def columns(argument: str, array: Any, rows: int, symbol: str) -> None:
     if shape[1] == 0 or shape[0] == 0:
         raise ValueError(f"{argument} is empty, its shape is {shape}; expected {expected}")
     if shape[0] != rows:
-        turned = shape[1] == rows
-        hint = f"; it reads as {shape[0]} examples in rows: pass {argument}.T" if turned else ""
+        transposed = shape[1] == rows
+        hint = f"; it reads as {shape[0]} examples in rows: pass {argument}.T" if transposed else ""
         raise ValueError(f"{argument} has shape {shape}; expected {expected}{hint}")
 
 

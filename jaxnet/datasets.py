@@ -165,7 +165,7 @@ def flower(m: int = 400, length: float = 4.0) -> tuple[Float[np.ndarray, "2 m"],
     r = length sin(4 t) + noise, at angles t + noise: class 0 on one half turn, class 1 on the other; m is even.
 
     Source: generated here by the formula of the planar-data exercise of the public course that the lecture notes
-    follow; nobody's file is read, so there is no licence to heed.
+    follow; no file is read, so no licence applies.
     """
     random = np.random.RandomState(1)
     X, Y = np.zeros((2, m)), np.zeros((1, m))
@@ -199,7 +199,7 @@ def house_prices(m: int = 1000, seed: int = 0) -> tuple[Float[np.ndarray, "4 m"]
     rows of X as in HOUSE_FEATURES: area uniform on 40 to 200, a room for every 25 m² give or take one, age uniform on
     0 to 100, distance exponential with mean 12. A ruin far out costs nothing.
 
-    Source: generated here for the notes' section 6; no real house is in it, and there is no licence to heed.
+    Source: generated here for the notes' section 6; no real house is in it, and no licence applies.
     """
     random = np.random.default_rng(seed)
     area = random.uniform(40, 200, m)

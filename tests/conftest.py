@@ -1,4 +1,4 @@
-"""Strict JAX for every test: nothing is promoted or broadcast in silence, and there are eight devices to share.
+"""Strict JAX for every test: nothing is silently promoted or broadcast, and there are eight devices to share.
 
 And strict signatures: jaxtyping checks the shapes, and beartype alone the verifier, which knows pytrees and no shapes,
 at a tenth of the cost.

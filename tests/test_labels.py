@@ -47,7 +47,7 @@ def test_accuracy_is_exactly_one_where_all_is_right():
     assert jaxnet.accuracy(jnp.ones((1, 70_000), jnp.float16), jnp.ones((1, 70_000), jnp.float16)) == 1.0
 
 
-def test_one_half_is_no_yes():
+def test_one_half_is_class_zero():
     assert jaxnet.accuracy(jnp.array([[0.5]]), jnp.array([[1.0]])) == 0.0
 
 

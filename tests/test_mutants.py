@@ -91,7 +91,7 @@ def test_mutant_is_refused(name, point, untyped):
 
 
 def test_the_comparison_itself(key):
-    """Off by 2e-12 is told from off by 0; a wrong shape, a NaN and a leaf that should be 0 are all refused."""
+    """Off by 2e-12 is distinguished from 0; a wrong shape, a NaN and a leaf that should be 0 are all refused."""
     right = {"a": np.array([1.0, -3.0]), "zero": np.zeros(2)}
     assert wrong_leaves(right, right, 1e-12) == set()
     assert wrong_leaves(right | {"a": right["a"] * (1 + 2e-12)}, right, 1e-12) == {"['a']"}

@@ -136,7 +136,7 @@ def test_a_large_norm_clips_nothing(key, x64):
     assert_trees_close(jaxnet.clipped_grads(net, params, X, Y, 1e6), total, 1e-12)
 
 
-def test_noise_has_the_deviation_it_should_and_comes_from_the_key(key):
+def test_noise_has_the_standard_deviation_it_should_and_comes_from_the_key(key):
     net = jaxnet.MLP((200, 100, 3), ("tanh", "softmax"))
     params, X, Y, _ = cases.point(net, key, dtype=jnp.float32)
     plain = jaxnet.clipped_grads(net, params, X, Y, 0.5)
@@ -162,7 +162,7 @@ def test_norms_of_float16_are_summed_in_float32(key):
         np.testing.assert_allclose(clipped[0].b[0, 0], (size / 2 / true * size).sum(), rtol=0.03)
 
 
-def test_an_example_without_gradient_is_no_division_by_zero(key):
+def test_an_example_without_gradient_is_not_divided_by_zero(key):
     net = cases.NETS["price"]
     params, X, _, _ = cases.point(net, key, dtype=jnp.float32)
     A = jaxnet.predict(net, params, X)

@@ -1,1 +1,1 @@
-"""Side-by-side timings against peers, a file a row of the scoreboard; the peers' own code stays here."""
+"""Side-by-side timings against peers, row by row of a scoreboard; the peers' own code stays in here."""

@@ -1,50 +1,34 @@
-"""Time jaxnet beside its peers, row by row of the scoreboard; a table, the numbers and a figure for each race.
+"""Time jaxnet beside its peers, row by row of the scoreboard; a table, the numbers and a figure for each benchmark.
 
-Everything goes to the directory benchmarks of --results; the committed RESULTS.md is a copy of what it then holds.
+Everything goes to the directory benchmarks of --results; experiments/benchmarks/README.md is a shortened copy.
 """
 
 import dataclasses
-import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import sys
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal
 
 import jax
-import tyro
 
-from experiments.benchmarks import contest
+from experiments.benchmarks import report
+from experiments.benchmarks.benchmark import ROUNDS, installation, measure, without_goals
+from experiments.benchmarks.workloads import BY_ROW
 from experiments.runner.results import require_writable
 from jaxnet import parallel
 
-ROWS = {
-    1: "row01_tiny",
-    2: "row02_planar",
-    3: "row03_mid",
-    4: "row04_wide",
-    5: "row05_sweep",
-    6: "row06_per_example",
-    7: "row07_accuracy",
-    8: "row08_start",
-    9: "row09_memory",
-    10: "row10_gpu_wide",
-    11: "row11_gpu_narrow",
-}
 ON_GPU = (10, 11)
-PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "opacus", "numpy")
+PROGRAM = "python -m experiments.benchmarks"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of the benchmarks. Seeds are fixed, and what is compiled is kept nowhere but in row 8's warm cache."""
+    """Settings of the benchmarks. Seeds are fixed, and compiled programs are cached only for row 8's warm start."""
 
     rows: str | None = None
-    """Which rows, such as 1,4; None is 1 to 9, or 10 and 11 with --device gpu."""
-    rounds: int = contest.ROUNDS
-    """Counted runs of each contestant, after a warm-up."""
+    """Which rows, by number or name, such as 1,4 or tiny,wide; None is 1 to 9, or 10 and 11 with --device gpu."""
+    rounds: int = ROUNDS
+    """Counted runs of each implementation, after a warm-up."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Where JAX computes; None is its default. One that is absent is an error. Torch goes along in rows 10 and 11."""
     results: Path = Path("results")
@@ -53,103 +37,79 @@ class Config:
     """Small versions, to see that they run: nothing is proved by their times."""
 
 
-def chosen(config: Config) -> list[int]:
+def name(workload: ModuleType) -> str:
+    """A workload's name, which is its file's."""
+    return workload.__name__.rpartition(".")[2]
+
+
+def selection(config: Config) -> list[int]:
     """The numbers of the rows to run."""
     if config.rows is None:
-        return [n for n in ROWS if (n in ON_GPU) == (config.device == "gpu")]
-    try:
-        numbers = [int(part) for part in config.rows.split(",")]
-        return [n for n in numbers if ROWS[n]]
-    except (ValueError, KeyError):
-        sys.exit(f"--rows {config.rows}: expected numbers of {', '.join(map(str, ROWS))}, such as 1,4")
+        return [row for row in BY_ROW if (row in ON_GPU) == (config.device == "gpu")]
+    numbers = {key: row for row, workload in BY_ROW.items() for key in (str(row), name(workload))}
+    words = [word.strip() for word in config.rows.split(",")]
+    if unknown := [word for word in words if word not in numbers]:
+        known = ", ".join(f"{row} {name(workload)}" for row, workload in BY_ROW.items())
+        sys.exit(f"--rows {','.join(unknown)}: expected numbers or names of {known}, such as --rows 1,wide")
+    return [numbers[word] for word in words]
+
+
+def records(workload: ModuleType, config: Config) -> list[dict[str, Any]]:
+    """What the workload's benchmarks measured, a record each."""
+    if hasattr(workload, "records"):
+        return workload.records(config)
+    return [measure(benchmark, config.rounds) for benchmark in workload.benchmarks(config)]
 
 
 def main(config: Config) -> int:
     """Run the rows; the exit code says whether all ran, not whether goals were held: a time is no test."""
-    numbers = chosen(config)
+    rows = selection(config)
     if config.rounds < 1:
-        sys.exit(f"--rounds {config.rounds}: expected 1 or more counted runs, such as {contest.ROUNDS}")
+        sys.exit(f"--rounds {config.rounds}: expected 1 or more counted runs, such as {ROUNDS}")
     try:
         device = parallel.device(config.device)
     except ValueError as error:
         sys.exit(f"--device: {error}")
     directory = config.results / "benchmarks"
     require_writable(directory / "RESULTS.md", directory / "results.json")
-    records, broken = [], {}
-    for number in numbers:
-        module = importlib.import_module(f"experiments.benchmarks.{ROWS[number]}")
+    command = " ".join([PROGRAM, *sys.argv[1:]])
+    measured, broken = [], {}
+    for row in rows:
+        workload = BY_ROW[row]
         try:
             with jax.default_device(device):
-                found = (
-                    module.records(config)
-                    if hasattr(module, "records")
-                    else [contest.run(race, config.rounds) for race in module.races(config)]
-                )
+                new = records(workload, config)
         except Exception as error:  # one broken row does not stop the others
-            mend = '; pip install -e ".[experiments,peers]"' if isinstance(error, ModuleNotFoundError) else ""
-            broken[number] = f"{type(error).__name__}: {error}{mend}"
-            print(f"row {number} is broken: {broken[number]}", file=sys.stderr)
-            found = []
-        if config.quick or (number in ON_GPU and config.device != "gpu"):
-            found = [contest.unjudged(record) for record in found]
-        for part, record in enumerate(found):
-            print("\n".join(contest.table(record)), flush=True)
-            contest.figure(record).savefig(directory / f"{ROWS[number]}_{part}.png", dpi=110)
-        records += found
-        write(directory, config, records, broken)
+            remedy = f"; {installation(error.name)}" if isinstance(error, ModuleNotFoundError) and error.name else ""
+            broken[row] = f"{type(error).__name__}: {error}{remedy}"
+            print(f"row {row} is broken: {broken[row]}", file=sys.stderr)
+            new = []
+        if config.quick or (row in ON_GPU and config.device != "gpu"):
+            new = [without_goals(record) for record in new]
+        for part, record in enumerate(new):
+            print("\n".join(report.table(record)), flush=True)
+            report.figure(record).savefig(directory / f"{row:02}_{name(workload)}_{part}.png", dpi=110)
+        measured += new
+        report.write(directory, command, config.device, measured, broken, unmeasured(config))
     return 1 if broken else 0
-
-
-def write(directory: Path, config: Config, records, broken) -> None:
-    """RESULTS.md and results.json with where, when and how, and why a row is missing."""
-    how = "python -m experiments.benchmarks" + "".join(f" {part}" for part in sys.argv[1:])
-    versions = {name: version(name) for name in PACKAGES}
-    head = [
-        "# Benchmarks",
-        "",
-        f"{datetime.datetime.now(datetime.UTC):%d %B %Y}, {processor()} ({os.cpu_count()} cores), "
-        f"{jax.devices(config.device)[0].device_kind}, Python {platform.python_version()}, "
-        + ", ".join(f"{name} {v}" for name, v in versions.items())
-        + ".",
-        "",
-        f"`{how}`",
-        "",
-        '"times ours" is the median over rounds of a contestant\'s time over ours in the same round.',
-        "",
-    ]
-    lines = [line for record in records for line in contest.table(record)]
-    lines += [f"Row {number} is broken: {why}" for number, why in broken.items()] + unmeasured(config)
-    (directory / "RESULTS.md").write_text("\n".join([*head, *lines]).rstrip() + "\n")
-    content = {"command": how, "versions": versions, "processor": processor(), "records": records, "broken": broken}
-    (directory / "results.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 
 def unmeasured(config: Config) -> list[str]:
     """A line on the rows that need a GPU, where there is none."""
-    rows = [str(n) for n in ON_GPU if config.device != "gpu" or n not in chosen(config)]
+    rows = [str(row) for row in ON_GPU if config.device != "gpu" or row not in selection(config)]
     if not rows or jax.default_backend() == "gpu":
         return []
-    return [
-        f"Not measured here, for want of a GPU (`python -m experiments.benchmarks --device gpu`): {' and '.join(rows)}."
-    ]
+    return [f"Not measured here, for want of a GPU (`{PROGRAM} --device gpu`): {' and '.join(rows)}."]
 
 
-def version(package: str) -> str:
-    """A package's version, or that it is absent."""
+def command_line() -> Config:
+    """The command line as a Config."""
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def processor() -> str:
-    """The processor's own name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        import tyro
+    except ModuleNotFoundError:
+        sys.exit('tyro is not installed; pip install -e ".[experiments,peers]" brings it, and the peers')
+    return tyro.cli(Config, prog=PROGRAM, description=__doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, prog="python -m experiments.benchmarks", description=__doc__)))
+    sys.exit(main(command_line()))

@@ -9,8 +9,9 @@ from jax.core import Tracer
 QUICK_OPTIONS = {  # fewer passes of LLVM
     "xla_backend_optimization_level": 1,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
 }
+if jax.__version_info__ < (0, 12):  # 0.12 does not know this one, and refuses the program
+    QUICK_OPTIONS["xla_cpu_use_fusion_emitters"] = False
 
 
 def jit_quickly(function: Callable) -> Callable:

@@ -115,7 +115,7 @@ def _without_units() -> tuple[str, ...]:
 
 
 def _multiplies_bfloat16(platform: str) -> bool:
-    """Whether it does, as far as can be told; of a platform that is not here it is assumed."""
+    """Whether it does, as far as can be found out; for a platform that is absent it is assumed."""
     try:
         device = jax.devices(platform)[0]
     except RuntimeError:

@@ -150,7 +150,7 @@ def _example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
     refuse_first("weights", weights, weights < 0, "expected weights of at least 0")
     if not weights.any():
         raise ValueError("weights are all 0; expected at least one example that counts")
-    # Only their ratios count; sums of 1e38 or 1e-40 would not be told from infinity or 0.
+    # Only their ratios count; sums of 1e38 or 1e-40 could not be distinguished from infinity or 0.
     return (weights / weights.max()).astype(dtype)
 
 

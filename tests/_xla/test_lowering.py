@@ -39,9 +39,9 @@ def point(precision, key):
     return cases.point(NET, key, m=64, dtype=jnp.float64 if precision == "float64" else jnp.float32)
 
 
-def check(lines, precision, count):
+def check(lines, precision, *counts):
     """As many products as the formulas have, each in the precision that was asked for and with sums in float32."""
-    assert len(lines) == count
+    assert len(lines) in counts
     for line in lines:
         if precision == "bfloat16":
             assert len(re.findall(r"x(?:bf16)>", line)) == 2 and re.search(r"-> tensor<[\dx]*xf32>", line), line
@@ -63,7 +63,7 @@ def test_forward_and_backward(platform, precision, point):
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_step_and_an_epoch(platform, precision, point):
-    """8 products in a step, without the unused dX; inside the loop of an epoch XLA is left to drop that."""
+    """8 products in a step, without the unused dX; in the loop of an epoch JAX before 0.12 leaves XLA to drop it."""
     params, X, Y, _ = point
     state = TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(0))
     step = jaxnet.train_step(NET, OPTIMIZER, precision=precision, metrics=("cost", "accuracy", "gradient_norm"))
@@ -71,4 +71,4 @@ def test_a_step_and_an_epoch(platform, precision, point):
     config = FitConfig(NET, OPTIMIZER, precision=precision, batch_size=16)
     data, loop = Data(X.T, Y.T, None), loop_start(state, tracks_best=False)
     epoch = products(run_epochs, config, loop, data, None, jnp.int32(1), 1, platform=platform, static=(0, 5))
-    check(epoch, precision, 9)
+    check(epoch, precision, 8, 9)

@@ -45,7 +45,7 @@ def test_float64_is_refused_where_jax_would_round(untyped):
 
 
 def test_float64_is_refused_where_the_operands_are_not(untyped, x64):
-    """They would be multiplied in float32, in silence."""
+    """They would silently be multiplied in float32."""
     net, optimizer = cases.NETS["binary"], optax.sgd(0.1)
     params, X, Y, _ = cases.point(net, jax.random.key(0), dtype=jnp.float32)
     state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(0))

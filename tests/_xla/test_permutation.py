@@ -1,4 +1,4 @@
-"""The cheap shuffle is a permutation, a function of its key, and as random as a fair one can be told from."""
+"""random_permutation is a permutation, a function of its key alone, and statistically like a uniform one."""
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def test_every_example_comes_to_every_place_equally_often(orders):
     assert abs(z).max() < 6 and abs((z**2).mean() - 1) < 0.03
 
 
-def test_neighbours_are_strangers(orders):
+def test_successive_indices_are_uncorrelated(orders):
     """Who follows whom, and by how much: every difference modulo m is equally likely."""
     m = orders.shape[1]
     steps = (orders[:, 1:] - orders[:, :-1]) % m

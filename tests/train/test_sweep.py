@@ -1,4 +1,4 @@
-"""A sweep's member is `fit` with its settings; one that diverges harms nobody."""
+"""A sweep's member is `fit` with its settings; one that diverges leaves the others alone."""
 
 from itertools import product
 
@@ -45,7 +45,7 @@ def test_a_member_is_fit_with_its_settings(batch_size, scale):
         assert_trees_close({name: values[i] for name, values in many.history.items()}, one.history, 1e-5)
 
 
-def test_a_member_that_diverges_harms_nobody():
+def test_a_member_that_diverges_leaves_the_others_alone():
     net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
     rates = [0.01, 0.02, 1e9, 0.03, 0.04]
     result = sweep(net, learning_rate=rates)

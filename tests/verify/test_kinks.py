@@ -167,7 +167,7 @@ def padded(dtype, layers, examples=12, padding=8):
 @pytest.mark.parametrize(
     ("dtype", "layers", "relu"),
     slow_but(
-        [*zip(cycle(DTYPES), repeat(1), RELUS), ("float32", 4, "maximum")],
+        [*zip(cycle(DTYPES), repeat(1), ["maximum", "jax.nn", "mask"]), ("float32", 4, "maximum")],
         product(DTYPES, [1, 4], RELUS),
     ),
     indirect=["dtype"],

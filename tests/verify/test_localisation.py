@@ -1,6 +1,6 @@
 """Where an error starts: in any structure of parameters, with frozen leaves, and where several bugs lie together."""
 
-from itertools import cycle, pairwise, product
+from itertools import pairwise, product
 
 import equinox as eqx
 import jax
@@ -341,7 +341,7 @@ HIDDEN = ("b1", (4, 1)), ("b2", (6, 1))
 BIASES = {"scalar": [("b", ())], "one entry": [("b", (1,))], "none": []}
 
 
-@pytest.mark.parametrize(("head", "bias"), slow_but(zip(HEADS, cycle(BIASES)), product(HEADS, BIASES)))
+@pytest.mark.parametrize(("head", "bias"), slow_but(zip(HEADS, BIASES, strict=False), product(HEADS, BIASES)))
 def test_a_head_of_one_unit_is_a_layer(head, bias):
     params = regressor(head, *HIDDEN, *BIASES[bias])
     assert check_gradients(regression(head), jax.grad(regression(head)), params, X.T, TARGET)
@@ -353,7 +353,7 @@ def test_a_head_of_one_unit_is_a_layer(head, bias):
 @pytest.mark.parametrize(
     ("biases", "decay"),
     slow_but(
-        [(HIDDEN[:1], 0.1), (HIDDEN[1:], 0.0), ((), 0.0), ((), 0.1)],
+        [(HIDDEN[:1], 0.1), ((), 0.0), ((), 0.1)],
         product([HIDDEN, HIDDEN[:1], HIDDEN[1:], ()], [0.0, 0.1]),
     ),
 )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.tricky import TRICKY
+from experiments.verifier.correct import TRICKY
 from jaxnet.verify import check_gradients
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments.tricky import TRICKY
+from experiments.verifier.correct import TRICKY
 from jaxnet.verify import check_gradients
 from tests.marks import slow_but
 

@@ -349,7 +349,7 @@ def by_posteriors(p, X):
     return dZ.T @ X, jnp.sum(dZ, axis=0)
 
 
-@pytest.mark.parametrize("seed", slow_but(range(4), range(20)))
+@pytest.mark.parametrize("seed", slow_but([0], range(20)))
 def test_what_a_formula_loses_as_written_is_noise_where_autodiff_is_not_finite(seed):
     """logaddexp(-inf, -inf) has no derivative, the path's probability has: differences tell."""
     rng = np.random.default_rng(seed)
