@@ -28,7 +28,7 @@ def norms_of(grads):
     return jnp.sqrt(sum((leaf.reshape(leaf.shape[0], -1) ** 2).sum(axis=1) for leaf in jax.tree.leaves(grads)))
 
 
-@pytest.mark.parametrize("name", slow_but(["square", "binary", "depth4-sigmoid", "price"], SOME_NETS))
+@pytest.mark.parametrize("name", slow_but(["square", "depth4-sigmoid"], SOME_NETS))
 @DTYPES
 def test_grads_norms_and_clipped_sums(name, dtype, rtol, key):
     net = cases.NETS[name]
@@ -83,9 +83,10 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("number", NUMBERS.values(), ids=list(NUMBERS))
-def test_a_norm_is_any_scalar_with_and_without_a_value(number, key, x64):
+@pytest.mark.parametrize("kind", slow_but(["float", "JAX"], NUMBERS))
+def test_a_norm_is_any_scalar_with_and_without_a_value(kind, key, x64):
     """Each kind of number, concrete and traced, alone and lifted, against vmap(jax.grad) clipped by hand."""
+    number = NUMBERS[kind]
     net, max_norm = cases.NETS["square"], 2.0  # exact in every dtype
     params, X, Y, _ = cases.point(net, key)
     grads = by_autodiff(net, params, X, Y)

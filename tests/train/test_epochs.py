@@ -1,5 +1,7 @@
 """Training as pure functions: an epoch is a loop of steps, decided inside one compiled program however it is cut."""
 
+from itertools import product
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import N_ITER_NO_CHANGE, run_chunk
 from jaxnet.train.state import loop_start
 from tests.comparison import assert_trees_close
+from tests.marks import slow_but
 from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
 
@@ -45,7 +48,7 @@ def python_loop(key, epochs, batch_size, weights=None):
     assert int(result_of.state.step) == int(state.step)
 
 
-@pytest.mark.parametrize("batch_size", [15, 16, 60, 1], ids=["divides", "partial", "one batch", "single examples"])
+@pytest.mark.parametrize("batch_size", slow_but([16], [15, 16, 60, 1]))  # divides, partial, one batch, single examples
 def test_an_epoch_is_a_loop_of_steps(batch_size, x64):
     """Above all: a last partial batch counts for the examples that it has."""
     python_loop(jax.random.key(3), 3, batch_size)
@@ -102,14 +105,12 @@ def test_manual_and_autodiff_train_alike(settings):
 
 def test_each_gradient_is_the_one_it_says(monkeypatch):
     """With a backward pass that returns 0, "manual" does not move and "autodiff" does."""
-    right = fit(epochs=1)
+    right, start = fit(epochs=1), fit(epochs=1, optimizer=optax.sgd(0.0))
+    fresh = optax.sgd(0.5, momentum=0.9)  # no other fit has this object, so this one is traced here
     monkeypatch.setattr(network, "backward", lambda *args: (jax.tree.map(jnp.zeros_like, args[1]), None))
-    jax.clear_caches()
-    zero, autodiff = fit(epochs=1), fit(epochs=1, gradient="autodiff")
-    monkeypatch.undo()
-    jax.clear_caches()
+    zero, autodiff = (fit(epochs=1, optimizer=fresh, gradient=gradient) for gradient in ("manual", "autodiff"))
     assert_trees_close(autodiff.params, right.params, rtol=1e-4)
-    chex.assert_trees_all_equal(zero.params, fit(epochs=1, optimizer=optax.sgd(0.0)).params)
+    chex.assert_trees_all_equal(zero.params, start.params)
 
 
 OPTIMIZERS = {
@@ -164,10 +165,12 @@ FAILURES = {  # how step 38, the second of epoch 10, fails: by an update, or by 
 }
 
 
-@pytest.mark.parametrize("weights", [None, np.arange(60) % 3], ids=["", "weighted"])
-@pytest.mark.parametrize("cause", FAILURES)
-def test_a_failing_epoch_ends_at_its_failing_step(cause, weights):
+@pytest.mark.parametrize(
+    ("cause", "weighted"), slow_but([("new params", True), ("gradient", False)], product(FAILURES, [False, True]))
+)
+def test_a_failing_epoch_ends_at_its_failing_step(cause, weighted):
     """The reference is a loop of guarded steps: the same last good state, the same epochs in the history."""
+    weights = np.arange(60) % 3 if weighted else None
     net, optimizer, spoilt = jaxnet.MLP((2, 3, 1), ("identity", "identity")), FAILURES[cause], X.copy()
     if cause == "gradient":
         spoilt[0, 11] = 3e38

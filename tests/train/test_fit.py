@@ -387,11 +387,11 @@ def test_resume_refuses_another_network():
         jaxnet.fit(other, X, Y, resume=fit(epochs=1), optimizer=OPTIMIZER)
 
 
-@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("batch_size", slow_but([16], [None, 16]))
 def test_metrics_are_those_named_and_training_is_the_same(batch_size):
     settings = {"batch_size": batch_size, "validation": (X, Y)}
     default = fit(**settings)
-    for metrics in ([], ["cost"], ("gradient_norm", "accuracy")):
+    for metrics in ([], ("gradient_norm", "accuracy")):
         result = fit(**settings, metrics=metrics)
         validated = {"validation_cost"} | ({"validation_accuracy"} if "accuracy" in metrics else set())
         assert set(result.history) == {*metrics} | validated

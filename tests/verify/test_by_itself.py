@@ -199,6 +199,7 @@ def in_bfloat16(gradient, **options):
     return report
 
 
+@pytest.mark.slow
 def test_the_formula_tells_in_bfloat16_what_the_values_do_not():
     report = in_bfloat16(lambda p, X, Y: backward(p, X, Y, OMITTED))
     assert report.starts_at == "dZ[2]" and "g[2]'(Z[2]) is omitted" in said(report), str(report)
@@ -213,6 +214,7 @@ def test_a_coarse_leaf_that_passes_shows_no_error_and_is_not_called_right():
     assert "dZ[3] shows no error" in said(report) and "is right" not in said(report), str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [12, 14, 42, 58])
 def test_a_factor_that_only_coarse_entries_allow_is_not_named(seed):
     """Five steps without tanh' are no multiple of the true gradient; the formula shows it, 0.3 of a leaf hides it."""

@@ -111,6 +111,7 @@ def implicit(factor):
     return ruled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "seed"),
     slow_but([("float32", 4)], product(DTYPES, [1, 4, 5, 6, 7, 11])),

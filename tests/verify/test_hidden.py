@@ -79,6 +79,7 @@ def test_a_hidden_part_is_judged_by_values_and_asks_for_a_reference(how, name):
     assert report.verdict == "FAIL" and report.cause == "params: a factor 1.1 on every entry.", str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", slow_but(["one block"], ["one block", "blocks"]))
 def test_a_kernel_with_a_rule_of_its_own(how):
     plain = PLAIN["tanh"]
@@ -292,6 +293,7 @@ def test_what_central_differences_of_float32_values_show_is_refused_and_a_cause_
             assert report.cause is None, (name, str(report))
 
 
+@pytest.mark.slow
 def test_the_resolution_of_slopes_is_printed_and_kept():
     loss, gradient, W = softmax_regression(100, 20, 10)
     for key in range(8):

@@ -263,6 +263,7 @@ def test_square_matrices_of_one_example_a_row_are_read_as_such():
     assert report.starts_at == "dW[2]" and "dW[2] uses Z[1] in place of A[1]" in report.cause, str(report)
 
 
+@pytest.mark.slow
 def test_one_judged_leaf_of_a_low_layer_leaves_open_what_lies_above():
     layers = weights(5, 6, 3)
     report = failing(
@@ -341,7 +342,7 @@ HIDDEN = ("b1", (4, 1)), ("b2", (6, 1))
 BIASES = {"scalar": [("b", ())], "one entry": [("b", (1,))], "none": []}
 
 
-@pytest.mark.parametrize(("head", "bias"), slow_but(zip(HEADS, BIASES, strict=False), product(HEADS, BIASES)))
+@pytest.mark.parametrize(("head", "bias"), slow_but([*zip(HEADS, BIASES, strict=False)][1:], product(HEADS, BIASES)))
 def test_a_head_of_one_unit_is_a_layer(head, bias):
     params = regressor(head, *HIDDEN, *BIASES[bias])
     assert check_gradients(regression(head), jax.grad(regression(head)), params, X.T, TARGET)

@@ -67,6 +67,7 @@ def test_a_mutant_is_refused_in_float64(name):
     assert failed(report) == paths(mutant), str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(["dW_without_1/m"], SHOWN_IN_BFLOAT16))
 def test_a_gross_mutant_is_named_in_bfloat16(name):
     mutant = MUTANTS[name]

@@ -48,6 +48,7 @@ def test_an_error_that_dwarfs_what_ties_do_is_found_in_a_few_gradients(monkeypat
     assert len(taken) <= 12  # all that could be drawn were 70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", slow_but([0.5], [0.0, 0.5, 1.0]))
 def test_a_convention_of_a_large_net_is_in_reach(value):
     """One dead layer: every unit is at its kink for every example."""
@@ -60,6 +61,7 @@ def scaled(leaf, grads, factor=1.001):
     return tuple(factor * g if k == leaf else g for k, g in enumerate(grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", slow_but([0], range(6)))
 def test_a_step_over_a_near_tie_does_not_hide_a_wrong_formula(seed):
     """One of 32 examples is a rounding away from a unit's kink: where rounding falls is noise, 1.001 is not."""

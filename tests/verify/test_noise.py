@@ -121,6 +121,7 @@ def backward_through_pairs(W, X, Y, factor=1.0):
     return X.T @ dZ.reshape(Y.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", slow_but([0], [0, 2, 3, 6]))
 def test_a_formula_that_cancels_in_float64_is_excused_by_its_own_rounding(seed):
     """Nothing more exact than float64 tells that it is right; what it loses grows as the unit of rounding does."""
@@ -182,6 +183,7 @@ def test_widening_keeps_the_terms():
     assert Noise(1.0, 1.0, (1.0,)).widened(2.0, 0.5) == Noise(2.0, 1.0, (1.0, 2.0))
 
 
+@pytest.mark.slow
 def test_labels_in_floating_point_are_not_shaken_into_others():
     W = jax.random.normal(jax.random.key(0), (3, 5))
     X, labels = jax.random.normal(jax.random.key(1), (5, 8)), jnp.arange(8.0) % 3

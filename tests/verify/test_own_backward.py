@@ -47,6 +47,7 @@ def test_every_network(name, key):
     assert report.passed and all(leaf.score < 8 for leaf in report.leaves.values()), report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "name"),
     slow_but(
@@ -60,6 +61,7 @@ def test_other_dtypes(dtype, name, key):
         assert report.verdict != "FAIL" and (dtype == "bfloat16" or report.passed), report
 
 
+@pytest.mark.slow
 def test_all_estimators_and_variants(key):
     net = cases.NETS["square"]
     report = check(net, cases.point(net, key, dtype=jnp.float32), witnesses="full", variants=("eager", "jit", "vmap"))

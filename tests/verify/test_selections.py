@@ -112,6 +112,7 @@ def test_what_the_parameters_do_not_move_is_no_kink():
     assert verdict(loss, [1, 1, 2], w) == "FAIL"
 
 
+@pytest.mark.slow
 @float64_is_slow
 def test_a_decision_may_be_carried_through_a_loop(dtype):
     """A gate decided in each step for the next one, from a bias at its kink; nothing else moves it."""

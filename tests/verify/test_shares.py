@@ -43,6 +43,7 @@ def point(dtype, sizes, m=8, seed=0):
     return (W, b), rng.normal(size=(sizes[0], m)).astype(dtype), rng
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "seed"), slow_but([("float32", 0)], product(DTYPES, range(2))), indirect=["dtype"])
 def test_each_unit_has_its_own_share_of_padded_examples(dtype, seed):
     params, X, rng = point(dtype, (3, 4, 2), m=40, seed=seed)
@@ -86,6 +87,7 @@ def test_one_value_at_zero_through_three_layers(dtype, seed):
         assert verdict(LOSS, shared_out([rng.uniform(size=(4, 1)) for _ in range(3)]), params, X) == "PASS"
 
 
+@pytest.mark.slow
 @float64_is_slow
 def test_twins_that_feed_a_maximum(dtype):
     rng = np.random.default_rng(0)
@@ -153,6 +155,7 @@ def test_opposite_ties_that_do_not_cancel_take_any_convention(dtype):
 # ---------------------------------------------------------------- layers upon layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "seed", "factor"),
     slow_but([("float32", 1, -1.0)], [(dtype, *case) for dtype in DTYPES for case in ((0, 1.5), (1, -1.0))]),
@@ -173,6 +176,7 @@ def test_a_wrong_bias_below_another_layer_of_ties(dtype, seed, factor):
         assert verdict(LOSS, shared_out(slopes), params, X) == "PASS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "seed"), slow_but([("float32", 0)], product(DTYPES, range(2))), indirect=["dtype"])
 def test_magnitudes_upon_magnitudes(dtype, seed):
     """Half of each side of |x| is flat, and would hide every tie below it."""

@@ -128,6 +128,7 @@ def test_whole_numbers_and_data_are_exact():
     assert rounding(loss, gradient, np.float32(0))[0] == (0.0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", slow_but(["compiled"], ["eager", "compiled"]))
 def test_in_float64_the_terms_lose_digits_as_well(how):
     """Compiled, the residual that is 0 may be a rounding away from it: the whole step is then to one side."""

@@ -14,7 +14,7 @@ SLOW = {
     "many_equal_maxima_share_alike", "max_pooling_with_ties", "relu_at_zero_in_every_layer", "saturated_tanh",
     "saturated_softmax", "loss_x_1e12", "sum_of_1e6_terms", "sum_of_1e6_squares", "chaotic_map",
     "deep_net_with_large_weights", "float16_leaves", "float32_master_bfloat16_compute", "sharded_inputs",
-    "caller_under_x64",
+    "caller_under_x64", "caller_under_disable_jit",
 }  # fmt: skip
 
 
@@ -46,6 +46,7 @@ def test_an_orbit_that_overflows_one_rounding_away_is_inconclusive(seed):
     assert report.verdict == "INCONCLUSIVE" and "overflows" in str(report), str(report)
 
 
+@pytest.mark.slow
 def test_a_leaf_that_only_the_conventions_move_is_not_refused():
     """A hair away in two directions the first layer's units are all dead; with relu'(0) = 1/2 they are not."""
     report = TRICKY["relu_at_zero_in_every_layer"].run(check_gradients, 19, raise_=False)

@@ -154,6 +154,7 @@ def test_a_black_box_that_answers_in_float32_tells_no_more_than_float32_holds(ja
     assert wrong.verdict == "FAIL"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", slow_but([log_sum], [log_sum, quadratic]))
 def test_a_callback_in_float32_inside_a_larger_program_is_known_by_its_roundings(f):
     """Its float32 result times 3.1 in float64 is no float32 number; the finer quotients show the rounding."""
@@ -169,6 +170,7 @@ def test_a_callback_in_float32_inside_a_larger_program_is_known_by_its_roundings
     assert check_gradients(loss, lambda p: 1.02 * gradient(p), p, raise_=False).verdict == "FAIL"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_jax", [True, False])
 def test_a_part_in_float32_that_saturates_is_no_flat_function(in_jax):
     """Its answers are ±1 all along: quotients of exactly 0 agree with each other, and with nothing else."""
@@ -349,6 +351,7 @@ def by_posteriors(p, X):
     return dZ.T @ X, jnp.sum(dZ, axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", slow_but([0], range(20)))
 def test_what_a_formula_loses_as_written_is_noise_where_autodiff_is_not_finite(seed):
     """logaddexp(-inf, -inf) has no derivative, the path's probability has: differences tell."""
