@@ -54,6 +54,7 @@ def test_privacy_is_bounded_and_costs_accuracy(tmp_path):
     assert found["sampling_rate"] == 1 and len(found["milliseconds_a_step"]) == 4
 
 
+@pytest.mark.slow
 def test_a_sum_that_lengthens_short_gradients_is_seen(monkeypatch):
     """C / ‖g‖ in place of min(1, C / ‖g‖): the same where every gradient is clipped, as it is at the start."""
 

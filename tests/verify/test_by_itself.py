@@ -206,6 +206,7 @@ def test_the_formula_tells_in_bfloat16_what_the_values_do_not():
     assert "dW[2] and db[2] follow from it" in said(report)
 
 
+@pytest.mark.slow
 def test_a_coarse_leaf_that_passes_shows_no_error_and_is_not_called_right():
     """In bfloat16 a tenth of db[3] could be missing."""
     report = in_bfloat16(lambda p, X, Y: spoilt(backward(p, X, Y), 3, W, squashed))

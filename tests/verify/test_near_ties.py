@@ -72,6 +72,7 @@ def test_a_step_over_a_near_tie_does_not_hide_a_wrong_formula(seed):
         assert verdict(loss, lambda p, leaf=leaf: scaled(leaf, gradient(p)), params) == "FAIL"
 
 
+@pytest.mark.slow
 def test_a_formula_that_is_wrong_beside_the_kink_too_is_found_in_a_few_gradients(monkeypatch):
     loss, gradient, params = wide_net_beside_a_kink(hair=4e-7, seed=1)
     taken, double = [], Problem.double

@@ -121,7 +121,7 @@ SAME = {
 }
 
 
-SLOW = ("flash attention, bfloat16", "flash attention, float16", "float32 for bfloat16")
+SLOW = ("flash attention", "flash attention, bfloat16", "flash attention, float16", "float32 for bfloat16")
 
 
 @pytest.mark.parametrize("name", slow_but([name for name in SAME if name not in SLOW], SAME))
