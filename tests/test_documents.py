@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import user_script
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 READMES = sorted(ROOT.glob("README.md")) + sorted(
@@ -44,3 +46,8 @@ def test_links_and_paths_lead_somewhere(path):
 def test_every_folder_of_the_map_has_a_readme():
     folders = re.findall(r"^\| \[(\S+)/\]\(\1/README\.md\)", README, re.MULTILINE)
     assert set(folders) == {"jaxnet", "jaxnet/verify", "experiments", "experiments/benchmarks", "tests"}
+
+
+@pytest.mark.usefixtures("untyped")
+def test_the_script_that_the_type_checker_reads_runs():
+    assert user_script.main() > 0.8
