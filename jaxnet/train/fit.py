@@ -158,11 +158,11 @@ def fit(
         key, params = place((key, params))
         loop = _begin(config, key, params, dtype)
     else:
-        loop = _resume(config, place(resume.loop), resume.history, epochs, validated=host.validation is not None)
+        loop = _resume(config, resume.loop, resume.history, epochs, validated=host.validation is not None)
     data = Data.by_rows(*host[:3], place) if config.batch_size else _full_batch(*host[:3], mesh, place)
     validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
     history = History(None if resume is None else resume.history)
-    loop = loop if mesh is None else place(loop)
+    loop = jax.device_put(loop, parallel.replicated(mesh) if mesh else data.X.sharding)  # wherever it was before
     return _train(config, loop, history, data, validation_data, epochs, progress, callbacks)
 
 

@@ -53,6 +53,17 @@ def collectives(compiled):
     return [(operation, n) for (_, operation), n in zip(found, size, strict=True)]
 
 
+def test_training_moves_from_one_device_to_a_mesh_and_back(key):
+    _, X, Y, _ = cases.point(NET, key, m=32, dtype=jnp.float32)
+    settings = {"optimizer": OPTIMIZER, "batch_size": 16}
+    result = jaxnet.fit(NET, X, Y, key=key, epochs=1, **settings)
+    for epochs, mesh in ((2, parallel.mesh(4)), (3, None)):
+        result = jaxnet.fit(NET, X, Y, epochs=epochs, resume=result, mesh=mesh, **settings)
+        assert len(result.params[0].W.devices()) == (1 if mesh is None else 4)
+    whole = jaxnet.fit(NET, X, Y, key=key, epochs=3, **settings)
+    assert_trees_close(result.params, whole.params, rtol=1e-4)
+
+
 @pytest.mark.parametrize("n_devices", [2, 8])
 def test_one_all_reduce_of_the_gradient_s_bytes(n_devices, key):
     """The gradient and the metrics' two sums (cost, accuracy), whatever the number of devices: nothing else moves."""
