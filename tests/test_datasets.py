@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import sys
 
 import numpy as np
 import pytest
 
+from jaxnet import datasets
 from jaxnet.datasets import IDX_FILES, mnist
 
 RANDOM = np.random.default_rng(0)
@@ -102,3 +104,9 @@ def test_what_is_not_mnist_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", x=TRAIN)
     with pytest.raises(ValueError, match="x_train"):
         mnist(path=tmp_path / "other.npz")
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r'sklearn.datasets is not installed; pip install "jaxnet\[experiments\]"'):
+        datasets.moons()

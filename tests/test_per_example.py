@@ -172,7 +172,7 @@ def test_an_example_without_gradient_is_not_divided_by_zero(key):
 
 
 def test_memory_is_that_of_a_step_not_of_m_gradients():
-    """PERFORMANCE, row 6: 784-256-128-10, batch 512: vmap(grad) holds 482 MB; ours at least 50 times less."""
+    """Row 6 of the benchmarks: 784-256-128-10, batch 512: vmap(grad) holds 482 MB; ours at least 50 times less."""
     net = jaxnet.MLP((784, 256, 128, 10), ("relu", "relu", "softmax"))
     params, X, Y, _ = cases.point(net, jax.random.key(0), m=512, dtype=jnp.float32)
 

@@ -215,8 +215,9 @@ def main(name: str) -> None:
 
 def fit(config: Config, net: jaxnet.MLP, X, Y, *, key: jax.Array | None = None, **settings) -> Any:
     """`jaxnet.fit` on the config's device, without a progress bar, and with the key of its seed unless one is given."""
-    key = jax.random.key(config.seed) if key is None else key
-    return jaxnet.fit(net, X, Y, key=key, progress=False, device=config.device, **settings)
+    if key is None and settings.get("resume") is None:
+        key = jax.random.key(config.seed)
+    return jaxnet.fit(net, X, Y, key=key, **{"progress": False, "device": config.device} | settings)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -33,8 +33,8 @@ from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
 
-CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two looks from the host
-CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C is heard
+CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two synchronisations with the host
+CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C takes effect
 SMALL_STEPS = 1_000  # in the first chunk of a small network, some 10 ms; others begin with one epoch
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
@@ -113,8 +113,8 @@ def fit(
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
         metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
-            classifiers, the accuracy. What is not named is not computed; numbers that are not finite stop training
-            whatever is measured.
+            classifiers, the accuracy. What is not named is not computed, but for the cost, which is guarded: numbers
+            that are not finite stop training whatever is measured.
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
         precision: a name of the table in _xla/matmul.py. Params are float64 with "float64", or where those given, else
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
@@ -125,7 +125,8 @@ def fit(
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
         resume: a FitResult to go on from, to the epoch number `epochs` of the whole training: with the same data and
-            settings, 4 epochs and then 12 give the bits of 12 at once, history included.
+            settings, 4 epochs and then 12 give the bits of 12 at once, history included. The result of a
+            NotFiniteError goes on from the step before the one that failed, with a new epoch.
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which, what it is and what to do.
@@ -134,7 +135,7 @@ def fit(
     epochs = settings.epochs(epochs, steps, batch_size)
     if params is not None:
         checks.params(net, params)
-    start = params if resume is None else _checked_result(net, resume, key, params).loop.params
+    start = params if resume is None else _checked_result(net, resume, key, params, precision).loop.params
     dtype = inputs.working_dtype(X, start, checks.policy(precision))
     host = inputs.dataset(net, X, Y, weights, validation, dtype)
     settings.stopping(patience, tol, validation)
@@ -182,7 +183,7 @@ def _loop_start(optimizer: optax.GradientTransformation, tracks_best: bool, para
     return jax.tree.map(jnp.copy, loop_start(state, tracks_best))
 
 
-def _checked_result(net: MLP, resume: FitResult, key, params) -> FitResult:
+def _checked_result(net: MLP, resume: FitResult, key, params, precision: str) -> FitResult:
     """Refuse what is not the result of a fit of this network, and a start beside it."""
     if not isinstance(resume, FitResult):
         raise TypeError(f"resume is {type_name(resume)}; expected the FitResult of an earlier fit")
@@ -190,6 +191,11 @@ def _checked_result(net: MLP, resume: FitResult, key, params) -> FitResult:
         if given is not None:
             raise ValueError(f"{name} is given beside resume, which brings its own; leave out {name}")
     checks.params(net, resume.loop.params, "resume.loop.params")
+    trained = resume.loop.params[0].W.dtype
+    if trained == jnp.float64 != jax.dtypes.canonicalize_dtype(trained):
+        raise ValueError("resume was trained in float64, but 64-bit is off in JAX; resume under jax.enable_x64(True)")
+    if precision == "float64" != trained.name:
+        raise ValueError(f"precision is 'float64' but resume was trained in {trained}; resume with its precision")
     return resume
 
 
@@ -197,24 +203,30 @@ def _resume(config: FitConfig, loop: LoopState, history: dict, epochs: int, vali
     """The loop to go on with, in buffers of its own; refuse one that another optimizer, or other metrics, have made."""
     done = int(loop.epoch)
     if epochs < done:
-        raise ValueError(f"epochs is {epochs} but resume has done {done}; give the number for the whole training")
+        raise ValueError(
+            f"epochs (or steps) is {epochs} but resume has done {done}; give the number for the whole training"
+        )
     expected = jax.eval_shape(config.optimizer.init, loop.params)
     difference = _first_difference(loop.state.opt_state, expected)
     if difference:
         raise ValueError(
-            f"resume.loop.state.opt_state{difference} for this optimizer; resume with the optimizer of the earlier fit"
+            f"resume.loop.state.opt_state is another optimizer's: {difference}; resume with that of the earlier fit"
         )
     names = {*config.metrics} | ({"validation_cost"} if validated else set())
     names |= {"validation_accuracy"} if validated and "accuracy" in config.metrics else set()
     if done and set(history) != names:
+        has, wants = (", ".join(sorted(each)) or "nothing" for each in (history, names))
         raise ValueError(
-            f"resume.history has {', '.join(sorted(history))}; expected {', '.join(sorted(names))} of these metrics and"
-            " validation: resume with those of the earlier fit"
+            f"resume.history has {has}; expected {wants}, which metrics and validation ask for: resume with those of"
+            " the earlier fit"
         )
-    if config.patience is None:
-        loop = loop._replace(best_params=None)
-    elif loop.best_params is None:
-        loop = loop._replace(best_params=loop.params)
+    fresh = loop_start(loop.state, tracks_best=config.patience is not None)
+    if config.patience is None or loop.best_params is None:  # not tracked until now, or no longer
+        loop = loop._replace(
+            best_params=fresh.best_params, best_cost=fresh.best_cost, epochs_since_best=fresh.epochs_since_best
+        )
+    if config.tol is None:
+        loop = loop._replace(last_cost=fresh.last_cost, epochs_without_change=fresh.epochs_without_change)
     return jax.tree.map(jnp.copy, loop)
 
 
@@ -225,7 +237,7 @@ def _first_difference(tree, expected) -> str | None:
     for path in [*want, *(path for path in got if path not in want)]:
         name = jax.tree_util.keystr(path)
         if path not in got or path not in want:
-            return f"{name} is {'missing; it is expected' if path in want else 'not expected'}"
+            return f"{name} is {'missing' if path in want else 'too many'}"
         has, wants = ((leaf.dtype, leaf.shape) for leaf in (got[path], want[path]))
         if has != wants:
             return f"{name} is {has[0]}{list(has[1])}; expected {wants[0]}{list(wants[1])}"

@@ -45,7 +45,7 @@ def train_step(
         gradient: "manual" for the hand-written backward pass, "autodiff" for jax.grad.
         precision: a name of the table in _xla/matmul.py.
         metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
-            classifiers, the accuracy. What is not named is not computed.
+            classifiers, the accuracy. What is not named is not computed, but for the cost, which is guarded.
 
     Raises:
         ValueError: an unknown gradient, precision or metric.

@@ -57,7 +57,7 @@ class SweepResult(NamedTuple):
 
     params: the last params, of a member that failed those before the step that failed.
     history: NumPy arrays (n, epochs), as in `fit`; NaN from a failure on.
-    failed: whether the member's cost, gradient's norm or params were not finite.
+    failed: whether the member's cost, a metric, its params or its optimizer's state were not finite.
     learning_rate, init_scale: the settings; init_scale NaN stands for the "he" scheme.
     """
 
@@ -133,7 +133,8 @@ def sweep(
         precision: a name of the table in _xla/matmul.py, as in `fit`.
         progress: show a progress bar, if standard error is a terminal.
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
-            array has a leading axis of n. One that returns True stops the sweep.
+            array has a leading axis of n. One that returns True stops the sweep; one that raises ends it without a
+            result.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
 
     Raises:
@@ -146,7 +147,7 @@ def sweep(
     batch_size = inputs.batch_size(batch_size, m)
     choice("gradient", gradient, GRADIENTS)
     callbacks = settings.callbacks(callbacks)
-    metrics = settings.metrics(net, None if metrics is None else {*metrics, "cost"})
+    metrics = tuple(dict.fromkeys(("cost", *settings.metrics(net, metrics))))
     _function_of_rate(optimizer)
     member_keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 

@@ -1,4 +1,4 @@
-"""What a compiled step holds while it runs: exact, hence a test (PERFORMANCE, row 9)."""
+"""What a compiled step holds while it runs: exact, hence a test (row 9 of the benchmarks)."""
 
 import jax
 import jax.numpy as jnp

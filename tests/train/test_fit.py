@@ -366,12 +366,20 @@ def test_a_failed_training_goes_on_from_its_last_good_state():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 2}, "epochs is 2 but resume has done 3; give the number for the whole training"),
+        ({"epochs": 2}, r"epochs \(or steps\) is 2 but resume has done 3; give the number for the whole"),
         ({"resume": ()}, "resume is a tuple; expected the FitResult"),
         ({"key": jax.random.key(0)}, "key is given beside resume, which brings its own; leave out key"),
         ({"params": jaxnet.init(NET, jax.random.key(0))}, "params is given beside resume"),
-        ({"optimizer": optax.adam(1e-2)}, r"opt_state\[0\]\.count is missing.* resume with the optimizer of"),
-        ({"metrics": ["cost", "gradient_norm"]}, "resume.history has accuracy, cost; expected cost, gradient_norm of"),
+        (
+            {"optimizer": optax.adam(1e-2)},
+            r"opt_state is another optimizer's: \[0\]\.count is missing; resume with that of the earlier",
+        ),
+        (
+            {"metrics": ["cost", "gradient_norm"]},
+            "resume.history has accuracy, cost; expected cost, gradient_norm, which",
+        ),
+        ({"metrics": []}, "resume.history has accuracy, cost; expected nothing, which"),
+        ({"precision": "float64"}, "precision is 'float64' but resume was trained in float32; resume with its"),
         ({"validation": (X, Y)}, "resume.history has accuracy, cost; expected accuracy, cost, validation_accuracy,"),
     ],
 )
@@ -379,6 +387,19 @@ def test_resume_refuses(changes, message):
     earlier = fit(epochs=3)
     with pytest.raises((ValueError, TypeError), match=message):
         fit(**{"resume": earlier, "key": None, "epochs": 5} | changes)
+
+
+def test_patience_and_tol_begin_anew_where_they_were_off_between():
+    """What was not tracked for a while says nothing: the best is of epochs that were looked at, the counters are 0."""
+    validation = {"validation": (X[:, :20], 1 - Y[:, :20])}
+    first = fit(**validation, patience=50, epochs=4)
+    between = fit(**validation, epochs=7, resume=first, key=None)
+    again = fit(**validation, patience=50, epochs=9, resume=between, key=None)
+    best = jaxnet.cost(NET, again.params, *map(jnp.asarray, validation["validation"]))
+    np.testing.assert_allclose(best, again.history["validation_cost"][7:].min(), rtol=1e-5)
+    stopped = fit(tol=1e9, batch_size=None, epochs=50)
+    between = fit(batch_size=None, epochs=20, resume=stopped, key=None)
+    assert len(fit(tol=1e-9, batch_size=None, epochs=40, resume=between, key=None).history["cost"]) > 20
 
 
 def test_resume_refuses_another_network():

@@ -193,6 +193,13 @@ def test_a_member_that_fails_under_callbacks_stays_failed():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
 
 
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("metrics", ["cost", 5, ["acuracy"]])
+def test_metrics_of_a_sweep_are_checked_as_those_of_fit(metrics):
+    with pytest.raises((ValueError, TypeError), match=r"metrics is .*; expected names|metrics\[0\] is 'acuracy'"):
+        sweep(metrics=metrics)
+
+
 def test_metrics_of_a_sweep():
     result = sweep(learning_rate=0.1, epochs=2, metrics=["gradient_norm"])
     assert set(result.history) == {"cost", "gradient_norm"} and result.history["gradient_norm"].shape == (5, 2)

@@ -9,9 +9,9 @@ EPOCHS = 5  # fit checks and transposes its data once
 COST_ALONE = "jaxnet.fit, cost alone"  # what the peers measure
 EXPLANATION = (
     "A step is what jax.grad's is too: its products, most of its time, and Adam's passes over the params, the gradient "
-    "and the moments. What jax.grad's loop does not have: the norm of the gradient, one more pass, and once a training "
-    "the check and the transpose of the data. With its default metrics fit reads the accuracy as well. Tried, no "
-    "better: the norm as a dot product or by blocks, other fusions for a library, W read across."
+    "and the moments. What jax.grad's loop does not have: once a training the check and the transpose of the data. "
+    "With its default metrics fit reads the accuracy as well. Tried, no better: other fusions for a library, W read "
+    "across."
 )
 
 

@@ -67,7 +67,7 @@ print(time.perf_counter() - start, float(J))
 """
 
 EXPLANATION = (
-    "Cold, compiling takes it: the step with its guard against what is not finite and its norm, and the random start, "
+    "Cold, compiling takes it: the step with its guard against what is not finite, and the random start, "
     "a program for the keys and one a layer, by few passes of the compiler (jaxnet/_xla/compile.py). Warm, what is "
     "left is tracing, loading and the first calls. Tried: the step by fewer passes compiles faster, and then runs more "
     "slowly. A start drawn by NumPy compiles nothing, nor does torch eager."

@@ -82,6 +82,8 @@ def test_fit_fills_in_device_progress_and_key(monkeypatch):
     assert seen.pop("key") == jax.random.key(3) and seen == {"steps": 5, "progress": False, "device": "cpu"}
     experiment.fit(experiment.Config(seed=3), None, None, None, key=jax.random.key(8))
     assert seen["key"] == jax.random.key(8) and seen["device"] is None
+    experiment.fit(experiment.Config(seed=3), None, None, None, resume="a result", progress=True)
+    assert seen["key"] is None and seen["progress"]
 
 
 def test_threads_compute_on_the_callers_device():
