@@ -1,4 +1,4 @@
-"""The work in NumPy: the notes' own six formulas."""
+"""The work in NumPy: the notes' six formulas once more, in the form that NumPy runs fastest, as a peer should be."""
 
 import numpy as np
 
