@@ -8,6 +8,8 @@ JAX's own stops stay as they are: they are part of a rule (the factors of a matr
 (the largest logit). So are those inside of a rule that was set aside: with the rule in place they never acted.
 """
 
+import abc
+
 from jax import lax
 
 from jaxnet.verify.readings import Float64, Outside
@@ -21,7 +23,7 @@ def places_of_stops(jaxpr) -> list[str]:
     return list(dict.fromkeys(place_of(e) for e in equations(jaxpr) if is_declared_stop(e)))
 
 
-class _Declared(Outside):
+class _Declared(Outside, abc.ABC):
     """Float64 with the declared stops read in another way; rules are read as they are."""
 
     def custom_rule(self, equation, inputs) -> list:
@@ -35,9 +37,9 @@ class _Declared(Outside):
         """One plain equation; a declared stop is `stopped`."""
         return [self.stopped(inputs[0])] if is_declared_stop(equation) else super().apply(equation, inputs)
 
+    @abc.abstractmethod
     def stopped(self, value):
         """What stands for a value whose gradient is stopped."""
-        raise NotImplementedError
 
 
 class Held(_Declared):
