@@ -1,7 +1,10 @@
-"""Argument checks where a function is traced: types, names, shapes and dtypes. Free under `jit`.
+"""The one door of the pure functions: arguments as arrays of the params' dtype, or a refusal by name. Free under `jit`.
 
-A message names the argument, what it is, what was expected, and the remedy. What depends on values is checked once, on
-the host, in train/inputs.py.
+Values of the host (NumPy arrays, lists, frames, of whatever real dtype) are read by values.py, and cast to the params'
+dtype. JAX arrays, which may be traced, are judged by shape and dtype alone: integers, booleans and narrower floats are
+cast, wider floats refused, for nothing is rounded silently.
+
+A message names the argument, what it is, what was expected, and the remedy.
 
 Legend: X (n_x, m) and Y (n_y, m) hold examples as columns; sizes = (n_x, ..., n_y).
 """
@@ -13,16 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet import values
 from jaxnet._arguments import choice, positive, type_name
 from jaxnet._xla.matmul import POLICIES
-from jaxnet.mlp import MLP, Layer
+from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
 
 
 def float_dtype(argument: str, dtype: Any) -> np.dtype:
     """Return the dtype if it is a real floating one that JAX will keep as it is."""
-    dtype = jnp.dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"{argument} is {dtype}; expected a floating dtype such as float32")
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{argument} is {dtype!r}; expected a floating dtype such as float32") from error
+    dtype = known.newbyteorder("=")
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 8:
+        raise TypeError(f"{argument} is {known}; expected a floating dtype such as float32")
     if dtype == jnp.float64 != jax.dtypes.canonicalize_dtype(dtype):
         raise ValueError(
             f"{argument} is float64, but 64-bit is off in JAX, which would silently round to float32;"
@@ -31,12 +39,16 @@ def float_dtype(argument: str, dtype: Any) -> np.dtype:
     return dtype
 
 
-def init_scheme(scheme: Any, choices: Iterable[str]) -> Any:
-    """Return the scheme: one of the names, or a positive float (the s of the notes' randn * s)."""
+def init_scheme(scheme: Any, choices: Iterable[str], dtype: np.dtype) -> Any:
+    """Return the scheme: one of the names, or a positive float (the s of the notes' randn * s) fit for the dtype."""
     names = tuple(choices)
     if isinstance(scheme, str):
         return choice("scheme", scheme, names)
-    return positive("scheme", scheme, f", or one of {', '.join(map(repr, names))}")
+    scheme = positive("scheme", scheme, f", or one of {', '.join(map(repr, names))}")
+    least, most = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).max) / 10  # randn stays below 10
+    if isinstance(scheme, float) and not least <= scheme <= most:
+        raise ValueError(f"scheme is {scheme}; expected {least:.2g} to {most:.2g}, or {dtype} holds no randn * scheme")
+    return scheme
 
 
 def mlp(net: Any) -> None:
@@ -45,8 +57,25 @@ def mlp(net: Any) -> None:
         raise TypeError(f"net is {net!r}; expected an MLP, such as MLP((2, 4, 1), ('tanh', 'sigmoid'))")
 
 
-def params(net: Any, params: Any, argument: str = "params") -> None:
-    """Refuse params that are not one Layer(W, b) per layer, W (n, n_prev) and b (n, 1), of one dtype."""
+def read(argument: str, given: Any, dtype: Any, other: str) -> np.ndarray | jax.Array:
+    """Return what was given in that dtype: values of the host, checked and cast, or a JAX array, at most widened."""
+    dtype = np.dtype(dtype)
+    if not isinstance(given, jax.Array):
+        return values.host_array(argument, given, dtype)
+    got = given.dtype
+    if got == dtype:
+        return given
+    if not any(jnp.issubdtype(got, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+        raise TypeError(f"{argument} is {got}; expected real numbers")
+    if jnp.issubdtype(got, jnp.floating) and jnp.finfo(got).bits >= jnp.finfo(dtype).bits:
+        raise TypeError(
+            f"{argument} is {got} but {other} {dtype}; cast one to the other's dtype (nothing is rounded silently)"
+        )
+    return given.astype(dtype)
+
+
+def params(net: Any, params: Any, argument: str = "params") -> Params:
+    """Return the params as JAX arrays: one Layer(W, b) per layer, W (n, n_prev) and b (n, 1), of one floating dtype."""
     mlp(net)
     sizes = net.sizes
     wanted = f"a tuple of {len(sizes) - 1} Layer(W, b) for sizes {sizes}, as init returns"
@@ -54,54 +83,96 @@ def params(net: Any, params: Any, argument: str = "params") -> None:
         raise ValueError(f"{argument} is {type_name(params)}; expected {wanted}")
     if len(params) != len(sizes) - 1:
         raise ValueError(f"{argument} has {len(params)} layer{'s' * (len(params) != 1)}; expected {wanted}")
-    dtypes = {}
+    dtypes, layers = {}, []
     for position, (layer, n_prev, n) in enumerate(zip(params, sizes[:-1], sizes[1:], strict=True)):
         if not isinstance(layer, Layer):
             raise ValueError(f"{argument}[{position}] is {type_name(layer)}; expected {wanted}")
+        leaves = []
         for name, leaf, expected in zip(("W", "b"), layer, ((n, n_prev), (n, 1)), strict=True):
             place = f"{argument}[{position}].{name}"
-            _array(place, leaf)
-            if jnp.shape(leaf) != expected:
-                raise ValueError(f"{place} has shape {jnp.shape(leaf)}; expected {expected} for sizes {sizes}")
-            dtypes[place] = jnp.result_type(leaf)
+            leaf = _leaf(place, leaf)
+            if leaf.shape != expected:
+                raise ValueError(f"{place} has shape {leaf.shape}; expected {expected} for sizes {sizes}")
+            dtypes[place] = leaf.dtype
+            leaves.append(leaf)
+        layers.append(Layer(*leaves))
     first, *others = dtypes
     for other in others:
         if dtypes[other] != dtypes[first]:
             raise TypeError(f"{other} is {dtypes[other]} but {first} is {dtypes[first]}; cast the params to one dtype")
+    return tuple(layers)
 
 
-def inputs(net: Any, p: Any, X: Any, precision: Any) -> None:
-    """Refuse an X that is not (n_x, m), or whose dtype is not that of the params; and a precision unknown or unfit."""
-    params(net, p)
-    columns("X", X, net.sizes[0], "n_x")
-    _same_dtype("X", X, "the params", p[0].W)
+def _leaf(place: str, leaf: Any) -> jax.Array:
+    """A leaf of the params, in the dtype that it has: theirs decides in which all is computed."""
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        raise TypeError(f"{place} is {type_name(leaf)}; expected an array: jnp.asarray({place})")
+    if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype.itemsize > 8:
+        raise TypeError(f"{place} is {leaf.dtype}; expected a floating dtype such as float32")
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype.newbyteorder("="))
+    return jnp.asarray(read(place, leaf, dtype, ""))
+
+
+def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False) -> tuple[Params, jax.Array]:
+    """Return params, and X as an array (n_x, m) of their dtype; refuse a precision unknown or unfit for them.
+
+    m is above 0, unless X may be empty.
+    """
+    p = params(net, p)
+    X = read("X", X, p[0].W.dtype, "the params are")
+    columns("X", X, net.sizes[0], "n_x", empty)
     policy(precision, p)
+    return p, jnp.asarray(X)
 
 
-def targets(net: Any, X: Any, Y: Any, weights: Any) -> None:
-    """Refuse a Y that is not (n_y, m) of X's dtype, or weights that are not (m,), for the m examples of X."""
-    m = jnp.shape(X)[1]
-    columns("Y", Y, net.sizes[-1], "n_y")
-    if jnp.shape(Y)[1] != m:
-        raise ValueError(f"Y has {jnp.shape(Y)[1]} examples but X has {m}; X and Y need as many columns")
-    _same_dtype("Y", Y, "X", X)
-    if weights is None:
-        return
-    _array("weights", weights)
-    if jnp.shape(weights) != (m,):
-        raise ValueError(f"weights has shape {jnp.shape(weights)}; expected ({m},), one number an example")
+def targets(net: Any, X: jax.Array, Y: Any, weights: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Return Y as an array (n_y, m), and weights as (m,) or None, for the m examples of X and in its dtype."""
+    given, Y = Y, read("Y", Y, X.dtype, "X is")
+    if weights is not None:
+        weights = read("weights", weights, X.dtype, "X is")
+    target_shapes(net, X, Y, weights)
+    if isinstance(Y, np.ndarray) and net.loss == "cross_entropy":
+        values.class_targets("Y", Y, net.activations[-1], given)
+    if isinstance(weights, np.ndarray):
+        values.not_negative(weights)
+    return jnp.asarray(Y), None if weights is None else jnp.asarray(weights)
 
 
-def output_derivative(net: Any, p: Any, cache: Any, dZ: Any, precision: Any) -> None:
-    """Refuse a cache of another network, or a dZ that does not have the shape of its Z[L]."""
-    params(net, p)
+def target_shapes(net: Any, X: Any, Y: Any, weights: Any, of: str = "") -> None:
+    """Refuse a Y that is not (n_y, m), or weights that are not (m,), for the m examples of X."""
+    m = X.shape[1]
+    columns(f"{of}Y", Y, net.sizes[-1], "n_y", empty=m == 0)
+    if Y.shape[1] != m:
+        raise ValueError(f"{of}Y has {Y.shape[1]} examples but {of}X has {m}; {of}X and Y need as many columns")
+    if weights is not None:
+        weights_shape(weights, m)
+
+
+def weights_shape(weights: Any, m: int) -> None:
+    """Refuse weights that are not (m,)."""
+    if weights.shape != (m,):
+        raise ValueError(f"weights has shape {weights.shape}; expected ({m},), one number an example")
+
+
+def output_derivative(net: Any, p: Any, cache: Any, dZ: Any, precision: Any) -> tuple[Params, Cache, jax.Array]:
+    """Return params, cache and dZ as arrays; refuse a cache of another network, or a dZ unlike its Z[L]."""
+    p = params(net, p)
     policy(precision, p)
-    shapes = [jnp.shape(array) for layer in cache for array in layer]
-    m = shapes[0][-1]
-    if shapes != [(n, m) for n in net.sizes for _ in ("Z", "A")]:
+    if not isinstance(cache, tuple) or not all(isinstance(layer, LayerCache) for layer in cache):
+        raise TypeError(f"cache is {type_name(cache)}; expected a tuple of LayerCache(Z, A): pass forward's cache")
+    dtype = p[0].W.dtype
+    as_array = lambda name, given: jnp.asarray(read(name, given, dtype, "the params are"))
+    cache = tuple(
+        LayerCache(as_array(f"cache[{l}].Z", Z), as_array(f"cache[{l}].A", A)) for l, (Z, A) in enumerate(cache)
+    )
+    shapes = [array.shape for layer in cache for array in layer]
+    m = shapes[0][-1] if shapes and shapes[0] else 0
+    if shapes != [(n, m) for n in net.sizes for _ in LayerCache._fields]:
         raise ValueError(f"cache holds shapes {shapes}, not those of sizes {net.sizes}; pass forward's cache")
-    if jnp.shape(dZ) != shapes[-1]:
-        raise ValueError(f"dZ has shape {jnp.shape(dZ)}; expected {shapes[-1]}, the shape of Z[L]")
+    dZ = as_array("dZ", dZ)
+    if dZ.shape != shapes[-1]:
+        raise ValueError(f"dZ has shape {dZ.shape}; expected {shapes[-1]}, the shape of Z[L]")
+    return p, cache, dZ
 
 
 def policy(precision: Any, params: Any = None) -> str:
@@ -109,7 +180,7 @@ def policy(precision: Any, params: Any = None) -> str:
     choice("precision", precision, POLICIES)
     if precision == "float64":
         float_dtype("precision", jnp.float64)
-        got = jnp.float64 if params is None else jnp.result_type(params[0].W)
+        got = jnp.float64 if params is None else params[0].W.dtype
         if got != jnp.float64:
             raise TypeError(
                 f"precision is 'float64' but the params are {got}; cast params, X and Y to float64, such as"
@@ -118,33 +189,16 @@ def policy(precision: Any, params: Any = None) -> str:
     return precision
 
 
-def _array(argument: str, array: Any) -> None:
-    """Refuse a list: a tree of numbers to JAX."""
-    if isinstance(array, list | tuple):
-        raise TypeError(f"{argument} is {type_name(array)}; expected an array: jnp.asarray({argument})")
-
-
-def _same_dtype(argument: str, array: Any, other: str, reference: Any) -> None:
-    got, expected = jnp.result_type(array), jnp.result_type(reference)
-    if got != expected:
-        verb = "are" if other.endswith("params") else "is"
-        raise TypeError(
-            f"{argument} is {got} but {other} {verb} {expected}; cast one to the other's dtype (nothing is promoted"
-            " silently)"
-        )
-
-
-def columns(argument: str, array: Any, rows: int, symbol: str) -> None:
-    """Refuse an array that is not (rows, m) with m > 0, naming the reading that would fit."""
-    _array(argument, array)
-    shape = jnp.shape(array)
+def columns(argument: str, array: Any, rows: int, symbol: str, empty: bool = False) -> None:
+    """Refuse an array that is not (rows, m), with m > 0 unless it may be empty, naming the reading that would fit."""
+    shape = array.shape
     expected = f"({symbol}={rows}, m): one example a column"
     if len(shape) == 1:
         fits = "one_hot(labels, n_classes)" if symbol == "n_y" and rows > 1 else f"{argument}.reshape({rows}, -1)"
         raise ValueError(f"{argument} has shape {shape}; expected {expected}; use {fits}")
     if len(shape) != 2:
         raise ValueError(f"{argument} has shape {shape}; expected {expected}")
-    if shape[1] == 0 or shape[0] == 0:
+    if shape[0] == 0 or (shape[1] == 0 and not empty):
         raise ValueError(f"{argument} is empty, its shape is {shape}; expected {expected}")
     if shape[0] != rows:
         transposed = shape[1] == rows

@@ -37,13 +37,14 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
         dtype: the params' floating dtype.
 
     Raises:
-        ValueError: an unknown scheme, a scale that is not positive, or float64 while JAX's 64-bit is off.
+        ValueError: an unknown scheme, a scale that is not positive or that dtype cannot hold, or float64 while JAX's
+            64-bit is off.
         TypeError: key is not a single random key, or dtype not a floating one.
     """
     checks.mlp(net)
     checks.key(key)
-    scheme = checks.init_scheme(scheme, SCHEMES)
     dtype = checks.float_dtype("dtype", dtype)
+    scheme = checks.init_scheme(scheme, SCHEMES, dtype)
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
     keys = _keys(len(net.sizes) - 1, key)
     return tuple(

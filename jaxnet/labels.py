@@ -5,7 +5,10 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 from numpy.typing import ArrayLike
 
+from jaxnet import checks, values
 from jaxnet._arguments import count
+
+MOST_ENTRIES = 2**31 - 1  # 8 GiB in float32
 
 
 def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "n_classes m"]:
@@ -14,19 +17,18 @@ def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -
     Args:
         labels: m integers from 0 to n_classes - 1. They are read on the host: call this outside `jit`.
         n_classes: the number of rows.
-        dtype: the dtype of the result.
+        dtype: the floating dtype of the result.
 
     Raises:
         ValueError: a label is out of range (JAX's own indexing would wrap or drop it silently), or labels is
-            not one-dimensional; or n_classes is not a positive integer.
-        TypeError: the labels are not integers.
+            not one-dimensional; or n_classes is not a positive integer, or too large.
+        TypeError: the labels are not integers, or some are masked; or dtype is not a floating one.
     """
     count("n_classes", n_classes)
-    labels = np.asarray(labels)
+    dtype = checks.float_dtype("dtype", dtype)
+    labels = values.host_integers("labels", labels, "number the classes from 0")
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {labels.shape}; expected (m,), one integer an example")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels has dtype {labels.dtype}; expected integers: number the classes from 0")
     outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
     if outside.size:
         i = outside[0]
@@ -34,4 +36,11 @@ def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -
             f"labels[{i}] is {labels[i]}; expected 0 to {n_classes - 1} for n_classes={n_classes}"
             f" ({outside.size} of {labels.size} labels are outside): number the classes from 0"
         )
-    return jnp.asarray(np.arange(n_classes)[:, None] == labels[None, :], dtype)
+    if n_classes * labels.size > MOST_ENTRIES:
+        raise ValueError(
+            f"n_classes is {n_classes}; one_hot of {labels.size} labels would hold {n_classes * labels.size} numbers;"
+            f" expected at most {MOST_ENTRIES}"
+        )
+    Y = np.zeros((n_classes, labels.size), dtype)
+    Y[labels, np.arange(labels.size)] = 1
+    return jnp.asarray(Y)

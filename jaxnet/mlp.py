@@ -17,6 +17,7 @@ from jaxnet._arguments import choice, count
 from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
+MOST_UNITS = 2**31 - 1  # XLA counts the entries of an axis in 32 bits
 
 
 class Layer(NamedTuple):
@@ -78,8 +79,8 @@ class MLP:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether each example belongs to one class: cross-entropy on a softmax, or on one sigmoid."""
-        return self.loss == "cross_entropy" and (self.activations[-1] == "softmax" or self.sizes[-1] == 1)
+        """Whether the outputs are probabilities: of classes (softmax) or of labels (sigmoid), under cross-entropy."""
+        return self.loss == "cross_entropy"
 
 
 def _check_sizes(sizes: Any) -> None:
@@ -89,7 +90,8 @@ def _check_sizes(sizes: Any) -> None:
             " at least two numbers"
         )
     for position, size in enumerate(sizes):
-        count(f"sizes[{position}]", size)
+        if count(f"sizes[{position}]", size) > MOST_UNITS:
+            raise ValueError(f"sizes[{position}] is {size}; expected at most {MOST_UNITS} units a layer")
 
 
 def _check_activations(activations: Any, sizes: Sequence[int]) -> None:

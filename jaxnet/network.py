@@ -13,29 +13,30 @@ Source: the lecture notes, sections 1 to 4 (forward), 8 and 9 (backward).
 """
 
 from functools import partial
-from typing import cast
 
 import jax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxnet import checks, losses
 from jaxnet._xla import matmul
 from jaxnet._xla.remat import remat
 from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
 
-Inputs = Float[Array, "n_x m"]
-Outputs = Float[Array, "n_y m"]
-Weights = Float[Array, " m"]
+Inputs = Shaped[ArrayLike, "n_x m"]  # of any real dtype; computed in that of the params
+Outputs = Shaped[ArrayLike, "n_y m"]
+Weights = Shaped[ArrayLike, " m"]
 
 
-def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> tuple[Outputs, Cache]:
+def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> tuple[Float[Array, "n_y m"], Cache]:
     """Return A[L] and the cache. For l = 1..L:  Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]);  A[0] = X.
 
     Raises:
-        ValueError: params or X do not have the shapes of net.sizes.
-        TypeError: X and params differ in dtype, precision is "float64" and theirs is another, or net is not an MLP.
+        ValueError: params or X do not have the shapes of net.sizes, or X holds NaN or an infinity (unless it is a JAX
+            array, whose values are not read).
+        TypeError: X is not of real numbers, or a JAX array of more bits than the params; precision is "float64" and
+            the params' dtype another; or net is not an MLP.
     """
-    checks.inputs(net, params, X, precision)
+    params, X = checks.inputs(net, params, X, precision)
     dot = matmul.policy(precision)
     A, cache = X, [LayerCache(X, X)]
     for l, (W, b) in enumerate(params, start=1):
@@ -45,7 +46,9 @@ def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> 
     return A, tuple(cache)
 
 
-def backward(net: MLP, params: Params, cache: Cache, dZ: Outputs, precision: str = "float32") -> tuple[Params, Inputs]:
+def backward(
+    net: MLP, params: Params, cache: Cache, dZ: Outputs, precision: str = "float32"
+) -> tuple[Params, Float[Array, "n_x m"]]:
     """Return ∂J/∂params and ∂J/∂X from dZ = ∂J/∂Z[L]. For l = L..1 the chain rule, one line a formula.
 
     dW[l] = dZ[l] A[l-1]ᵀ,  db[l] = Σ_i dZ[l],  dA[l-1] = W[l]ᵀ dZ[l],  dZ[l-1] = dA[l-1] * g[l-1]'(Z[l-1]): pure
@@ -55,7 +58,7 @@ def backward(net: MLP, params: Params, cache: Cache, dZ: Outputs, precision: str
     Raises:
         ValueError: params, cache or dZ do not have the shapes of net.sizes.
     """
-    checks.output_derivative(net, params, cache, dZ, precision)
+    params, cache, dZ = checks.output_derivative(net, params, cache, dZ, precision)
     dot, grads = matmul.policy(precision), []
     for l in range(len(params), 0, -1):
         W, (Z_prev, A_prev), g_prev = params[l - 1].W, cache[l - 1], net.g[l - 1]
@@ -70,10 +73,10 @@ def backward(net: MLP, params: Params, cache: Cache, dZ: Outputs, precision: str
 
 def cost_and_output(
     net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
-) -> tuple[Float[Array, ""], Outputs]:
+) -> tuple[Float[Array, ""], Float[Array, "n_y m"]]:
     """Return (J, A[L]) of one forward pass. Raises as `cost` does."""
     A, cache = forward(net, params, X, precision)
-    checks.targets(net, X, Y, weights)
+    Y, weights = checks.targets(net, A, Y, weights)
     loss, w = net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m
     J = (w * loss(*cache[-1], Y)).sum()
     return J, A
@@ -81,10 +84,10 @@ def cost_and_output(
 
 def value_output_and_grad(
     net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
-) -> tuple[tuple[Float[Array, ""], Outputs], Params]:
+) -> tuple[tuple[Float[Array, ""], Float[Array, "n_y m"]], Params]:
     """Return ((J, A[L]), ∂J/∂params): by hand what `jax.value_and_grad(cost_and_output, 1, has_aux=True)` gives."""
     A, cache = forward(net, params, X, precision)
-    checks.targets(net, X, Y, weights)
+    Y, weights = checks.targets(net, A, Y, weights)
     loss, w = net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m: the only place where m divides
     J = (w * loss(*cache[-1], Y)).sum()
     dZ = w * loss.derivative(*cache[-1], Y)  # w (A - Y) after sigmoid and softmax
@@ -113,9 +116,11 @@ def value_and_grad(
     return J, grads
 
 
+def predict(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> Float[Array, "n_y m"]:
+    """Return A[L], jitted: probabilities after sigmoid or softmax, else numbers. Raises as `forward` does."""
+    return _predict(net, *checks.inputs(net, params, X, precision), precision)
+
+
 @partial(jax.jit, static_argnames=("net", "precision"))
-def predict(
-    net: MLP, params: Params, X: Float[ArrayLike, "n_x m"], precision: str = "float32"
-) -> Float[Array, "n_y m"]:
-    """Return A[L], jitted: probabilities after sigmoid or softmax, numbers after the others."""
-    return forward(net, params, cast(Array, X), precision)[0]  # a NumPy X is traced as an array too
+def _predict(net, params, X, precision):
+    return forward(net, params, X, precision)[0]

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real, Shaped
 
 from jaxnet import checks
 from jaxnet._arguments import positive
@@ -45,8 +45,8 @@ def per_example_grads(
 
     Their mean is the gradient of the cost. Raises as `cost` does.
     """
-    checks.inputs(net, params, X, precision)
-    checks.targets(net, X, Y, None)
+    params, X = checks.inputs(net, params, X, precision)
+    Y, _ = checks.targets(net, X, Y, None)
     return jax.vmap(one_example_grads, in_axes=(None, None, 1, 1, None))(net, params, X, Y, precision)
 
 
@@ -57,7 +57,8 @@ def per_example_norms(
 
     Raises as `cost` does.
     """
-    return _norms(_deltas(net, params, X, Y, precision))[0].astype(params[0].W.dtype)
+    norms = _norms(_deltas(net, params, X, Y, precision))[0]
+    return norms.astype(jax.dtypes.canonicalize_dtype(params[0].W.dtype))
 
 
 def clipped_grads(
@@ -69,20 +70,24 @@ def clipped_grads(
     key: PRNGKeyArray | Array | None = None,
     noise_multiplier: Real[ArrayLike, ""] = 0.0,
     precision: str = "float32",
+    weights: Shaped[ArrayLike, " m"] | None = None,
 ) -> Params:
     """Return the DP-SGD sum Σ_i min(1, max_norm / ‖g_i‖) g_i + max_norm noise_multiplier N(0, 1), in params' own tree.
 
-    It is a sum: divide by m (or by the expected batch size) for a step of gradient descent.
+    It is a sum: divide by m (or by the expected batch size) for a step of gradient descent. Where Poisson sampling
+    drew nobody, m = 0, it is the noise alone.
 
     Args:
         net: the network.
         params: its params.
-        X: (n_x, m).
+        X: (n_x, m); m may be 0.
         Y: (n_y, m).
         max_norm: the clipping norm C, above 0; its value is checked unless it is traced.
         key: a JAX random key for the noise; needed where noise_multiplier is not 0.
         noise_multiplier: σ, the noise's standard deviation in units of max_norm; where it is traced, a key is needed.
         precision: a name of the table in _xla/matmul.py.
+        weights: (m,), what each clipped gradient counts: 1 an example, 0 padding; above 1, max_norm bounds no longer
+            what one example adds.
 
     Raises:
         ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
@@ -94,11 +99,17 @@ def clipped_grads(
         if key is None:
             raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
         checks.key(key)
-    dot = matmul.policy(checks.policy(precision))
+    params, X = checks.inputs(net, params, X, precision, empty=True)
+    Y, weights = checks.targets(net, X, Y, weights)
+    dot = matmul.policy(precision)
+    most = _representable(max_norm, np.promote_types(X.dtype, np.float32))
+    if X.shape[1] == 0:
+        nothing = jax.tree.map(jnp.zeros_like, params)
+        return nothing if not noisy else _noisy(nothing, key, most * jnp.asarray(noise_multiplier, most.dtype))
     layers = tuple(_deltas(net, params, X, Y, precision))
-    norms = _norms(layers)
-    most = _representable(max_norm, norms.dtype)
-    clip = most / jnp.maximum(norms, most)
+    clip = most / jnp.maximum(_norms(layers), most)
+    if weights is not None:
+        clip *= weights.astype(clip.dtype)[None]
     clipped = (((at_least_float32(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
     grads = tuple(Layer(dot.nt(dZ, A_prev), dZ.sum(axis=1, keepdims=True)) for dZ, A_prev in clipped)[::-1]
     return grads if not noisy else _noisy(grads, key, most * jnp.asarray(noise_multiplier, most.dtype))
@@ -107,7 +118,7 @@ def clipped_grads(
 def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
     """dZ[l] of unreduced losses beside A[l-1], from the last layer to the first: backward without its products."""
     _, cache = forward(net, params, X, precision)
-    checks.targets(net, X, Y, None)
+    Y, _ = checks.targets(net, cache[0].A, Y, None)
     dot = matmul.policy(precision)
     dZ = net.loss_of_output.derivative(*cache[-1], Y)
     yield dZ, cache[-2].A

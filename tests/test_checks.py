@@ -71,6 +71,8 @@ DATA = {
     "class unseen": ({"Y": np.eye(4)[:, LABELS % 3], "validation": (X, Y)}, "class 3 is in the validation targets"),
     "validation of another width": ({"validation": (X[:2], Y)}, r"validation X has shape \(2, 12\)"),
     "NaN in validation": ({"validation": (changed(X, np.nan), Y)}, "validation X holds nan"),
+    "validation of another length": ({"validation": (X, Y[:, :4])}, "validation Y has 4 examples but validation X has"),
+    "validation labels in one row": ({"validation": (X, LABELS)}, r"validation Y has shape \(12,\)"),
     "validation labels": ({"validation": (X, 2 * Y)}, "validation Y holds 2.0 at row"),
     "X masked": ({"X": np.ma.masked_greater(X, 0)}, "X is masked at some places"),
     "validation of three": ({"validation": (X, Y, Y)}, r"validation is a tuple of 3; expected a tuple \(X, Y\)"),
@@ -117,6 +119,7 @@ NETWORKS = {
     "sizes a number": ((3, ("sigmoid",)), "sizes is 3"),
     "one name for all": (((3, 4, 1), "tanh"), "activations is 'tanh'; expected one name per layer"),
     "a name too few": (((3, 4, 1), ("sigmoid",)), "activations has 1 names but sizes .* make 2 layers"),
+    "width that no machine holds": (((3, 10**30), ("tanh",)), r"sizes\[1\] is 10{30}; expected at most 2147483647"),
     "misspelt": (((3, 1), ("sigmiod",)), r"activations\[0\] is 'sigmiod'; expected one of .*did you mean 'sigmoid'"),
     "hidden softmax": (((3, 4, 2), ("softmax", "softmax")), r"activations\[0\] is 'softmax' in a hidden layer"),
     "softmax of one": (((3, 1), ("softmax",)), "softmax with one output is always 1"),
@@ -145,6 +148,12 @@ def test_init_refuses_scheme(scheme):
     message = "did you mean 'he'" if scheme == "hee" else f"scheme is {scheme}; expected"
     with pytest.raises(ValueError, match=message):
         jaxnet.init(NET, jax.random.key(0), scheme)
+
+
+@pytest.mark.parametrize(("scheme", "dtype"), [(1e300, "float32"), (1e-300, "float32"), (1e5, "float16")])
+def test_init_refuses_a_scale_that_the_dtype_cannot_hold(scheme, dtype):
+    with pytest.raises(ValueError, match=rf"scheme is .*; expected .*, or {dtype} holds no randn \* scheme"):
+        jaxnet.init(NET, jax.random.key(0), scheme, dtype)
 
 
 @pytest.mark.parametrize("scalar", [np.float32, np.array, jnp.float32])
@@ -177,11 +186,15 @@ def test_init_takes_keys_of_either_kind(lift):
 def test_init_refuses_dtype():
     with pytest.raises(ValueError, match="dtype is float64, but 64-bit is off"):
         jaxnet.init(NET, jax.random.key(0), dtype=jnp.float64)
-    with pytest.raises(TypeError, match="dtype is int32; expected a floating dtype"):
-        jaxnet.init(NET, jax.random.key(0), dtype=jnp.int32)
+    for dtype in (jnp.int32, "foo", np.longdouble, None):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"dtype is .*; expected a floating dtype|dtype is float64, but"
+        ):
+            jaxnet.init(NET, jax.random.key(0), dtype=dtype)
 
 
 PARAMS = jaxnet.init(NET, jax.random.key(0))
+STATE = jaxnet.TrainState(PARAMS, optax.sgd(0.1).init(PARAMS), jnp.int32(0), jax.random.key(0))
 BROADCASTING = (PARAMS[0]._replace(b=jnp.zeros(5)), PARAMS[1])  # JAX would silently add (5,) to (5, 5)
 
 
@@ -206,8 +219,6 @@ def test_params_are_checked_when_traced(params, message, function):
 def test_inputs_are_checked_when_traced():
     with pytest.raises(ValueError, match=r"pass X\.T"):
         jaxnet.predict(NET, PARAMS, X.T)
-    with pytest.raises(TypeError, match="X is int32 but the params are float32"):
-        jaxnet.forward(NET, PARAMS, jnp.ones((3, 2), int))
     with pytest.raises(ValueError, match=r"weights has shape \(1, 12\); expected \(12,\)"):
         jaxnet.cost(NET, PARAMS, X, Y, jnp.ones((1, M)))
     _, cache = jaxnet.forward(NET, PARAMS, jnp.asarray(X))
@@ -218,8 +229,9 @@ def test_inputs_are_checked_when_traced():
     narrow = (*cache[:-1], cache[-1]._replace(Z=cache[-1].Z[:, :1]))  # JAX would silently broadcast it
     with pytest.raises(ValueError, match="cache holds shapes"):
         jaxnet.backward(NET, PARAMS, narrow, jnp.ones((4, M)))
-    with pytest.raises(TypeError, match="Y is bfloat16 but X is float32"):
-        jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.bfloat16))
+    for wrong in ([], None, 3, cache[0]):
+        with pytest.raises((TypeError, ValueError), match=r"cache .*[;:] pass forward's cache"):
+            jaxnet.backward(NET, PARAMS, wrong, jnp.ones((4, M)))
     with pytest.raises(ValueError, match="params is a str; expected a tuple of 2"):
         jaxnet.forward(NET, "he", jnp.asarray(X))
 
@@ -228,15 +240,142 @@ def test_inputs_are_checked_when_traced():
     ("name", "given"),
     [("X", (X.tolist(), Y)), ("Y", (X, Y.tolist())), ("weights", (X, Y, [1.0] * M)), ("weights", (X, Y, (1.0,) * M))],
 )
-def test_lists_are_not_arrays(name, given):
-    state = jaxnet.TrainState(PARAMS, optax.sgd(0.1).init(PARAMS), jnp.int32(0), jax.random.key(0))
+def test_lists_inside_jit_are_trees_of_numbers(name, given):
+    step = jax.jit(jaxnet.train_step(NET, optax.sgd(0.1), "autodiff"))
+    with pytest.raises(TypeError, match=rf"{name} is a \w+ of traced numbers; expected an array"):
+        step(STATE, *given)
+
+
+class Frame:
+    """A table as other libraries have it: no array, but readable as one."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array.astype(dtype or self._array.dtype)
+
+    def __len__(self):
+        return len(self._array)
+
+
+PIXELS = np.arange(3 * M).reshape(3, M) % 7  # small integers: the same numbers in every dtype
+AS = {
+    "list": lambda array: array.tolist(),
+    "tuple": lambda array: tuple(map(tuple, array)) if array.ndim == 2 else tuple(array),
+    "frame": Frame,
+    "bytes": lambda array: array.astype(np.uint8),
+    "bools": lambda array: array > 0,
+    "doubles": lambda array: array.astype(np.float64),
+    "another byte order": lambda array: array.astype(">f4"),
+    "across": lambda array: np.asfortranarray(array[..., ::-1])[..., ::-1],
+    "memory": lambda array: memoryview(np.ascontiguousarray(array)),
+    "no mask": np.ma.masked_array,
+    "JAX's integers": lambda array: jnp.asarray(array, jnp.int32),
+    "JAX's bfloat16": lambda array: jnp.asarray(array, jnp.bfloat16),
+}
+
+
+@pytest.mark.parametrize("kind", AS)
+def test_every_function_takes_what_fit_takes(kind):
+    """Of whatever kind of numbers X, Y and weights are: all are cast to the params' dtype."""
+    given = PIXELS > 0 if kind == "bools" else PIXELS
+    plain = [np.asarray(array, np.float32) for array in (given, Y, np.arange(M) % 3 > 0)]
+    X, Y_, weights = (AS[kind](array) for array in plain)
+    for function, arguments in {
+        jaxnet.cost: (X, Y_, weights),
+        jaxnet.predict: (X,),
+        lambda net, p, *a: jaxnet.value_and_grad(net, p, *a)[1][0].W: (X, Y_, weights),
+        lambda net, p, *a: jaxnet.train_step(net, optax.sgd(0.1))(STATE, *a)[0].params[0].W: (X, Y_, weights),
+        jaxnet.per_example_norms: (X, Y_),
+        lambda net, p, *a: fit(net, a[0], a[1], weights=a[2], params=p).params[0].W: (X, Y_, weights),
+        lambda net, p, *a: jaxnet.accuracy(*a): (Y_, Y_, weights),
+    }.items():
+        np.testing.assert_array_equal(
+            function(NET, PARAMS, *arguments),
+            function(NET, PARAMS, *plain[: len(arguments)]) if arguments[0] is X else 1.0,
+        )
+
+
+UNREADABLE = {
+    "None": (None, "X is None; expected an array"),
+    "a dict": ({"a": 1}, "X is a dict; expected an array"),
+    "a name": ("a", "X is a str; expected an array"),
+    "an object": (object(), "X has dtype object and holds an object at all"),
+    "a generator": ((X[:, i] for i in range(M)), r"X is a generator, which .* to the end; .*np.concatenate\(list\(X"),
+    "ragged": ([[1.0], [1.0, 2.0]], "X is ragged"),
+    "numbers as objects": (X.astype(object), r"X has dtype object; .* in a dtype of numbers: X.astype\(float\)"),
+    "a gap": (changed(X, None, dtype=object), "X has dtype object and holds a NoneType at row 1, column 2"),
+    "dates": (X.astype("datetime64[s]"), r"X has dtype datetime64\[s\]; expected real numbers"),
+    "complex": (X.astype(complex), "X is complex"),
+    "JAX's complex": (jnp.asarray(X, complex), "X is complex64; expected real numbers"),
+    "NaN": (changed(X, np.nan), "X holds nan at row 1, column 2"),
+    "overflow": (changed(X, 1e39, dtype=float), "X holds 1e.39 at row 1, column 2 .* it overflows float32"),
+    "masked": (np.ma.masked_greater(X, 0), "X is masked"),
+    "sparse": (Sparse(), r"X is sparse \(Sparse\); expected a dense array: X.toarray"),
+    "keys": (jax.random.split(jax.random.key(0), (3, M)), "X is key<fry>; expected real numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREADABLE.values(), ids=UNREADABLE)
+def test_every_function_refuses_in_the_same_words(case):
+    given, message = case
     for call in (
-        lambda: jaxnet.cost(NET, PARAMS, *given),
-        lambda: jaxnet.train_step(NET, optax.sgd(0.1))(state, *given),
-        lambda: jax.jit(jaxnet.train_step(NET, optax.sgd(0.1), "autodiff"))(state, *given),
+        lambda: jaxnet.predict(NET, PARAMS, given),
+        lambda: jaxnet.cost(NET, PARAMS, given, Y),
+        lambda: jaxnet.per_example_norms(NET, PARAMS, given, Y),
+        lambda: jaxnet.train_step(NET, optax.sgd(0.1))(STATE, given, Y),
     ):
-        with pytest.raises(TypeError, match=rf"{name} is a \w+; expected an array: jnp.asarray\({name}\)"):
+        with pytest.raises((TypeError, ValueError), match=message):
             call()
+
+
+def test_what_a_tensor_says_of_itself_is_told():
+    class Tensor(Frame):
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("requires grad: use tensor.detach()")
+
+    with pytest.raises(
+        TypeError, match=r"X is a Tensor that NumPy cannot read \(requires grad: use tensor.detach\(\)\)"
+    ):
+        fit(X=Tensor(X))
+
+
+@pytest.mark.usefixtures("x64")
+def test_nothing_is_rounded_silently():
+    """A JAX array has the dtype that it was given, and its values are not read: doubles are not cast to float32."""
+    wide = jnp.asarray(X, jnp.float64)
+    for call in (jaxnet.predict, jax.jit(jaxnet.forward, static_argnums=0)):
+        with pytest.raises(TypeError, match="X is float64 but the params are float32; cast one"):
+            call(NET, PARAMS, wide)
+    with pytest.raises(TypeError, match="Y is float64 but X is float32"):
+        jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.float64))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_params_of_numpy(order):
+    """As another program wrote them, in any order of their bytes; a jitted function of JAX's own would misread one."""
+    other = jax.tree.map(lambda leaf: np.asarray(leaf).astype(f"{order}f4"), PARAMS)
+    for _ in range(2):
+        np.testing.assert_array_equal(jaxnet.predict(NET, other, X), jaxnet.predict(NET, PARAMS, X))
+    with pytest.raises(TypeError, match=r"params\[0\].W is float128|params\[0\].W is longdouble"):
+        jaxnet.predict(NET, jax.tree.map(lambda leaf: leaf.astype(np.longdouble), other), X)
+
+
+def test_time_stamps_that_float32_merges():
+    """Sixty seconds of this century are one number in float32."""
+    seconds = 1.7e9 + np.arange(60.0)[None]
+    net, Y = jaxnet.MLP((1, 1), ("identity",)), np.zeros((1, 60))
+    message = "holds 60 different numbers in row 0, from 1700000000 to 1700000059, of which float32 keeps 1 apart"
+    with pytest.raises(ValueError, match=f"X {message}; subtract the row's mean"):
+        fit(net, seconds, Y)
+    with pytest.raises(ValueError, match=f"Y {message}"):
+        fit(net, Y, seconds)
+    with pytest.raises(ValueError, match=f"validation X {message}"):
+        fit(net, seconds - seconds.mean(), Y, validation=(seconds.astype(np.int64), Y))
+    fit(net, np.where(seconds > 1.7e9, 0.1 + 0.2, 0.3), Y)  # constant but for rounding
+    with jax.enable_x64(True):
+        fit(net, seconds, Y)
 
 
 @pytest.mark.parametrize("state", [PARAMS, (PARAMS, (), 0, jax.random.key(0)), None])

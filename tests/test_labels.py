@@ -1,5 +1,6 @@
-"""Labels in and out: nothing wraps around, nothing is dropped."""
+"""Labels as columns of targets: nothing wraps around, nothing is dropped."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ def test_one_hot():
         ([[0, 1]], ValueError, r"shape \(1, 2\); expected \(m,\)"),
         ([0.0, 1.0], TypeError, "dtype float64; expected integers"),
         (["cat", "dog"], TypeError, "expected integers: number the classes from 0"),
+        (np.array([True, False]), TypeError, "labels has dtype bool; expected integers"),
+        (np.ma.masked_array([1, 2], [0, 1]), TypeError, "labels is masked at some places"),
+        ([1, [2]], ValueError, "labels is ragged"),
+        (None, TypeError, "labels is None; expected an array"),
+        (jax.random.split(jax.random.key(0), 3), TypeError, "labels has dtype key"),
     ],
 )
 def test_one_hot_refuses(labels, error, message, untyped):
@@ -30,45 +36,27 @@ def test_one_hot_refuses(labels, error, message, untyped):
         jaxnet.one_hot(labels, 3)
 
 
-def test_accuracy_of_several_classes():
-    A = jnp.array([[0.7, 0.1, 0.4], [0.2, 0.8, 0.5], [0.1, 0.1, 0.1]])
-    Y = jaxnet.one_hot([0, 1, 0], 3)
-    np.testing.assert_allclose(jaxnet.accuracy(A, Y), 2 / 3, rtol=1e-6)
-    np.testing.assert_allclose(jaxnet.accuracy(A, Y, jnp.array([1.0, 1.0, 2.0])), 0.5)
-
-
-def test_accuracy_of_two_classes():
-    assert jaxnet.accuracy(jnp.array([[0.9, 0.4, 0.6, 0.1]]), jnp.array([[1.0, 1.0, 0.0, 0.0]])) == 0.5
-
-
-def test_accuracy_is_exactly_one_where_all_is_right():
-    for m in (3, 22, 1999, 70_000):
-        assert jaxnet.accuracy(jnp.ones((1, m)), jnp.ones((1, m))) == 1.0
-    assert jaxnet.accuracy(jnp.ones((1, 70_000), jnp.float16), jnp.ones((1, 70_000), jnp.float16)) == 1.0
-
-
-def test_one_half_is_class_zero():
-    assert jaxnet.accuracy(jnp.array([[0.5]]), jnp.array([[1.0]])) == 0.0
-
-
-def test_nan_is_never_right():
-    for rows in (1, 3):
-        assert jaxnet.accuracy(jnp.full((rows, 4), jnp.nan), jnp.zeros((rows, 4))) == 0.0
-
-
-def test_an_undecided_classifier_is_not_all_right():
-    """With zero weights all probabilities tie; that is one class for every example, not accuracy 1."""
-    assert jaxnet.accuracy(jnp.full((2, 4), 0.5), jaxnet.one_hot([0, 1, 1, 1], 2)) == 0.25
-
-
-def test_accuracy_refuses_other_shapes(untyped):
-    with pytest.raises(ValueError, match=r"A has shape \(2, 3\) but Y has \(2, 4\)"):
-        jaxnet.accuracy(jnp.ones((2, 3)), jnp.ones((2, 4)))
-    with pytest.raises(ValueError, match=r"weights has shape \(1,\); expected \(12,\)"):
-        jaxnet.accuracy(jnp.ones((1, 12)), jnp.ones((1, 12)), jnp.array([2.0]))
-
-
 @pytest.mark.parametrize("n_classes", [0, 2.5])
 def test_one_hot_refuses_a_number_of_classes(n_classes, untyped):
     with pytest.raises(ValueError, match=f"n_classes is {n_classes}; expected an integer"):
         jaxnet.one_hot([0, 1], n_classes)
+
+
+def test_one_hot_refuses_what_no_memory_holds(untyped):
+    """Told from the sizes alone, before any of it is allocated."""
+    for n_classes in (2**31, 10**30):
+        with pytest.raises(
+            ValueError, match=f"n_classes is {n_classes}; one_hot of 3 labels would hold {3 * n_classes}"
+        ):
+            jaxnet.one_hot([0, 1, 2], n_classes)
+
+
+def test_one_hot_refuses_a_dtype(untyped):
+    for dtype in ("foo", jnp.int32):
+        with pytest.raises(TypeError, match=r"dtype is .*; expected a floating dtype"):
+            jaxnet.one_hot([0, 1], 2, dtype)
+
+
+def test_one_hot_refuses_traced_labels(untyped):
+    with pytest.raises(TypeError, match="labels is traced, and has no values to check yet; call this outside jit"):
+        jax.jit(lambda labels: jaxnet.one_hot(labels, 3))(jnp.arange(3))

@@ -214,3 +214,27 @@ def test_bad_arguments(key):
             jaxnet.clipped_grads(net, params, X, Y, 1.0, key, noise)
     with pytest.raises(ValueError, match="Y has 5 examples but X has 6"):
         jaxnet.per_example_grads(net, params, X, Y[:, 1:])
+
+
+def test_weights_are_a_mask_of_padding(key):
+    """A batch of fixed size under jit: padded examples add nothing, and others count as they should."""
+    net = cases.NETS["binary"]
+    params, X, Y, _ = cases.point(net, key, m=7, dtype=jnp.float32)
+    mask = jnp.array([1.0, 1, 0, 1, 0, 1, 1])
+    there = np.flatnonzero(mask)
+    want = jaxnet.clipped_grads(net, params, X[:, there], Y[:, there], 0.3)
+    masked = jax.jit(jaxnet.clipped_grads, static_argnums=0)
+    assert_trees_close(masked(net, params, X, Y, 0.3, weights=mask), want, 1e-6)
+    twice = jaxnet.clipped_grads(net, params, X, Y, 0.3, weights=2 * mask.astype(int))
+    assert_trees_close(twice, jax.tree.map(lambda g: 2 * g, want), 1e-6)
+
+
+def test_a_batch_that_drew_nobody_is_the_noise_alone(key):
+    net = cases.NETS["binary"]
+    params, X, Y, _ = cases.point(net, key, m=7, dtype=jnp.float32)
+    for lift in (lambda f: f, lambda f: jax.jit(f, static_argnums=0)):
+        nobody = lift(jaxnet.clipped_grads)(net, params, X[:, :0], Y[:, :0], 0.5)
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(nobody))
+        noise = lift(jaxnet.clipped_grads)(net, params, X[:, :0], Y[:, :0], 0.5, key, 2.0)
+        masked = jaxnet.clipped_grads(net, params, X, Y, 0.5, key, 2.0, weights=jnp.zeros(7))
+        assert_trees_close(noise, masked, 1e-6)

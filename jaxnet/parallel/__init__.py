@@ -1,5 +1,6 @@
 """Several devices: meshes and layouts."""
 
+from jaxnet.parallel.mesh import check_mesh as check_mesh
 from jaxnet.parallel.mesh import columns as columns
 from jaxnet.parallel.mesh import device as device
 from jaxnet.parallel.mesh import mesh as mesh

@@ -11,11 +11,12 @@ Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from jaxnet._arguments import choice, count
+from jaxnet._arguments import choice, count, type_name
 
 DEVICES = ("cpu", "gpu", "tpu")
 
@@ -57,19 +58,43 @@ def mesh(n_devices: int | None = None) -> Mesh:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """The layout of params, and of anything that every device holds whole."""
+    check_mesh(mesh)
     return NamedSharding(mesh, P())
 
 
 def columns(mesh: Mesh) -> NamedSharding:
     """The layout of X and Y: examples, the last axis, are split over the devices."""
+    check_mesh(mesh)
     return NamedSharding(mesh, P(None, "data"))
 
 
 def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n m"]:
     """Inside jit: lay X out over the mesh; m divides by its devices. Without a mesh X stays as it is."""
-    return X if mesh is None else jax.lax.with_sharding_constraint(X, columns(mesh))
+    if not isinstance(X, jax.Array | np.ndarray) or X.ndim != 2:
+        shape = f" of shape {X.shape}" if hasattr(X, "shape") else ""
+        raise TypeError(f"X is {type_name(X)}{shape}; expected an array (n, m)")
+    if mesh is None:
+        return X
+    if padding(X.shape[1], mesh):
+        raise ValueError(f"X has {X.shape[1]} columns; expected a multiple of the mesh's {mesh.size} devices: pad them")
+    return jax.lax.with_sharding_constraint(X, columns(mesh))
 
 
 def padding(m: int, mesh: Mesh | None) -> int:
     """How many columns m lacks to be divided over the mesh."""
-    return 0 if mesh is None else -m % mesh.size
+    count("m", m, least=0)
+    if mesh is None:
+        return 0
+    check_mesh(mesh)
+    return -m % mesh.size
+
+
+def check_mesh(mesh: Any) -> None:
+    """Refuse what is not a mesh with the one axis "data", of the type Auto."""
+    if not isinstance(mesh, Mesh) or mesh.axis_names != ("data",):
+        raise ValueError(f"mesh is {mesh!r}; expected one with the axis 'data', as jaxnet.parallel.mesh() makes")
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(
+            f"mesh has axes of type {mesh.axis_types[0]}; expected Auto: jaxnet.parallel.mesh() makes one, and so does "
+            "jax.make_mesh with axis_types=(jax.sharding.AxisType.Auto,)"
+        )

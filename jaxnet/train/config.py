@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import optax
 from jax.sharding import Mesh
 
+from jaxnet import parallel
 from jaxnet._arguments import choice, count, positive
 from jaxnet.mlp import MLP
 
@@ -40,7 +40,7 @@ def optimizer(optimizer: Any, argument: str = "optimizer") -> optax.GradientTran
 
 
 def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
-    """Return the metrics as a tuple of names, in the order of `METRICS`; None is the cost, and accuracy of classes."""
+    """Return the metrics as names in the order of `METRICS`; None is the cost, and of classifiers the accuracy."""
     if metrics is None:
         return METRICS[: 1 + net.is_classifier]
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
@@ -50,8 +50,8 @@ def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
         choice(f"metrics[{position}]", name, METRICS)
     if "accuracy" in metrics and not net.is_classifier:
         raise ValueError(
-            f"metrics has 'accuracy' but the network's output is {net.activations[-1]!r} with {net.sizes[-1]} units and"
-            f" loss {net.loss!r}; it is defined for cross-entropy on a softmax or on one sigmoid: leave it out"
+            f"metrics has 'accuracy' but the network's output is {net.activations[-1]!r} with loss {net.loss!r}; it is"
+            " defined for cross-entropy on a softmax or on sigmoids: leave it out"
         )
     return tuple(name for name in METRICS if name in metrics)
 
@@ -90,12 +90,6 @@ def placement(device: str | None, mesh: Any) -> None:
     """Refuse a mesh of another kind, or one beside a device: the mesh already says where to compute."""
     if mesh is None:
         return
-    if not isinstance(mesh, Mesh) or mesh.axis_names != ("data",):
-        raise ValueError(f"mesh is {mesh!r}; expected one with the axis 'data', as jaxnet.parallel.mesh() makes")
-    if any(kind != jax.sharding.AxisType.Auto for kind in mesh.axis_types):
-        raise ValueError(
-            f"mesh has axes of type {mesh.axis_types[0]}; expected Auto: jaxnet.parallel.mesh() makes one, and so does "
-            "jax.make_mesh with axis_types=(jax.sharding.AxisType.Auto,)"
-        )
+    parallel.check_mesh(mesh)
     if device is not None:
         raise ValueError(f"device is {device!r} beside a mesh, which has its own devices; give one of the two")

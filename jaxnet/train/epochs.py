@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxnet._xla.compile import with_fallback
 from jaxnet._xla.small_call import OPTIONS, single_call
-from jaxnet.metrics import accuracy
+from jaxnet.metrics import accuracy_of
 from jaxnet.network import cost_and_output
 from jaxnet.train.batches import Data, gather, random_batches
 from jaxnet.train.config import FitConfig
@@ -104,7 +104,7 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
         J, A = cost_and_output(config.net, state.params, *validation_data, config.precision)
         metrics["validation_cost"] = J
         if "accuracy" in config.metrics:
-            metrics["validation_accuracy"] = accuracy(A, validation_data.Y)
+            metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y)
         if config.patience is not None:
             loop = _compare_with_best(loop, J)
     return loop, metrics, finite

@@ -14,6 +14,7 @@ import numpy as np
 from jaxnet import checks
 from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
+from jaxnet.values import class_targets, example_weights, host_array
 
 
 class HostData(NamedTuple):
@@ -43,76 +44,36 @@ def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
 
 
 def _examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
-    given = Y
-    X, Y = host_array(of + "X", X, dtype), host_array(of + "Y", Y, dtype)
-    checks.columns(of + "X", X, net.sizes[0], "n_x")
-    checks.targets(net, X, Y, None)
+    given = X, Y
+    X, Y = host_array(f"{of}X", X, dtype), host_array(f"{of}Y", Y, dtype)
     if weights is not None:
         weights = _example_weights(weights, dtype)
-        checks.targets(net, X, Y, weights)
+    checks.columns(f"{of}X", X, net.sizes[0], "n_x")
+    checks.target_shapes(net, X, Y, weights, of)
+    for name, values, cast in zip(("X", "Y"), given, (X, Y), strict=True):
+        _rows_that_collapse(f"{of}{name}", values, cast)
     if net.loss == "cross_entropy":
-        _class_targets(net.activations[-1], Y, of + "Y", given)
+        class_targets(f"{of}Y", Y, net.activations[-1], given[1])
     return X, Y, weights
 
 
-def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
-    """Return the values as a finite NumPy array of that dtype, or raise naming what stands in the way and where.
+def _rows_that_collapse(argument: str, given: Any, cast: np.ndarray) -> None:
+    """Refuse a row of which the cast merges most values, as float32 does with time stamps in seconds.
 
-    An array that fits comes back as it is, no copy.
+    A row that varies by the rounding of its own dtype alone counts as constant.
     """
-    if hasattr(values, "toarray"):
-        raise TypeError(f"{argument} is sparse ({type(values).__name__}); expected a dense array: {argument}.toarray()")
-    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.extended):
-        raise TypeError(f"{argument} has dtype {values.dtype}; expected real numbers: draw them with the key")
-    if np.ma.is_masked(values):
-        raise TypeError(f"{argument} is masked at some places; expected plain numbers: fill or drop them first")
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{argument} is ragged: its rows differ in length; expected a rectangular array") from error
-    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
-        raise TypeError(f"{argument} has dtype {array.dtype}; expected real numbers: encode text and categories first")
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"{argument} is complex ({array.dtype}); expected real numbers: pass real and imaginary parts")
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        _not_finite(argument, array, array, "expected finite numbers: clean or impute")
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype, copy=False)
-    if cast is not array:
-        _not_finite(argument, array, cast, f"it overflows {dtype}: rescale {argument}")
-    return cast
-
-
-def _not_finite(argument: str, given: np.ndarray, array: np.ndarray, remedy: str) -> None:
-    """Refuse an array with an infinity or NaN, which a sum would show: it takes no memory, as a mask does."""
-    with np.errstate(all="ignore"):
-        if not np.isfinite(array.sum()):
-            refuse_first(argument, given, ~np.isfinite(array), remedy)
-
-
-def refuse_first(argument: str, array: np.ndarray, bad: np.ndarray, remedy: str) -> None:
-    """Raise if any entry is bad, naming the first and where it stands."""
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        place = f"row {where[0]}, column {where[1]}" if len(where) == 2 else f"position {where}"
-        raise ValueError(f"{argument} holds {array[where]} at {place} ({bad.sum()} such); {remedy}")
-
-
-def _class_targets(output: str, Y: np.ndarray, argument: str, given: Any) -> None:
-    """Refuse targets that are not probabilities: outside [0, 1], or for softmax not summing to one per example.
-
-    What was given, before it was cast, says to how many digits they sum.
-    """
-    bad = (Y < 0) | (Y > 1)
-    refuse_first(argument, Y, bad, "expected targets from 0 to 1: number two classes 0 and 1, or use one_hot")
-    if output == "softmax":
-        sums = Y.sum(axis=0, dtype=np.float64)
-        itemsize = getattr(getattr(given, "dtype", None), "itemsize", 8)
-        off = np.flatnonzero(np.abs(sums - 1) > (1e-2 if itemsize < 4 else 1e-5))
-        if off.size:
+    given = np.asarray(given)
+    if given.dtype.itemsize <= cast.dtype.itemsize:
+        return
+    low, high = given.min(axis=1).astype(np.float64), given.max(axis=1).astype(np.float64)
+    largest, spread = np.maximum(np.abs(low), np.abs(high)), high - low
+    varies = spread > 8 * np.finfo(np.float64).eps * largest
+    for row in np.flatnonzero(varies & (spread < 4096 * np.finfo(cast.dtype).eps * largest)):
+        distinct, kept = len(np.unique(given[row])), len(np.unique(cast[row]))
+        if 2 * kept < distinct:
             raise ValueError(
-                f"{argument}[:, {off[0]}] sums to {sums[off[0]]:g}; expected class probabilities that sum to 1 in"
-                " every column, such as one_hot(labels, n_classes)"
+                f"{argument} holds {distinct} different numbers in row {row}, from {low[row]:.17g} to {high[row]:.17g},"
+                f" of which {cast.dtype} keeps {kept} apart; subtract the row's mean, or train in float64"
             )
 
 
@@ -147,9 +108,7 @@ def _classes(Y: np.ndarray) -> np.ndarray:
 def _example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
     """Return the weights as a NumPy vector that is finite, nowhere negative and somewhere positive."""
     weights = host_array("weights", weights, np.dtype(np.float64))
-    refuse_first("weights", weights, weights < 0, "expected weights of at least 0")
-    if not weights.any():
-        raise ValueError("weights are all 0; expected at least one example that counts")
+    example_weights(weights)
     # Only their ratios count; sums of 1e38 or 1e-40 could not be distinguished from infinity or 0.
     return (weights / weights.max()).astype(dtype)
 

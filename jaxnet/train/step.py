@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 from jaxnet import checks
 from jaxnet._arguments import choice, type_name
 from jaxnet._xla.reductions import all_finite, norm
-from jaxnet.metrics import accuracy
+from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import MLP
 from jaxnet.network import cost, cost_and_output, value_output_and_grad
 from jaxnet.train import config
@@ -56,6 +56,14 @@ def train_step(
     step = unguarded_step(net, optimizer, gradient, precision, named)
 
     def guarded_step(state: TrainState, X, Y, weights=None) -> tuple[TrainState, dict[str, Array]]:
+        if not isinstance(state, TrainState):
+            raise TypeError(
+                f"state is {type_name(state)}; expected a TrainState(params, opt_state, step, key), such as"
+                " TrainState(params, optimizer.init(params), jnp.int32(0), key)"
+            )
+        params, X = checks.inputs(net, state.params, X, precision)
+        Y, weights = checks.targets(net, X, Y, weights)
+        state = state._replace(params=params)
         new, metrics = step(state, X, Y, weights)
         finite = step_is_finite(new, metrics)
         counts = finite if weights is None else finite & (weights.sum() > 0)
@@ -71,11 +79,6 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
     optimizer = optax.with_extra_args_support(config.optimizer(optimizer))
 
     def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
-        if not isinstance(state, TrainState):
-            raise TypeError(
-                f"state is {type_name(state)}; expected a TrainState(params, opt_state, step, key), such as"
-                " TrainState(params, optimizer.init(params), jnp.int32(0), key)"
-            )
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line
@@ -84,7 +87,7 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
         params = optax.apply_updates(state.params, updates)
         measured = {"cost": J}
         if "accuracy" in metrics:
-            measured["accuracy"] = accuracy(A, Y, weights)
+            measured["accuracy"] = accuracy_of(net, A, Y, weights)
         if "gradient_norm" in metrics:
             measured["gradient_norm"] = norm(grads)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), measured

@@ -39,6 +39,7 @@ from jaxnet.train.epochs import next_epoch, replay
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start, select
 from jaxnet.train.step import GRADIENTS
+from jaxnet.values import refuse_first
 
 PLACEHOLDER = optax.identity()  # each member makes its own; one object, so that equal configs are equal
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
@@ -300,7 +301,7 @@ def _setting(argument: str, values: Any, dtype: np.dtype, bad: Callable, remedy:
         numbers = np.atleast_1d(np.asarray(values, np.float64))
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument} is {values!r}; expected a number, or one for each member") from error
-    inputs.refuse_first(argument, numbers, bad(numbers), remedy)
+    refuse_first(argument, numbers, bad(numbers), remedy)
     with np.errstate(over="ignore"):
         return numbers.astype(dtype)
 

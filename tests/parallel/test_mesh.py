@@ -100,3 +100,27 @@ def test_bad_arguments(key):
         jaxnet.fit(NET, X, Y, key=key, mesh=parallel.mesh(), device="cpu", batch_size=None)
     with pytest.raises(ValueError, match="device is 'gpu', but JAX finds only cpu"):
         parallel.device("gpu")
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("wrong", [8, "data", jax.devices, object()], ids=["number", "name", "function", "object"])
+def test_what_is_not_a_mesh(wrong):
+    for call in (
+        lambda: parallel.replicated(wrong),
+        lambda: parallel.columns(wrong),
+        lambda: parallel.padding(3, wrong),
+        lambda: parallel.split_columns(jnp.ones((2, 8)), wrong),
+    ):
+        with pytest.raises(ValueError, match=r"mesh is .*; expected one with the axis 'data'"):
+            call()
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_cannot_be_split():
+    mesh = parallel.mesh(4)
+    with pytest.raises(TypeError, match=r"X is an ArrayImpl of shape \(8,\); expected an array \(n, m\)"):
+        parallel.split_columns(jnp.ones(8), mesh)
+    with pytest.raises(ValueError, match="X has 7 columns; expected a multiple of the mesh's 4 devices: pad them"):
+        parallel.split_columns(jnp.ones((2, 7)), mesh)
+    with pytest.raises(ValueError, match="m is -1; expected an integer of at least 0"):
+        parallel.padding(-1, mesh)
