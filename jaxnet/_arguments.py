@@ -1,5 +1,6 @@
 """Checks of one argument, a name or a number: messages tell the argument, what it is and what was expected."""
 
+import contextlib
 import difflib
 import numbers
 from collections.abc import Iterable
@@ -41,6 +42,14 @@ def count(argument: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{argument} is {value!r}; expected an integer of at least {least}")
     return int(value)
+
+
+def several(argument: str, given: Any, expected: str) -> tuple:
+    """Return what was given one after the other, such as a list or a generator, as a tuple."""
+    if not isinstance(given, str):
+        with contextlib.suppress(TypeError):
+            return tuple(given)
+    raise TypeError(f"{argument} is {given!r}; expected {expected}")
 
 
 def type_name(value: Any) -> str:

@@ -24,16 +24,25 @@ from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
 
 def float_dtype(argument: str, dtype: Any) -> np.dtype:
     """Return the dtype if it is a real floating one that JAX will keep as it is."""
+    return _dtype(argument, dtype, (jnp.floating,), "a floating dtype such as float32")
+
+
+def real_dtype(argument: str, dtype: Any) -> np.dtype:
+    """Return the dtype if it is one of real numbers or booleans that JAX will keep as it is."""
+    return _dtype(argument, dtype, (jnp.floating, jnp.integer, jnp.bool_), "a dtype of real numbers such as float32")
+
+
+def _dtype(argument: str, given: Any, kinds: tuple[type, ...], expected: str) -> np.dtype:
     try:
-        known = jnp.dtype(dtype)
-    except TypeError as error:
-        raise TypeError(f"{argument} is {dtype!r}; expected a floating dtype such as float32") from error
-    dtype = known.newbyteorder("=")
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 8:
-        raise TypeError(f"{argument} is {known}; expected a floating dtype such as float32")
-    if dtype == jnp.float64 != jax.dtypes.canonicalize_dtype(dtype):
+        dtype = jnp.dtype(given)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{argument} is {given!r}; expected {expected}") from error
+    if not (any(jnp.issubdtype(dtype, kind) for kind in kinds) and dtype.isnative and dtype.itemsize <= 8):
+        raise TypeError(f"{argument} is {dtype}; expected {expected}")
+    kept = jax.dtypes.canonicalize_dtype(dtype)
+    if dtype != kept:
         raise ValueError(
-            f"{argument} is float64, but 64-bit is off in JAX, which would silently round to float32;"
+            f"{argument} is {dtype}, but 64-bit is off in JAX, which would silently round to {kept};"
             ' turn it on with jax.config.update("jax_enable_x64", True) or `with jax.enable_x64(True):`'
         )
     return dtype
@@ -65,7 +74,7 @@ def read(argument: str, given: Any, dtype: Any, other: str) -> np.ndarray | jax.
     got = given.dtype
     if got == dtype:
         return given
-    if not any(jnp.issubdtype(got, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+    if not values.holds_real_numbers(given):
         raise TypeError(f"{argument} is {got}; expected real numbers")
     if jnp.issubdtype(got, jnp.floating) and jnp.finfo(got).bits >= jnp.finfo(dtype).bits:
         raise TypeError(
@@ -134,7 +143,7 @@ def targets(net: Any, X: jax.Array, Y: Any, weights: Any) -> tuple[jax.Array, ja
     if isinstance(Y, np.ndarray) and net.loss == "cross_entropy":
         values.class_targets("Y", Y, net.activations[-1], given)
     if isinstance(weights, np.ndarray):
-        values.not_negative(weights)
+        values.masking_weights(weights)
     return jnp.asarray(Y), None if weights is None else jnp.asarray(weights)
 
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Shaped
 from numpy.typing import ArrayLike
 
 from jaxnet import checks, values
@@ -11,21 +11,21 @@ from jaxnet._arguments import count
 MOST_ENTRIES = 2**31 - 1  # 8 GiB in float32
 
 
-def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "n_classes m"]:
+def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -> Shaped[Array, "n_classes m"]:
     """Return Y with Y[k, i] = 1 where labels[i] = k, else 0.
 
     Args:
         labels: m integers from 0 to n_classes - 1. They are read on the host: call this outside `jit`.
         n_classes: the number of rows.
-        dtype: the floating dtype of the result.
+        dtype: the dtype of the result.
 
     Raises:
         ValueError: a label is out of range (JAX's own indexing would wrap or drop it silently), or labels is
             not one-dimensional; or n_classes is not a positive integer, or too large.
-        TypeError: the labels are not integers, or some are masked; or dtype is not a floating one.
+        TypeError: the labels are not integers, or some are masked; or dtype is not one of real numbers.
     """
     count("n_classes", n_classes)
-    dtype = checks.float_dtype("dtype", dtype)
+    dtype = checks.real_dtype("dtype", dtype)
     labels = values.host_integers("labels", labels, "number the classes from 0")
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {labels.shape}; expected (m,), one integer an example")

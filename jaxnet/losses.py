@@ -82,8 +82,12 @@ def loss_of(loss: str, output: str) -> Loss:
 
 
 def mean_weights(weights: Float[Array, " m"] | None, Y: Outputs) -> Row | float:
-    """What each example counts in a mean over the m of Y: 1/m, or the row w_i / Σ w (0 if all weights are 0)."""
+    """What each example counts in a mean over the m of Y: 1/m, or the row w_i / Σ w.
+
+    It is 0 if all weights are 0, and NaN if their sum overflows.
+    """
     if weights is None:
         return 1 / Y.shape[1]
     total = weights.sum()
-    return (weights / jnp.where(total > 0, total, 1)).astype(Y.dtype)[None, :]
+    total = jnp.where(jnp.isinf(total), jnp.nan, jnp.where(total == 0, 1, total))
+    return (weights / total).astype(Y.dtype)[None, :]

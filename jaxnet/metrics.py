@@ -25,7 +25,7 @@ def accuracy(
 
     One row: a class is A > 1/2. Several rows: if every column of Y sums to 1, an example has one class, the row of the
     largest entry; else it has n_y labels of its own, each there where A > 1/2, and the mean goes over them too. A NaN
-    is never right.
+    in a JAX array is never right.
 
     Raises:
         ValueError: A and Y differ in shape, weights are not (m,), Y holds what is not from 0 to 1, or a weight is
@@ -87,4 +87,4 @@ def _check(A: Array, Y: Array, weights: Array | None) -> None:
     if weights is not None:
         checks.weights_shape(weights, A.shape[1])
         if not isinstance(weights, Tracer):
-            values.example_weights(np.asarray(weights))
+            values.example_weights(np.asarray(at_least_float32(weights)))

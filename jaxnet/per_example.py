@@ -57,8 +57,8 @@ def per_example_norms(
 
     Raises as `cost` does.
     """
-    norms = _norms(_deltas(net, params, X, Y, precision))[0]
-    return norms.astype(jax.dtypes.canonicalize_dtype(params[0].W.dtype))
+    params, X = checks.inputs(net, params, X, precision)
+    return _norms(_deltas(net, params, X, Y, precision))[0].astype(X.dtype)
 
 
 def clipped_grads(

@@ -35,7 +35,7 @@ def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
 def host_integers(argument: str, values: Any, remedy: str) -> np.ndarray:
     """Return the values as a NumPy array of integers, of whatever dtype they have."""
     array = _plain_array(argument, values)
-    if not np.issubdtype(array.dtype, np.integer):
+    if not np.issubdtype(array.dtype, np.integer) or array.dtype.kind == "m":
         raise TypeError(f"{argument} has dtype {array.dtype}; expected integers: {remedy}")
     return array
 
@@ -47,9 +47,16 @@ def _real_numbers(argument: str, values: Any) -> np.ndarray:
         raise TypeError(_object_message(argument, array))
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{argument} is complex ({array.dtype}); expected real numbers: pass real and imaginary parts")
-    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+    if not holds_real_numbers(array):
         raise TypeError(f"{argument} has dtype {array.dtype}; expected real numbers: encode text and categories first")
     return array
+
+
+def holds_real_numbers(array: Any) -> bool:
+    """Whether an array's dtype is one of real numbers or booleans; NumPy counts durations as integers, we do not."""
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    is_duration = isinstance(array.dtype, np.dtype) and array.dtype.kind == "m"
+    return not is_duration and any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
 
 
 def _plain_array(argument: str, values: Any) -> np.ndarray:
@@ -137,13 +144,15 @@ def class_targets(argument: str, Y: np.ndarray, output: str, given: Any) -> None
             )
 
 
-def not_negative(weights: np.ndarray) -> None:
-    """Refuse weights below 0."""
+def masking_weights(weights: np.ndarray) -> None:
+    """Refuse weights below 0, and those whose sum overflows."""
     refuse_first("weights", weights, ~(weights >= 0), "expected weights of at least 0")
+    if weights.sum(dtype=np.float64) > jnp.finfo(weights.dtype).max:
+        raise ValueError(f"weights sum to infinity in {weights.dtype}; divide them by the largest")
 
 
 def example_weights(weights: np.ndarray) -> None:
     """Refuse weights below 0, or of which none counts."""
-    not_negative(weights)
+    masking_weights(weights)
     if not weights.any():
         raise ValueError("weights are all 0; expected at least one example that counts")

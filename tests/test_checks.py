@@ -186,7 +186,7 @@ def test_init_takes_keys_of_either_kind(lift):
 def test_init_refuses_dtype():
     with pytest.raises(ValueError, match="dtype is float64, but 64-bit is off"):
         jaxnet.init(NET, jax.random.key(0), dtype=jnp.float64)
-    for dtype in (jnp.int32, "foo", np.longdouble, None):
+    for dtype in (jnp.int32, "foo", ">f4", np.longdouble, None):
         with pytest.raises(
             (TypeError, ValueError), match=r"dtype is .*; expected a floating dtype|dtype is float64, but"
         ):
@@ -307,6 +307,7 @@ UNREADABLE = {
     "numbers as objects": (X.astype(object), r"X has dtype object; .* in a dtype of numbers: X.astype\(float\)"),
     "a gap": (changed(X, None, dtype=object), "X has dtype object and holds a NoneType at row 1, column 2"),
     "dates": (X.astype("datetime64[s]"), r"X has dtype datetime64\[s\]; expected real numbers"),
+    "durations": (X.astype("timedelta64[s]"), r"X has dtype timedelta64\[s\]; expected real numbers"),
     "complex": (X.astype(complex), "X is complex"),
     "JAX's complex": (jnp.asarray(X, complex), "X is complex64; expected real numbers"),
     "NaN": (changed(X, np.nan), "X holds nan at row 1, column 2"),

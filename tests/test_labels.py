@@ -12,7 +12,8 @@ def test_one_hot():
     Y = jaxnet.one_hot([2, 0, 1, 2], 3)
     np.testing.assert_array_equal(Y, [[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]])
     assert Y.dtype == jnp.float32
-    assert jaxnet.one_hot(np.array([1], np.uint8), 2, jnp.bfloat16).dtype == jnp.bfloat16
+    for dtype in (jnp.bfloat16, jnp.int8, bool):
+        assert jaxnet.one_hot(np.array([1], np.uint8), 2, dtype).dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,11 @@ def test_one_hot_refuses_what_no_memory_holds(untyped):
 
 
 def test_one_hot_refuses_a_dtype(untyped):
-    for dtype in ("foo", jnp.int32):
-        with pytest.raises(TypeError, match=r"dtype is .*; expected a floating dtype"):
+    for dtype in ("foo", complex, object, ">f4"):
+        with pytest.raises(TypeError, match=r"dtype is .*; expected a dtype of real numbers"):
             jaxnet.one_hot([0, 1], 2, dtype)
+    with pytest.raises(ValueError, match="dtype is float64, but 64-bit is off in JAX"):
+        jaxnet.one_hot([0, 1], 2, np.float64)
 
 
 def test_one_hot_refuses_traced_labels(untyped):

@@ -65,6 +65,7 @@ def test_mean_weights_make_the_mean_or_the_weighted_mean(key, x64):
     np.testing.assert_allclose(weighted.sum(axis=1), np.average(values, axis=1, weights=weights), rtol=1e-14)
     assert (weighted[:, 1] == 0).all()
     assert (losses.mean_weights(0 * weights, values) == 0).all()  # no example counts: nothing, not NaN
+    assert jnp.isnan(losses.mean_weights(jnp.full(5, 1e308), values)).all()  # and not a cost of 0
 
 
 def test_padding_with_weight_zero_changes_nothing(key, x64):

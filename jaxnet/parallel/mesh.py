@@ -11,7 +11,6 @@ Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
@@ -70,9 +69,9 @@ def columns(mesh: Mesh) -> NamedSharding:
 
 def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n m"]:
     """Inside jit: lay X out over the mesh; m divides by its devices. Without a mesh X stays as it is."""
-    if not isinstance(X, jax.Array | np.ndarray) or X.ndim != 2:
+    if not isinstance(X, jax.Array) or X.ndim != 2:
         shape = f" of shape {X.shape}" if hasattr(X, "shape") else ""
-        raise TypeError(f"X is {type_name(X)}{shape}; expected an array (n, m)")
+        raise TypeError(f"X is {type_name(X)}{shape}; expected a JAX array (n, m)")
     if mesh is None:
         return X
     if padding(X.shape[1], mesh):

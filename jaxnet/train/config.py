@@ -1,6 +1,6 @@
 """What is static of training, and the checks of its settings."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxnet import parallel
-from jaxnet._arguments import choice, count, positive
+from jaxnet._arguments import choice, count, positive, several
 from jaxnet.mlp import MLP
 
 METRICS = ("cost", "accuracy", "gradient_norm")
@@ -43,9 +43,7 @@ def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
     """Return the metrics as names in the order of `METRICS`; None is the cost, and of classifiers the accuracy."""
     if metrics is None:
         return METRICS[: 1 + net.is_classifier]
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise TypeError(f"metrics is {metrics!r}; expected names, such as ('cost', 'gradient_norm')")
-    metrics = tuple(metrics)
+    metrics = several("metrics", metrics, "names, such as ('cost', 'gradient_norm')")
     for position, name in enumerate(metrics):
         choice(f"metrics[{position}]", name, METRICS)
     if "accuracy" in metrics and not net.is_classifier:
@@ -77,9 +75,9 @@ def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
 
 def callbacks(callbacks: Any) -> tuple[Callable, ...]:
     """Return the callbacks as a tuple of functions; a single function is taken as one."""
-    if not callable(callbacks) and not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks is {callbacks!r}; expected functions (loop_state, history), or one")
-    callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
+    if callable(callbacks):
+        return (callbacks,)
+    callbacks = several("callbacks", callbacks, "functions (loop_state, history), or one")
     for position, callback in enumerate(callbacks):
         if not callable(callback):
             raise TypeError(f"callbacks[{position}] is {callback!r}; expected a function (loop_state, history)")

@@ -134,7 +134,7 @@ def fit(
     """
     epochs = settings.epochs(epochs, steps, batch_size)
     if params is not None:
-        checks.params(net, params)
+        params = checks.params(net, params)
     start = params if resume is None else _checked_result(net, resume, key, params, precision).loop.params
     dtype = inputs.working_dtype(X, start, checks.policy(precision))
     host = inputs.dataset(net, X, Y, weights, validation, dtype)
