@@ -1,4 +1,4 @@
-"""Calls of the public functions with arguments drawn at random, most of them wrong in some way.
+"""Calls of the public functions with arguments drawn at random, most of them wrong in one way.
 
-`python -m tests.fuzz --calls 10000 --seed 3` prints a table of what came back; `--only INDEX` runs one call again.
+`python -m tests.fuzz --calls 10000 --seed 3` prints a table of the outcomes; `--only INDEX` makes one call again.
 """

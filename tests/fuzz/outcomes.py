@@ -12,33 +12,19 @@ SILENT   an answer to what should have been refused, or a wrong one
 import ast
 import re
 import traceback
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import jaxnet
-from tests.fuzz.arguments import FINE, WRONG, Given
+from tests.fuzz.arguments import FINE, WRONG
+from tests.fuzz.cases import Case
 
 CLASSES = ("RIGHT", "OURS", "REFUSED", "FOREIGN", "BARE", "SILENT")
 HOUSE = Path(jaxnet.__file__).parent
 NAMELESS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, StopIteration)
-
-
-class Case(NamedTuple):
-    """One call: what is given, and what is right."""
-
-    function: str
-    arguments: dict[str, Given]
-    call: Callable[..., Any]  # of the arguments' values
-    check: Callable[[Any], str | None]  # what is wrong with an answer
-    usual: dict[str, Any]  # arguments that are right, of the same shapes
-
-    @property
-    def text(self) -> str:
-        """The arguments in words, those that are wrong marked."""
-        marks = {FINE: "", WRONG: "!"}
-        return ", ".join(f"{marks.get(given.status, '?')}{name}={given.note}" for name, given in self.arguments.items())
 
 
 class Outcome(NamedTuple):
@@ -56,12 +42,13 @@ def outcome(case: Case) -> Outcome:
     try:
         answer = case.call(**{name: given.value for name, given in case.arguments.items()})
     except jaxnet.NotFiniteError as error:
-        answer = error  # documented: for `check` to judge
+        answer = error  # documented: for the case to judge
     except Exception as error:  # of any kind: that is the question
         return Outcome(case.function, *_refusal(error, doubtful, list(case.arguments)))
     if wrong:
         return Outcome(case.function, "SILENT", f"taken; the answer is {_short(answer)}")
-    complaint = case.check(answer)
+    with np.errstate(all="ignore"):
+        complaint = case.complaint(answer)
     return Outcome(case.function, "SILENT" if complaint else "RIGHT", complaint or "")
 
 

@@ -53,20 +53,18 @@ def forward(net, params, X, eps) -> Pass:
     return Pass(Zs, As, errors)
 
 
-def losses(net, last_Z, A, Y):
-    """ℓ of each example."""
+def losses(net, run: Pass, Y, eps):
+    """ℓ of each example, and its error."""
+    Z, A = run.Z[-1], run.A[-1]
     if net.loss == "squared_error":
-        return 0.5 * ((A - Y) ** 2).sum(axis=0)
-    if net.activations[-1] == "sigmoid":
-        return (Y * np.logaddexp(0, -last_Z) + (1 - Y) * np.logaddexp(0, last_Z)).sum(axis=0)
-    top = last_Z.max(axis=0)
-    return np.log(np.exp(last_Z - top).sum(axis=0)) - (Y * (last_Z - top)).sum(axis=0)
-
-
-def cost(net, params, X, Y, weights, eps):
-    """J = Σ w ℓ / Σ w."""
-    run = forward(net, params, X, eps)
-    return (mean_weights(weights, X.shape[1]) * losses(net, run.Z[-1], run.A[-1], Y)).sum()
+        each = 0.5 * ((A - Y) ** 2).sum(axis=0)
+    elif net.activations[-1] == "sigmoid":
+        each = (Y * np.logaddexp(0, -Z) + (1 - Y) * np.logaddexp(0, Z)).sum(axis=0)
+    else:
+        top = Z.max(axis=0)
+        each = np.log(np.exp(Z - top).sum(axis=0)) - (Y * (Z - top)).sum(axis=0)
+    rough = run.error[-1] + run.error[-2].sum(axis=0) + eps * (1 + np.abs(Z))
+    return each, (rough * (2 + np.abs(A) + np.abs(Y))).sum(axis=0) + eps * np.abs(each)
 
 
 def mean_weights(weights, m):
@@ -83,10 +81,10 @@ def output_dZ(net, run: Pass, Y):
 
 
 class Gradients(NamedTuple):
-    """(dW, db) of every layer and dX, or their errors."""
+    """Of params, (dW, db) of every layer, and of X; or their errors."""
 
     params: list
-    dX: np.ndarray
+    X: np.ndarray
 
 
 def output_error(net, run: Pass, Y):
