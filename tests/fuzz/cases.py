@@ -39,9 +39,14 @@ def draws(function: str, weight: int):
     return enter
 
 
+def function_of(rng, drawn=DRAWN) -> str:
+    """Which function the next case is of."""
+    names = sorted(drawn)
+    weights = np.array([drawn[name][0] for name in names])
+    return names[rng.choice(len(names), p=weights / weights.sum())]
+
+
 def case(seed: int, index: int) -> Case:
     """The case of that number: the same each time."""
-    rng, names = np.random.default_rng([seed, index]), sorted(DRAWN)
-    weights = np.array([DRAWN[name][0] for name in names])
-    function = names[rng.choice(len(names), p=weights / weights.sum())]
-    return DRAWN[function][1](rng)
+    rng = np.random.default_rng([seed, index])
+    return DRAWN[function_of(rng)][1](rng)
