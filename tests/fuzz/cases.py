@@ -15,7 +15,7 @@ class Case(NamedTuple):
     arguments: dict[str, Given]  # by name; a|b where a message may call it a or b
     call: Callable[..., Any]  # takes their values, by name
     complaint: Callable[[Any], str | None]  # what is wrong with an answer
-    usual: dict[str, Any] | None = None  # values of the same shapes that are right
+    usual: dict[str, Any] | None = None  # right values, of the same shapes, to be called with first
 
     @property
     def text(self) -> str:

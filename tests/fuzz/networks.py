@@ -40,11 +40,13 @@ class Point(NamedTuple):
     Y: np.ndarray
     weights: np.ndarray
 
-    @property
-    def usual(self) -> dict[str, Any]:
-        """The arguments as most people give them."""
+    def usual(self, given: dict[str, Given]) -> dict[str, Any]:
+        """What is given in place of these, as most people give it; without weights where there are none."""
         arrays = {name: getattr(self, name).astype(np.float32) for name in ("X", "Y", "weights")}
-        return {"net": self.net, "params": layers(cast(self.params, np.float32)), **arrays}
+        values = {"net": self.net, "params": layers(cast(self.params, np.float32)), **arrays}
+        if "weights" in given and given["weights"].value is None:
+            del values["weights"]
+        return {name: value for name, value in values.items() if name in given}
 
 
 def point(rng, name: str, m: int, several_classes: bool = False) -> Point:
@@ -350,5 +352,4 @@ def network_case(rng, function: str, names, call, complaint, often=(), nets=tupl
     """A case of a function of (net, params, X, ...), whose answer is judged beside the problem it solves."""
     own = point(rng, pick(rng, nets), int(rng.choice((1, 3))))
     given = settled(network_arguments(rng, names, own, changed(rng, *names, *often)), own.net)
-    usual = {name: own.usual[name] for name in names if name in ("net", "params", "X", "Y")}
-    return Case(function, given, call, lambda answer: complaint(answer, Problem.of(given, own.net)), usual)
+    return Case(function, given, call, lambda answer: complaint(answer, Problem.of(given, own.net)), own.usual(given))

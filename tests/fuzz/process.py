@@ -69,7 +69,7 @@ def _call(pipe, seed: int, indices: list[int], cases: str) -> None:
             drawn = case(seed, index)
             pipe.send((drawn.function, drawn.text, None))
             if drawn.usual:
-                drawn.call(**drawn.usual)  # for JAX may treat a shape that is not new in another way
+                drawn.call(**drawn.usual)  # JAX may treat a shape that is not new in another way: make it so always
             found = outcome(drawn)
         except Exception:
             pipe.send(f"--seed {seed} --only {index}\n{traceback.format_exc()}")

@@ -2,14 +2,18 @@
 
 import inspect
 from collections import Counter
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 import jaxnet
 import tests.fuzz.calls  # noqa: F401 - enters the cases
+from tests import oracle
 from tests.fuzz.__main__ import Tally, line
 from tests.fuzz.cases import DRAWN, case, function_of
+from tests.fuzz.networks import NETS, Problem, point
 from tests.fuzz.outcomes import CLASSES, Outcome
 from tests.fuzz.process import run
 
@@ -48,6 +52,19 @@ def test_every_call_is_answered_rightly_or_refused_by_name(compiled):
         if outcome.name not in ("RIGHT", "OURS"):
             bad.append(line(SEED, index, text, outcome))
     assert tally.passes, "\n".join([*bad, tally.table()])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_reference_is_the_oracle(name):
+    """At ordinary points, where the oracle's loops do not overflow."""
+    net, params, X, Y, weights = point(np.random.default_rng(5), name, 6)
+    problem = Problem(net, params, np.dtype(float), X, Y, weights, eps=0.0)
+    (want, want_dX), (got, _) = oracle.backward(params, X, Y, net.activations, net.loss, weights), problem.gradients()
+    close = partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
+    close(problem.run().A[-1], oracle.forward(params, X, net.activations))
+    close(problem.cost()[0], oracle.cost(params, X, Y, net.activations, net.loss, weights))
+    close(got.X, want_dX)
+    jax.tree.map(close, got.params, want)
 
 
 def test_every_public_function_is_called():

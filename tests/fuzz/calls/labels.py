@@ -86,7 +86,9 @@ def accuracy(rng) -> Case:
             return None
         return f"got {float(got):.6g}; expected {' or '.join(f'{want:.6g}' for want in wants)}"
 
-    return Case("accuracy", given, jaxnet.accuracy, complaint, {"A": A.astype(np.float32), "Y": Y.astype(np.float32)})
+    usual = {"A": A.astype(np.float32), "Y": Y.astype(np.float32)}
+    usual |= {} if given["weights"].value is None else {"weights": weights.astype(np.float32)}
+    return Case("accuracy", given, jaxnet.accuracy, complaint, usual)
 
 
 def compared(given: dict[str, Given], m: int) -> dict[str, Given]:

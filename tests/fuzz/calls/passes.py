@@ -107,8 +107,7 @@ def backward(rng) -> Case:
         text = unlike_layers("grads", grads, want.params, errors.params, problem)
         return text or unlike("dX", dX, want.X, errors.X, problem)
 
-    usual = {name: own.usual[name] for name in ("net", "params")}
-    usual |= {"cache": cache, "dZ": dZ.astype(np.float32), "precision": "float32"}
+    usual = own.usual(given) | {"cache": cache, "dZ": dZ.astype(np.float32), "precision": "float32"}
     return Case("backward", given, call, complaint, usual)
 
 

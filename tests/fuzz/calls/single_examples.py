@@ -86,5 +86,4 @@ def clipped_grads(rng) -> Case:
         errors = leafwise(lambda e: e + 8 * most * float(noise), errors)  # eight deviations of the noise
         return unlike_layers("grads", grads, want, errors, problem)
 
-    usual = {name: own.usual[name] for name in ("net", "params", "X", "Y")} | {"max_norm": 0.5}
-    return Case("clipped_grads", given, jaxnet.clipped_grads, complaint, usual)
+    return Case("clipped_grads", given, jaxnet.clipped_grads, complaint, own.usual(given) | {"max_norm": 0.5})

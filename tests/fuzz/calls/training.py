@@ -96,7 +96,9 @@ def train_step(rng) -> Case:
         text = "cost" in measured and unlike("cost", measured["cost"], J, error, problem)
         return text or unlike_layers("params", new.params, after, errors, problem)
 
-    return Case("train_step", given, call, complaint)
+    usual = {"weights": None} | own.usual(given) | {"optimizer": SGD, "gradient": "manual", "precision": "float32"}
+    usual |= {"metrics": None, "state": state._replace(params=layers(cast(own.params, np.float32)))}
+    return Case("train_step", given, call, complaint, usual)
 
 
 def state_like(rng, state, own: Point) -> Given:
