@@ -14,6 +14,7 @@ from tests.fuzz.arguments import (
     EMPTY,
     FINE,
     FUNCTIONS,
+    NUMBERS,
     POSITIVE,
     WRONG,
     Given,
@@ -24,7 +25,7 @@ from tests.fuzz.arguments import (
     junk,
     pick,
 )
-from tests.fuzz.arrays import array_like, is_real
+from tests.fuzz.arrays import array_like
 from tests.fuzz.calls.construction import KEY, KEYS
 from tests.fuzz.cases import Case, draws
 from tests.fuzz.networks import (
@@ -199,10 +200,13 @@ def fit(rng) -> Case:
     defaults = [name for name in ("params", "optimizer") if given[name].value is None]
     for name in defaults:
         given[name] = given[name]._replace(status=FINE)
-    if given.get("validation", KEY).value is not None and given["X"].meaning is None:
-        given = {name: each.refused_if(name == "validation", EITHER) for name, each in given.items()}
-    if given.get("resume", fine(None)).value is not None:  # then these must not be given
-        given = {name: each.refused_if(name in ("key", "params"), EITHER) for name, each in given.items()}
+    together = {  # what may be refused beside another
+        "steps": ("steps", "batch_size") if given["batch_size"].value is not None else (),
+        "resume": ("key", "params"),
+    }
+    for name in together:
+        if name in given and given[name].value is not None:
+            given |= {other: given[other].refused_if(True, EITHER) for other in together[name]}
 
     def complaint(answer):
         if defaults:  # drawn, or updated, by what is no concern here
@@ -231,26 +235,17 @@ def rates_like(rng, may_be_below_0: bool) -> Given:
     if values is None:
         return number_like(given, may_be_below_0)
     given = given.refused_if(np.isnan(values).any() if may_be_below_0 else ((values < 0) | np.isinf(values)).any())
-    return given.refused_if(values.ndim > 1 or values.size != 1, EITHER)
+    odd = values.ndim > 1 or values.size != 1 or not (values > 0).all() or np.isinf(values).any()
+    return given.refused_if(odd, EITHER)
 
 
 def number_like(given: Given, may_be_below_0: bool) -> Given:
-    """Junk, which may be a number after all, or one in a list."""
-    if (
-        isinstance(given.value, list | tuple | dict | set)
-        or given.value is None
-        or isinstance(given.value, jax.stages.Traced)
-    ):
+    """Junk, which may be a number after all."""
+    if given.note not in (*NUMBERS, "-1", "0", "True") or isinstance(given.value, complex):
         return given
-    try:
-        value = np.asarray(given.value)
-    except (TypeError, ValueError):
-        return given
-    if not is_real(value.dtype) or value.size != 1:
-        return given
-    number = value.astype(np.float64)
-    bad = np.isnan(number) if may_be_below_0 else (number < 0) | np.isinf(number)
-    return Given(given.value, EITHER, given.note, number).refused_if(bad.any())
+    number = float(given.value)
+    bad = np.isnan(number) if may_be_below_0 else number < 0 or np.isinf(number)
+    return Given(given.value, EITHER, given.note, np.array(number)).refused_if(bad)
 
 
 @draws("sweep", 3)
