@@ -204,7 +204,7 @@ def array_like(rng, values, own="float32", dtypes=tuple(DTYPES)) -> Given:
 
 
 def _given(array, value, form, note) -> Given:
-    if isinstance(value, jax.Array | np.matrix):  # which may have another dtype, or another shape
+    if isinstance(value, jax.Array | np.matrix | list | tuple) and array.size:  # of another dtype, or another shape
         array = np.asarray(value)
     if not is_real(array.dtype):
         return Given(value, WRONG, note)

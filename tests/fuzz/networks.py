@@ -99,19 +99,27 @@ def _one(leaf: Callable) -> Callable:
     return partial(with_first_W, leaf=leaf)
 
 
+def _with_nan(a, leaf: Callable):
+    a = a.copy()
+    a[0, 0] = np.nan
+    return leaf(a)
+
+
 TAKEN = {
     "numpy": layers,
     "jax": _each(jnp.asarray),
     "Fortran": _each(np.asfortranarray),
     "read-only": _each(lambda a: np.broadcast_to(a, a.shape)),
     "negative strides": _each(lambda a: np.ascontiguousarray(a[::-1])[::-1]),
-    "nan": _one(lambda a: np.where(np.arange(a.size).reshape(a.shape) == 0, np.float32("nan"), a)),
+    "jax, nan": _one(lambda a: _with_nan(a, jnp.asarray)),
 }
 NARROW = {"float16": np.float16, "bfloat16": jnp.bfloat16}
 DOUBTFUL = {
     "float64": _each(lambda a: a.astype(np.float64)),  # JAX rounds it where its 64-bit is off
     "matrix": _each(np.matrix),
     "masked, no entry": _each(np.ma.masked_array),
+    "big-endian": _each(lambda a: a.astype(">f4")),
+    "nan": _one(lambda a: _with_nan(a, np.asarray)),
 }
 NOT_TAKEN = {
     "integers": _each(lambda a: a.astype(np.int32)),
@@ -120,7 +128,6 @@ NOT_TAKEN = {
     "longdouble": _each(lambda a: a.astype(np.longdouble)),
     "objects": _each(lambda a: a.astype(object)),
     "text": _each(lambda a: a.astype(str)),
-    "big-endian": _each(lambda a: a.astype(">f4")),
     "lists": _each(lambda a: a.tolist()),
     "masked": _each(lambda a: np.ma.masked_array(a, a > a.min())),
     "memoryviews": _each(memoryview),
@@ -128,7 +135,6 @@ NOT_TAKEN = {
     "one None": _one(lambda a: None),
     "one transposed": _one(lambda a: a.T if a.shape[0] != a.shape[1] else a[:, :0]),
     "one in three dimensions": _one(lambda a: a[None]),
-    "one big-endian": _one(lambda a: a.astype(">f4")),
     "b flat": lambda params: tuple(jaxnet.Layer(W, b.ravel()) for W, b in params),
     "a list": lambda params: list(layers(params)),
     "dicts": lambda params: tuple({"W": W, "b": b} for W, b in params),
@@ -149,7 +155,7 @@ def params_like(rng, params) -> Given:
     value = (NOT_TAKEN | TAKEN | DOUBTFUL).get(name, layers)(params)
     if name in NOT_TAKEN:
         return Given(value, WRONG, name)
-    meaning = value if name == "nan" else params
+    meaning = [tuple(map(np.asarray, layer)) for layer in value] if "nan" in name else params
     return Given(value, EITHER if name in DOUBTFUL else FINE, name, Meant(cast(meaning, np.float64), dtype))
 
 
@@ -194,8 +200,11 @@ def weights_like(rng, weights) -> Given:
     return given._replace(status=FINE) if given.value is None else given
 
 
-def settled(given: dict[str, Given], net, dtype=None) -> dict[str, Given]:
-    """The arguments, those refused that do not fit each other; with a dtype those of training, where all are read."""
+def settled(given: dict[str, Given], net, dtype=None, fewest: int = 1) -> dict[str, Given]:
+    """The arguments, those refused that do not fit each other, or have less than the fewest examples.
+
+    With a dtype they are those of training, where JAX arrays are read as well.
+    """
     trains = dtype is not None
     if not trains:
         meant = given["params"].meaning
@@ -207,7 +216,8 @@ def settled(given: dict[str, Given], net, dtype=None) -> dict[str, Given]:
         values = arrays[name].meaning if name in arrays else None
         if values is None:
             continue
-        fits = values.ndim == 2 and values.shape[0] == rows and values.shape[1] > 0 and m in (None, values.shape[1])
+        enough = values.ndim == 2 and values.shape[0] == rows and values.shape[1] >= fewest
+        fits = enough and m in (None, values.shape[1])
         arrays[name] = arrays[name].refused_if(not fits)
         m = values.shape[1] if fits and m is None else m
     if "Y" in arrays and net.loss == "cross_entropy":
@@ -313,7 +323,7 @@ class Problem(NamedTuple):
     def overflows(self) -> bool:
         """Whether products of such numbers may leave the dtype's range; then they need not be finite."""
         sizes = [*self.run().Z, *(W for W, _ in self.params), *(v for v in (self.Y, self.weights) if v is not None)]
-        largest = max(np.max(np.abs(np.nan_to_num(size, nan=0, posinf=np.inf, neginf=-np.inf))) for size in sizes)
+        largest = max(np.max(np.abs(size), initial=0, where=~np.isnan(size)) for size in sizes)
         return bool(largest > (float(jnp.finfo(self.dtype).max) / 10) ** 0.5)
 
 

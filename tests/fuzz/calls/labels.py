@@ -24,9 +24,9 @@ def one_hot(rng) -> Case:
         leave_out=("3", "jax 0-d", "float32 0-d"),
     )
     dtypes = Setting(
-        right=("float16", jnp.bfloat16, int, np.dtype("int8")),
-        wrong=("foo", object, str, "U3", "datetime64[s]"),
-        either=(float, np.float64, bool, complex, None),
+        right=("float16", jnp.bfloat16, np.dtype("float32")),
+        wrong=("foo", object, str, "U3", "datetime64[s]", int, bool, complex),
+        either=(float, np.float64, None),
         leave_out=("None", "'a'", "ShapeDtypeStruct", "float32 0-d", "jax 0-d", "a key"),
     )
     given = {
@@ -92,11 +92,12 @@ def accuracy(rng) -> Case:
 
 
 def compared(given: dict[str, Given], m: int) -> dict[str, Given]:
-    """The arguments, those refused that do not fit each other; JAX arrays are read as well. A may hold anything."""
+    """The arguments, those refused that do not fit each other; of JAX arrays only A is not read."""
     A, Y, w = (each.meaning for each in given.values())
     narrowest = np.float16 if getattr(given["A"].value, "dtype", None) == np.float16 else np.float32
     if A is not None:
         given["A"] = given["A"].refused_if(A.ndim != 2 or A.size == 0)
+        given["A"] = in_range(given["A"], np.float32)
     if Y is not None:
         other = A is not None and A.shape != Y.shape
         given["A"] = given["A"].refused_if(other, EITHER)

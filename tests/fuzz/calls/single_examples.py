@@ -47,11 +47,14 @@ def per_example_norms(rng) -> Case:
     return network_case(rng, "per_example_norms", NAMES, jaxnet.per_example_norms, complaint, ("X", "Y") * 3)
 
 
+CLIPPED = (*NAMES, "weights")
+
+
 @draws("clipped_grads", 6)
 def clipped_grads(rng) -> Case:
     own = point(rng, pick(rng, NETS), int(rng.choice((1, 3))))
-    change = changed(rng, *NAMES, "key", *("X", "Y", "max_norm", "noise_multiplier") * 2)
-    given = settled(network_arguments(rng, NAMES, own, change), own.net)
+    change = changed(rng, *CLIPPED, "key", *("X", "Y", "max_norm", "noise_multiplier") * 2)
+    given = settled(network_arguments(rng, CLIPPED, own, change), own.net, fewest=0)
     max_norms = Setting(
         right=(1, 2.5, np.float32(0.5), jnp.float32(2), np.array(3), 1e-3),
         wrong=(0, -1.0, "1", np.array([1.0, 2.0])),
@@ -72,17 +75,15 @@ def clipped_grads(rng) -> Case:
 
     def complaint(grads):
         problem, most = Problem.of(given, own.net), float(given["max_norm"].value)
-        clipped = []
-        for want, off in problem.of_each_example():
-            length, shares = norm(want), min(1.0, norm(off) / norm(want)) if norm(want) else 0.0
-            c = min(1.0, most / length) if length else 1.0
-            clipped.append(
-                (
-                    leafwise(lambda g, c=c: c * g, want.params),
-                    leafwise(lambda g, e, c=c, s=shares: c * (e + s * np.abs(g)), want.params, off.params),
-                )
-            )
-        want, errors = (leafwise(lambda *leaves: sum(leaves), *trees) for trees in zip(*clipped, strict=True))
+        weights = np.ones(problem.X.shape[1]) if problem.weights is None else problem.weights
+        want = errors = leafwise(np.zeros_like, problem.params)
+        for w, (g, off) in zip(weights, problem.of_each_example(), strict=True):
+            length = norm(g)
+            c = w * min(1.0, most / length) if length else w
+            share = min(1.0, norm(off) / length) if length else 0.0
+            want = leafwise(lambda total, g, c=c: total + c * g, want, g.params)
+            bounds = leafwise(lambda e, g, share=share: e + share * np.abs(g), off.params, g.params)
+            errors = leafwise(lambda total, e, c=c: total + abs(c) * e, errors, bounds)
         errors = leafwise(lambda e: e + 8 * most * float(noise), errors)  # eight deviations of the noise
         return unlike_layers("grads", grads, want, errors, problem)
 
