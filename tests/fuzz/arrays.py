@@ -50,9 +50,7 @@ def _integers(dtype):
 
 
 _seconds = _integers(np.int64)
-FLOATS = ("float32", "float64", "float16", "bfloat16", "longdouble")
 INTEGERS = ("int64", "int32", "int8", "uint8", "uint64", "bool")
-OTHERS = ("complex64", "complex128", "object", "U", "S", "void", "record", "datetime", "timedelta")
 DTYPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **{name: (lambda a, dtype=name: a.astype(dtype)) for name in ("float32", "float64", "float16", "longdouble")},
     "bfloat16": lambda a: a.astype(jnp.bfloat16),

@@ -210,7 +210,8 @@ def settled(given: dict[str, Given], net, dtype=None, fewest: int = 1) -> dict[s
         meant = given["params"].meaning
         dtype = FLOAT32 if meant is None else meant.dtype
     arrays = {name: each._replace(on_host=trains or each.on_host) for name, each in given.items() if name in DATA}
-    arrays = {name: in_range(_not_narrowed(each, name, dtype), dtype) for name, each in arrays.items()}
+    for name, each in arrays.items():  # training scales weights by the largest before they are cast
+        arrays[name] = in_range(_not_narrowed(each, name, dtype), np.float64 if trains and name == "weights" else dtype)
     m = None
     for name, rows in (("X", net.sizes[0]), ("Y", net.sizes[-1])):
         values = arrays[name].meaning if name in arrays else None
@@ -256,7 +257,9 @@ def _example_weights(given: Given, m, dtype, trains: bool) -> Given:
     if not given.on_host:
         return given
     given = given.refused_if((given.meaning < 0).any())
-    return given.refused_if(not given.meaning.astype(dtype).any(), WRONG if trains else EITHER)
+    if trains:
+        return given.refused_if(not given.meaning.any())._replace(meaning=given.meaning / given.meaning.max(initial=0))
+    return given.refused_if(not given.meaning.astype(dtype).any(), EITHER)
 
 
 # ---- what is right ----

@@ -25,7 +25,7 @@ from tests.fuzz.arguments import (
     junk,
     pick,
 )
-from tests.fuzz.arrays import array_like
+from tests.fuzz.arrays import DTYPES, array_like
 from tests.fuzz.calls.construction import KEY, KEYS
 from tests.fuzz.cases import Case, draws
 from tests.fuzz.networks import (
@@ -48,7 +48,7 @@ from tests.fuzz.networks import (
 
 M = 8  # examples of a fit
 RATE = 0.1
-SGD = optax.sgd(RATE)
+SGD, ADAM = optax.sgd(RATE), optax.adam(RATE)
 OPTIMIZERS = Setting(wrong=(0.1, "adam", optax.sgd, (SGD,)))
 GRADIENTS = Setting(right=("autodiff",), wrong=("auto", "Manual", 1))
 
@@ -76,6 +76,8 @@ def train_step(rng) -> Case:
     state = jaxnet.TrainState(params.value, SGD.init(layers(own.params)), jnp.int32(0), KEY.value)
     if "state" in change:
         odd = state_like(rng, state, own)
+        if odd.note == "sgd's, for adam":
+            given["optimizer"] = fine(ADAM, "adam")
         given["state|opt_state|optimizer|params"] = odd.refused_if(params.status != FINE, params.status)
     else:
         given["state|params"] = params._replace(value=state)
@@ -106,12 +108,16 @@ def state_like(rng, state, own: Point) -> Given:
     """What is no state of this optimizer."""
     params = layers(cast(own.params, np.float32))
     wrong = {
-        "adam's state": state._replace(opt_state=optax.adam(RATE).init(params)),
+        "sgd's, for adam": state,
         "no opt_state": state._replace(opt_state=None),
         "a tuple": tuple(state),
         "params": params,
     }
-    undecided = {"step as int": state._replace(step=0), "no key": state._replace(key=None)}
+    undecided = {
+        "adam's": state._replace(opt_state=ADAM.init(params)),  # sgd reads none
+        "step as int": state._replace(step=0),
+        "no key": state._replace(key=None),
+    }
     name = pick(rng, [*wrong, *undecided, "junk", "junk"])
     if name == "junk":
         return junk(rng)
@@ -230,7 +236,9 @@ def fit(rng) -> Case:
 
 def rates_like(rng, may_be_below_0: bool) -> Given:
     """A number, or one for each member, as somebody may give them."""
-    given = array_like(rng, np.array([RATE]))
+    given = array_like(rng, np.array([RATE]), dtypes=tuple(name for name in DTYPES if name != "object"))
+    if "objects" in given.note:  # which NumPy takes for the numbers that they are
+        given = given._replace(status=EITHER)
     values = given.meaning
     if values is None:
         return number_like(given, may_be_below_0)
