@@ -361,8 +361,8 @@ def unlike_layers(name: str, got, want, errors, problem: Problem) -> str | None:
     return None
 
 
-def network_case(rng, function: str, names, call, complaint, often=(), nets=tuple(NETS)) -> Case:
+def network_case(rng, function: str, names, call, complaint, often=(), own: Point | None = None) -> Case:
     """A case of a function of (net, params, X, ...), whose answer is judged beside the problem it solves."""
-    own = point(rng, pick(rng, nets), int(rng.choice((1, 3))))
+    own = own or point(rng, pick(rng, NETS), int(rng.choice((1, 3))))
     given = settled(network_arguments(rng, names, own, changed(rng, *names, *often)), own.net)
     return Case(function, given, call, lambda answer: complaint(answer, Problem.of(given, own.net)), own.usual(given))

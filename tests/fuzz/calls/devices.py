@@ -64,6 +64,12 @@ def replicated(rng) -> Case:
     return Case("parallel.replicated", {"mesh": mesh_like(rng)}, jaxnet.parallel.replicated, complaint)
 
 
+@draws("parallel.check_mesh", 1)
+def check_mesh(rng) -> Case:
+    complaint = lambda nothing: None if nothing is None else f"got {nothing}"
+    return Case("parallel.check_mesh", {"mesh": mesh_like(rng)}, jaxnet.parallel.check_mesh, complaint)
+
+
 @draws("parallel.split_columns", 2)
 def split_columns(rng) -> Case:
     values, change = rng.normal(size=(3, 4)), changed(rng, "X", "mesh")

@@ -30,7 +30,8 @@ def per_example_grads(rng) -> Case:
         want, errors = (leafwise(lambda *leaves: np.stack(leaves), *trees) for trees in zip(*each, strict=True))
         return unlike_layers("grads", grads, want, errors, problem)
 
-    return network_case(rng, "per_example_grads", NAMES, jaxnet.per_example_grads, complaint, ("X", "Y") * 3, FEW)
+    own = point(rng, pick(rng, FEW), 3)
+    return network_case(rng, "per_example_grads", NAMES, jaxnet.per_example_grads, complaint, ("X", "Y") * 3, own)
 
 
 def norm(gradients) -> float:

@@ -65,7 +65,7 @@ def metrics_of(net) -> Setting:
 
 @draws("train_step", 6)
 def train_step(rng) -> Case:
-    own = point(rng, pick(rng, FEW), int(rng.choice((1, 3))))
+    own = point(rng, pick(rng, FEW), 3)
     names = ("params", *DATA)
     change = changed(rng, "net", "optimizer", "gradient", "precision", "metrics", "state", "state", *names * 3)
     given = settled(network_arguments(rng, ("net", *names, "precision"), own, change), own.net)
