@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnet._xla.reductions import at_least_float32
 from jaxnet.activations import ACTIVATIONS, Activation, softplus
 
 Outputs = Float[Array, "n_y m"]
@@ -84,10 +85,11 @@ def loss_of(loss: str, output: str) -> Loss:
 def mean_weights(weights: Float[Array, " m"] | None, Y: Outputs) -> Row | float:
     """What each example counts in a mean over the m of Y: 1/m, or the row w_i / Σ w.
 
-    It is 0 if all weights are 0, and NaN if their sum overflows.
+    It is 0 if all weights are 0, and NaN if their sum is so large that it has no inverse.
     """
     if weights is None:
         return 1 / Y.shape[1]
+    weights = at_least_float32(weights)
     total = weights.sum()
-    total = jnp.where(jnp.isinf(total), jnp.nan, jnp.where(total == 0, 1, total))
+    total = jnp.where(total > 1 / jnp.finfo(total.dtype).tiny, jnp.nan, jnp.where(total == 0, 1, total))
     return (weights / total).astype(Y.dtype)[None, :]

@@ -87,4 +87,4 @@ def _check(A: Array, Y: Array, weights: Array | None) -> None:
     if weights is not None:
         checks.weights_shape(weights, A.shape[1])
         if not isinstance(weights, Tracer):
-            values.example_weights(np.asarray(at_least_float32(weights)))
+            values.example_weights(np.asarray(weights))

@@ -145,10 +145,11 @@ def class_targets(argument: str, Y: np.ndarray, output: str, given: Any) -> None
 
 
 def masking_weights(weights: np.ndarray) -> None:
-    """Refuse weights below 0, and those whose sum overflows."""
+    """Refuse weights below 0, and those whose sum has no inverse in the float32 or float64 that they are summed in."""
     refuse_first("weights", weights, ~(weights >= 0), "expected weights of at least 0")
-    if weights.sum(dtype=np.float64) > jnp.finfo(weights.dtype).max:
-        raise ValueError(f"weights sum to infinity in {weights.dtype}; divide them by the largest")
+    most, total = 1 / jnp.finfo(np.promote_types(weights.dtype, np.float32)).tiny, weights.sum(dtype=np.float64)
+    if total > most:
+        raise ValueError(f"weights sum to {total:.3g}; expected at most {most:.2g}: divide them by the largest")
 
 
 def example_weights(weights: np.ndarray) -> None:

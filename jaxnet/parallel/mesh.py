@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
+from jaxnet import values
 from jaxnet._arguments import choice, count, type_name
 
 DEVICES = ("cpu", "gpu", "tpu")
@@ -69,9 +70,9 @@ def columns(mesh: Mesh) -> NamedSharding:
 
 def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n m"]:
     """Inside jit: lay X out over the mesh; m divides by its devices. Without a mesh X stays as it is."""
-    if not isinstance(X, jax.Array) or X.ndim != 2:
-        shape = f" of shape {X.shape}" if hasattr(X, "shape") else ""
-        raise TypeError(f"X is {type_name(X)}{shape}; expected a JAX array (n, m)")
+    if not isinstance(X, jax.Array) or X.ndim != 2 or not values.holds_real_numbers(X):
+        of = f" of {X.dtype}{list(X.shape)}" if hasattr(X, "dtype") and hasattr(X, "shape") else ""
+        raise TypeError(f"X is {type_name(X)}{of}; expected a JAX array (n, m)")
     if mesh is None:
         return X
     if padding(X.shape[1], mesh):

@@ -82,7 +82,7 @@ def split_columns(rng) -> Case:
         X = given["X"] = fine(X.value, X.note).refused_if(True, EITHER)  # a layout is a layout
         X = given["X"] = X.refused_if(X.value.ndim != 2 or X.value.shape[1] % 2 == 1)
     elif X.meaning is not None:  # what is no plain array may be refused
-        as_usual = isinstance(X.value, np.ndarray | jax.Array) and X.meaning.ndim == 2
+        as_usual = isinstance(X.value, jax.Array) and X.meaning.ndim == 2
         undivided = X.meaning.ndim == 2 and X.meaning.shape[1] % 2 == 1
         given["X"] = X.refused_if(undivided).refused_if(not as_usual, EITHER)
     if given["mesh"].value is None:  # X stays as it is
