@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -108,7 +108,8 @@ def idx(file: Path, opened: contextlib.ExitStack) -> StoredArray:
     """
     packed = file.suffix == ".gz"
     with _foreign_errors_named(f"{file} cannot be unpacked"):
-        stream = opened.enter_context((gzip.open if packed else open)(file, "rb"))
+        opener: Any = gzip.open if packed else open  # of two types that have only their methods in common
+        stream = opened.enter_context(opener(file, "rb"))
         start = stream.read(4)
         lengths = stream.read(4 * start[3]) if len(start) == 4 else b""
         size = file.stat().st_size

@@ -152,7 +152,7 @@ def _mean_and_std(X: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarr
     The deviation of a constant tells nothing: the mean of a thousand 0.3 is not 0.3, and their computed deviation is
     6e-17 and not 0. So the spread is compared, which is exact.
     """
-    mean, std = (moment(X, axis=axis, dtype=np.float64, keepdims=True) for moment in (np.mean, np.std))
+    mean, std = (moment(axis=axis, dtype=np.float64, keepdims=True) for moment in (X.mean, X.std))
     spread, largest = np.ptp(X, axis=axis, keepdims=True), np.abs(X).max(axis=axis, keepdims=True)
     return mean, np.where(spread > ROUNDING * np.finfo(X.dtype).eps * largest, std, 0.0)
 
