@@ -8,6 +8,7 @@ closed table, nothing is unpickled, and whatever is wrong with a file is a Damag
 
 import contextlib
 import gzip
+import hashlib
 import math
 import re
 import struct
@@ -62,6 +63,16 @@ class StoredArray(NamedTuple):
             found = "more values" if surplus else f"{len(content) // self.dtype.itemsize} values"
             raise DamagedFileError(f"{self.name} holds {found} but says {self.shape}; it is cut short or damaged")
         return np.frombuffer(content, self.dtype).reshape(self.shape, order="F" if self.fortran_order else "C")
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 digest of a file in hexadecimal.
+
+    Raises:
+        DamagedFileError: it cannot be read.
+    """
+    with _foreign_errors_named(f"{file} cannot be read"), file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def npz(file: Path, names: Sequence[str], opened: contextlib.ExitStack) -> list[StoredArray]:

@@ -1,8 +1,8 @@
 """Data sets as NumPy arrays, on the host: examples as columns, split and standardised, ready for `fit`."""
 
 import contextlib
-import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,12 +165,12 @@ def _standardised(X: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarra
 def _mnist_files(path: Path, sha256: Sequence[str]) -> list[np.ndarray]:
     """Training images as rows, their labels, test images and their labels, from an .npz file or a directory."""
     with contextlib.ExitStack() as opened:
-        if path.is_dir():
+        if os.path.isdir(path):  # False of a name that no file can have, where Path.is_dir raises
             files = [_plain_or_gz(path / name) for name in IDX_FILES]
             _check_digests(files, sha256)
             stored = [array_files.idx(file, opened) for file in files]
         else:
-            if path.suffix != ".npz" or not path.is_file():
+            if path.suffix != ".npz" or not os.path.isfile(path):
                 raise ValueError(f"path is {path}; expected an .npz file, or a directory with {', '.join(IDX_FILES)}")
             _check_digests([path], sha256)
             stored = array_files.npz(path, NPZ_ARRAYS, opened)
@@ -206,7 +206,7 @@ def _grey_values(images: array_files.StoredArray) -> np.ndarray:
 
 def _plain_or_gz(file: Path) -> Path:
     for candidate in (file, file.with_name(file.name + ".gz")):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     raise ValueError(f"{file.parent} has no {file.name}, nor {file.name}.gz; it has to hold {', '.join(IDX_FILES)}")
 
@@ -218,8 +218,7 @@ def _check_digests(files: list[Path], sha256: Sequence[str]) -> None:
             f"sha256 has {len(sha256)} digests but {len(files)} files are read: {names}; give one for each"
         )
     for file, expected in zip(files, sha256, strict=False):
-        with file.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        found = array_files.sha256(file)
         if found != expected.lower():
             raise ValueError(f"{file} has sha256 {found}; expected {expected}: it is damaged, or another file")
 

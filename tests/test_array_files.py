@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import random
 import tracemalloc
@@ -161,6 +162,14 @@ def test_what_is_not_an_archive_is_refused(tmp_path):
     np.savez(file, y=ARRAY)
     with pytest.raises(DamagedFileError, match=r"is not an \.npz file with x: There is no item named 'x.npy'"):
         read(file)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert array_files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    for reader in (array_files.sha256, read):  # a directory
+        with pytest.raises(DamagedFileError, match=f"{tmp_path} cannot be .*Is a directory"):
+            reader(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["np.savez", "np.savez_compressed", "idx", "idx.gz"])

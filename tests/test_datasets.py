@@ -137,8 +137,9 @@ def test_labels_are_compared_before_pictures_are_unpacked(npz, monkeypatch):
 
 
 def test_what_is_not_mnist_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"expected an \.npz file, or a directory with"):
-        mnist(path=tmp_path / "nowhere.npz")
+    for nowhere in ("nowhere.npz", "a" * 300 + ".npz", "\0.npz", ""):
+        with pytest.raises(ValueError, match=r"expected an \.npz file, or a directory with|has no train-images"):
+            mnist(path=tmp_path / nowhere)
     for content in (b"PK nonsense", b""):
         (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"bad.npz is not an \.npz file with x_train"):
