@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import math
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ NPY = re.compile(  # a header of version 1.0 as NumPy writes it; other writers l
 )
 DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 FOREIGN_ERRORS = (  # of a file that is damaged or cannot be read
-    OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile
+    OSError, EOFError, ValueError, NotImplementedError, zlib.error, zipfile.BadZipFile
 )  # fmt: skip
 
 

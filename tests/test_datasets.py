@@ -174,7 +174,7 @@ CONSTANTS = np.arange(1, 100) / 10  # of which 65 had a computed deviation that 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_a_constant_feature_is_0_in_both_parts(dtype):
     X = np.repeat(CONSTANTS[:, None], 1000, axis=1).astype(dtype)
-    X[::2, 7] = np.nextafter(X[::2, 7], np.inf, dtype=dtype)  # rounding, as 0.1 + 0.2 and 0.3 in one column
+    X[7, ::2] = np.nextafter(X[7, ::2], np.inf, dtype=dtype)  # rounding, as 0.1 + 0.2 and 0.3 in one column
     test = np.random.default_rng(2).permutation(1000)[:200]
     X[:, test[::2]] += 0.1  # what training never saw
     parts = datasets.regression_split(X, np.ones((1, 1000)), seed=2)
