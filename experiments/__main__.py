@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments.runner import experiment, options, results
+from experiments.runner import experiment, options, program, results
 from experiments.runner.report import page
 from jaxnet import parallel
 
@@ -35,7 +35,7 @@ def sections() -> dict[str, str]:
     """The experiments' names in the order of the notes, each with its sections; the files are read, not imported."""
     here, by_name = Path(__file__).parent, {}
     for path in (*here.glob("[a-z]*.py"), *here.glob("[a-z]*/__main__.py")):
-        if match := NOTES.search(path.read_text()):
+        if match := NOTES.search(path.read_text(encoding="utf-8")):
             by_name[path.parent.name if path.name == "__main__.py" else path.stem] = match[1]
     return dict(sorted(by_name.items(), key=lambda item: ([int(n) for n in re.findall(r"\d+", item[1])], item[0])))
 
@@ -43,7 +43,7 @@ def sections() -> dict[str, str]:
 def parse(by_name: dict[str, str]) -> Config:
     """The command line; a name that is no experiment's, or that stands where none is read, ends the program."""
     names = ", ".join(by_name)
-    description = f"{__doc__}\nExperiments: {names}."
+    description = f"{experiment.docstring(sys.modules[__name__])}\n\nExperiments: {names}."
     _, words = options.parse(Config, PROGRAM, description, return_unknown_args=True)
     if words and not any(word.startswith("-") for word in words):
         sys.exit(
@@ -72,8 +72,11 @@ def perform(name: str, notes: str, config: Config) -> dict[str, Any]:
             return experiment.perform(name, own)
     except (Exception, SystemExit) as error:
         record = error_record(name, notes, error) | experiment.provenance(name, own, start)
-        if not isinstance(error, SystemExit):  # which means that nothing can be written
-            results.write(record, config.results)
+        if not isinstance(error, SystemExit | results.NotSavedError):  # which mean that nothing can be written
+            try:
+                results.save_record(record, config.results)
+            except results.NotSavedError as unsaved:
+                record["error"] += f"; {unsaved}"
         return record
 
 
@@ -102,31 +105,44 @@ def earlier_record(name: str, notes: str, config: Config) -> dict[str, Any] | No
 
 def main() -> None:
     """Run them with a progress bar, write the page, and exit 1 if a claim failed or an experiment broke."""
-    experiment.require_extra()
-    by_name = sections()
-    config = parse(by_name)
+    with program.running():
+        experiment.require_extra()
+        by_name = sections()
+        config = parse(by_name)
+        try:
+            parallel.device(config.device)
+        except ValueError as error:
+            sys.exit(f"--device: {error}")
+        with results.only_run(config.results):
+            run(by_name, config)
+
+
+def run(by_name: dict[str, str], config: Config) -> None:
+    """Run them one by one and write the page, also of what was done before Ctrl-C or SIGTERM."""
     names = [name for name in by_name if not config.only or name in config.only]
-    try:
-        parallel.device(config.device)
-    except ValueError as error:
-        sys.exit(f"--device: {error}")
     index = config.results / "index.html"
-    results.require_writable(index, *(file for name in names for file in results.files(config.results, name)))
-    done = {}
-    with contextlib.suppress(KeyboardInterrupt), tqdm(names, unit="experiment", disable=None) as bar:
-        for name in bar:
-            bar.set_description(name)
-            done[name] = record = perform(name, by_name[name], config)
-            state = "held" if record["held"] else "BROKEN" if "error" in record else "FAILED"
-            with tqdm.external_write_mode():
-                print(f"{state:6}  {name:16}{record['seconds']:7.1f} s  {record.get('error') or record['claim']}")
+    wanted = [file for name in names for file in results.files(config.results, name)]
+    results.require_writable(config.results, index, *wanted)
+    done, code = {}, None
+    try:
+        with tqdm(names, unit="experiment", disable=None) as bar:
+            for name in bar:
+                bar.set_description(name)
+                done[name] = record = perform(name, by_name[name], config)
+                state = "held" if record["held"] else "BROKEN" if "error" in record else "FAILED"
+                with tqdm.external_write_mode():
+                    print(f"{state:6}  {name:16}{record['seconds']:7.1f} s  {record.get('error') or record['claim']}")
+    except KeyboardInterrupt as interrupt:
+        code = program.exit_code(interrupt)
+        print(f"interrupted before the end of {', '.join(names[len(done) :]) or 'the page'}", file=sys.stderr)
     cards = {name: done.get(name) or earlier_record(name, notes, config) for name, notes in by_name.items()}
-    index.write_text(page(cards, config.results, interrupted=names[len(done) :]))
+    try:
+        results.save({index: page(cards, config.results, interrupted=names[len(done) :])})
+    except results.NotSavedError as error:
+        sys.exit(str(error))
     held = sum(record["held"] for record in done.values())
     print(f"\n{held} of {len(done)} claims held; see {index}")
-    if len(done) < len(names):
-        sys.exit(130)
-    sys.exit(0 if held == len(done) else 1)
+    sys.exit(code or held < len(done))
 
 
 if __name__ == "__main__":

@@ -37,11 +37,20 @@ def positive(argument: str, value: Any, otherwise: str = "") -> Any:
     return float(value)
 
 
-def count(argument: str, value: Any, least: int = 1) -> int:
-    """Return the value as an int if it is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{argument} is {value!r}; expected an integer of at least {least}")
-    return int(value)
+def count(argument: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return the value as an int if it is a whole number of at least `least`, and at most `most`."""
+    number = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
+    if number is None or number < least or (most is not None and number > most):
+        expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
+        raise ValueError(f"{argument} is {value!r}; expected {expected}")
+    return number
+
+
+def share(argument: str, value: Any) -> float:
+    """Return the value as a float if it is a number between 0 and 1, neither of them."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
+        raise ValueError(f"{argument} is {value!r}; expected a number above 0 and below 1, such as 0.2")
+    return float(value)
 
 
 def several(argument: str, given: Any, expected: str) -> tuple:

@@ -14,7 +14,8 @@ import jax
 from experiments.benchmarks import report
 from experiments.benchmarks.benchmark import ROUNDS, installation, measure, without_goals
 from experiments.benchmarks.workloads import BY_ROW
-from experiments.runner.results import require_writable
+from experiments.runner import plots, program
+from experiments.runner.results import NotSavedError, only_run, require_writable, save
 from jaxnet import parallel
 
 ON_GPU = (10, 11)
@@ -70,8 +71,17 @@ def main(config: Config) -> int:
         device = parallel.device(config.device)
     except ValueError as error:
         sys.exit(f"--device: {error}")
+    with only_run(config.results):
+        try:
+            return run(rows, device, config)
+        except NotSavedError as error:
+            sys.exit(str(error))
+
+
+def run(rows: list[int], device: jax.Device, config: Config) -> int:
+    """Run these rows on a device and save after each what is measured so far."""
     directory = config.results / "benchmarks"
-    require_writable(directory / "RESULTS.md", directory / "results.json")
+    require_writable(config.results, directory / "RESULTS.md", directory / "results.json")
     command = " ".join([PROGRAM, *sys.argv[1:]])
     measured, broken = [], {}
     for row in rows:
@@ -88,7 +98,7 @@ def main(config: Config) -> int:
             new = [without_goals(record) for record in new]
         for part, record in enumerate(new):
             print("\n".join(report.table(record)), flush=True)
-            report.figure(record).savefig(directory / f"{row:02}_{name(workload)}_{part}.png", dpi=110)
+            save({directory / f"{row:02}_{name(workload)}_{part}.png": plots.png(report.figure(record), dpi=110)})
         measured += new
         report.write(directory, command, config.device, measured, broken, unmeasured(config))
     return 1 if broken else 0
@@ -112,4 +122,5 @@ def command_line() -> Config:
 
 
 if __name__ == "__main__":
-    sys.exit(main(command_line()))
+    with program.running():
+        sys.exit(main(command_line()))

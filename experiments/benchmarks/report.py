@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from experiments.runner.plots import BLUE, GREY, ORANGE
+from experiments.runner.results import save
 
 LOG_FROM = 10  # times that differ by more are drawn on a log axis, whose labels would overlap over less
 PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "opacus", "numpy")
@@ -94,9 +95,11 @@ def write(directory: Path, command: str, device: str | None, records, broken: Ma
     ]
     lines = [line for record in records for line in table(record)]
     lines += [f"Row {row} is broken: {reason}" for row, reason in broken.items()] + list(notes)
-    (directory / "RESULTS.md").write_text("\n".join([*head, *lines]).rstrip() + "\n")
     content = {"command": command, "versions": versions, "processor": processor(), "records": records, "broken": broken}
-    (directory / "results.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+    save({
+        directory / "RESULTS.md": "\n".join([*head, *lines]).rstrip() + "\n",
+        directory / "results.json": json.dumps(content, indent=1, default=str) + "\n",
+    })  # fmt: skip
 
 
 def version(package: str) -> str:
@@ -110,7 +113,7 @@ def version(package: str) -> str:
 def processor() -> str:
     """The processor's own name, where the system has it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -13,18 +13,19 @@ jaxnet.datasets that it calls), `Config`, and the functions
 `main` runs it by itself, `python -m experiments` runs them all.
 """
 
+import ast
 import dataclasses
 import datetime
 import functools
 import importlib
 import importlib.util
 import inspect
-import io
 import os
 import platform
 import shlex
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +38,8 @@ import numpy as np
 from tqdm import tqdm
 
 import jaxnet
-from experiments.runner import options
-from experiments.runner.results import files, nan_paths, require_writable, to_json, write
+from experiments.runner import options, plots, program
+from experiments.runner.results import NotSavedError, files, nan_paths, only_run, require_writable, save_record, to_json
 from jaxnet import parallel
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.mlp import Params
@@ -110,8 +111,8 @@ def load(name: str) -> ModuleType:
 
 def perform(name: str, config: Config) -> dict[str, Any]:
     """Run an experiment on its device; write metrics.json and NAME.png, and return what metrics.json holds."""
-    module, (_, picture) = load(name), files(config.results, name)
-    require_writable(*files(config.results, name))
+    module = load(name)
+    require_writable(config.results, *files(config.results, name))
     if config.cache:
         enable_compilation_cache(CACHE)
     start = time.perf_counter()
@@ -130,10 +131,7 @@ def perform(name: str, config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    image = io.BytesIO()  # so that an interrupt of the drawing leaves the earlier picture to the earlier numbers
-    result.figure.savefig(image, dpi=120)
-    picture.write_bytes(image.getvalue())
-    write(record, config.results)
+    save_record(record, config.results, plots.png(result.figure, dpi=120))
     return record
 
 
@@ -142,14 +140,22 @@ def metadata(name: str, module: ModuleType) -> dict[str, Any]:
     return {
         "experiment": name,
         "notes": module.NOTES,
-        "about": module.__doc__,
+        "about": docstring(module),
         "data": {load.__name__: source(load) for load in module.DATA},
     }
 
 
+def docstring(thing: ModuleType | Callable) -> str:
+    """The docstring of a module or function; `python -OO` leaves it out of the program, but not out of the source."""
+    if found := inspect.getdoc(thing):
+        return found
+    tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    return ast.get_docstring(tree if inspect.ismodule(thing) else tree.body[0])
+
+
 def source(load: Callable) -> str:
     """Where a data set comes from and its licence, which its function in jaxnet.datasets states after "Source:"."""
-    return " ".join(inspect.getdoc(load).partition("Source:")[2].split())
+    return " ".join(docstring(load).partition("Source:")[2].split())
 
 
 def provenance(name: str, config: Config, start: float) -> dict[str, Any]:
@@ -181,7 +187,11 @@ def error_message(error: BaseException) -> str:
     package = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, ImportError) and package in EXTRA:
         return f'{package} is not installed; pip install "jaxnet[experiments]" brings it'
-    return str(error) if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, ValueError | FloatingPointError | NotSavedError)
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 def require_extra() -> None:
@@ -193,21 +203,30 @@ def require_extra() -> None:
 
 def main(name: str) -> None:
     """Read the command line, run the experiment, save what it found; exit 1 if its claim did not hold."""
-    require_extra()
-    module = load(name)
-    about = metadata(name, module)
-    data = [f"Data, {load}: {origin}" for load, origin in about["data"].items()]
-    description = "\n\n".join([about["about"].strip(), *data])
-    config = options.parse(module.Config, f"python -m experiments.{name}", description)
-    try:
-        record = perform(name, config)
-    except (ValueError, FloatingPointError, ImportError) as error:  # the message says what to do
-        sys.exit(f"{name}: {error_message(error)}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(f"\n{'HELD' if record['held'] else 'FAILED'}: {record['claim']}")
-    print("Saved {} and {}".format(*files(config.results, name)))
-    sys.exit(0 if record["held"] else 1)
+    with program.running():
+        require_extra()
+        module = load(name)
+        about = metadata(name, module)
+        data = [f"Data, {load}: {origin}" for load, origin in about["data"].items()]
+        description = "\n\n".join([about["about"].strip(), *data])
+        config = options.parse(module.Config, f"python -m experiments.{name}", description)
+        with only_run(config.results):
+            try:
+                record = perform(name, config)
+            except (ValueError, FloatingPointError, ImportError, NotSavedError) as error:  # the message says what to do
+                sys.exit(f"{name}: {error_message(error)}")
+            except KeyboardInterrupt as interrupt:
+                print(f"{name}: interrupted; {what_is_left(name, config)}", file=sys.stderr)
+                sys.exit(program.exit_code(interrupt))
+        print(f"\n{'HELD' if record['held'] else 'FAILED'}: {record['claim']}")
+        print("Saved {} and {}".format(*files(config.results, name)))
+        sys.exit(0 if record["held"] else 1)
+
+
+def what_is_left(name: str, config: Config) -> str:
+    """What the results directory holds of an experiment that did not come to its end."""
+    metrics, picture = files(config.results, name)
+    return f"{metrics} and {picture} are of an earlier run" if metrics.exists() else "nothing is saved"
 
 
 # What experiments share when they measure

@@ -4,6 +4,7 @@ matplotlib is imported where something is drawn, so that an experiment can be im
 drawings of networks and graphs one unit is the distance between two layers.
 """
 
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,13 @@ def figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def png(drawing: "Figure", dpi: int) -> bytes:
+    """The figure as the content of a PNG file."""
+    content = io.BytesIO()
+    drawing.savefig(content, dpi=dpi)
+    return content.getvalue()
 
 
 def curves(series: Mapping[str, Sequence[float]], x: str, y: str) -> "Figure":

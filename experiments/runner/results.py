@@ -2,20 +2,38 @@
 
 metrics.json is strictly valid JSON, which knows no NaN and no infinity: they are the texts "NaN", "Infinity" and
 "-Infinity" in it, and a claim with a NaN among its metrics has failed. A missing value is null.
+
+One run at a time uses a results directory. Files are replaced and never written in place: whatever happens in between,
+the earlier ones are whole.
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-REQUIRED = {"experiment", "notes", "about", "data", "claim", "held", "command", "seconds", "ended"}  # of every record
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
+REQUIRED = {  # of every record
+    "experiment": str, "notes": str, "about": str, "data": dict, "claim": str, "held": bool, "command": str,
+    "seconds": int | float, "ended": str,
+}  # fmt: skip
+LOCK = ".lock"
+
+
+class NotSavedError(Exception):
+    """A file that could not be saved: the message names it, why, and what to do."""
 
 
 def files(results: Path, name: str) -> tuple[Path, Path]:
@@ -23,20 +41,102 @@ def files(results: Path, name: str) -> tuple[Path, Path]:
     return results / name / "metrics.json", results / name / f"{name}.png"
 
 
-def require_writable(*wanted: Path) -> None:
-    """Make the directories of these files; one that can't be written ends the program, before any work."""
+@contextlib.contextmanager
+def only_run(results: Path) -> Iterator[None]:
+    """Keep other runs out of the results directory, which is made; if one is in it, the program ends before any work.
+
+    The lock is the system's, on a file in the directory, and goes with the process however that ends. On Windows there
+    is none.
+    """
+    with contextlib.ExitStack() as opened:
+        with _named(results):
+            results.mkdir(parents=True, exist_ok=True)
+            lock = os.open(results / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            opened.callback(os.close, lock)
+            try:
+                if fcntl:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                sys.exit(f"--results: another run is at work in {results}; wait for its end, or give another directory")
+        yield
+
+
+def require_writable(results: Path, *wanted: Path) -> None:
+    """Make the directories of these files; one that can't be written ends the program, before any work.
+
+    A directory below `results` that is a symbolic link is refused: it could lead out of it.
+    """
     for file in wanted:
-        tried = file.parent
-        try:
-            tried.mkdir(parents=True, exist_ok=True)
-            tried, absent = file, not os.path.lexists(file)
-            file.open("ab").close()  # what is in it stays
-            if absent:
-                file.unlink()
-        except OSError as error:
-            sys.exit(
-                f"--results: {tried} cannot be written ({error.strerror}); move it away, or give another directory"
-            )
+        with _named(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.parent != results and file.parent.is_symlink():
+                raise OSError(errno.ELOOP, "it is a symbolic link")
+        with _named(file):
+            if file.is_dir() and not file.is_symlink():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if file.exists() and not os.access(file, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            part = part_of(file)
+            part.unlink(missing_ok=True)
+            part.touch(exist_ok=False)
+            part.unlink()
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """End the program if the path cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"--results: {path} cannot be written ({error.strerror}); move it away, or give another directory")
+
+
+def save(contents: Mapping[Path, bytes | str]) -> None:
+    """Write all of these files or none: each under another name beside its own first; then they are renamed at once.
+
+    So a full disk or a signal leaves the earlier files as they were, and a symbolic link is replaced, not followed.
+
+    Raises:
+        NotSavedError: names the file.
+    """
+    parts = {file: part_of(file) for file in contents}
+    try:
+        for file, part in parts.items():
+            with _saving(file):
+                _write(part, contents[file])
+        for file, part in parts.items():
+            with _saving(file):
+                part.replace(file)
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):  # whatever was in the way is told already
+                part.unlink(missing_ok=True)
+
+
+def _write(part: Path, content: bytes | str) -> None:
+    """Write a new file, down to the disk; a path in a text can hold bytes that are not UTF-8."""
+    part.unlink(missing_ok=True)  # a run that was killed has left it
+    with part.open("xb") as stream:
+        stream.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def _saving(file: Path) -> Iterator[None]:
+    """Name the file that cannot be saved."""
+    try:
+        yield
+    except OSError as error:
+        left = "the earlier one is as it was" if os.path.lexists(file) else "there is none"
+        raise NotSavedError(
+            f"{file} cannot be saved ({error.strerror}), {left}; make room, or give another directory with --results"
+        ) from error
+
+
+def part_of(file: Path) -> Path:
+    """Where a file is written before it takes its name; one run at a time, one name is enough."""
+    return file.with_name(f".{file.name}.part")
 
 
 def to_json(value: Any) -> Any:
@@ -60,10 +160,15 @@ def nan_paths(metrics: Any, place: str = "") -> list[str]:
     return [found for name, entry in inner for found in nan_paths(entry, f"{place}.{name}" if place else str(name))]
 
 
-def write(record: dict[str, Any], results: Path) -> None:
-    """Write metrics.json."""
-    text = json.dumps(record, indent=2, allow_nan=False)
-    files(results, record["experiment"])[0].write_text(text + "\n")
+def save_record(record: dict[str, Any], results: Path, picture: bytes | None = None) -> None:
+    """Save metrics.json and the picture that belongs to it, if there is one.
+
+    Raises:
+        NotSavedError: one cannot be saved; both are then as they were.
+    """
+    metrics, figure = files(results, record["experiment"])
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    save({metrics: text} if picture is None else {figure: picture, metrics: text})
 
 
 def earlier_record(results: Path, name: str) -> dict[str, Any] | None:
@@ -76,10 +181,14 @@ def earlier_record(results: Path, name: str) -> dict[str, Any] | None:
     if not metrics.is_file():
         return None
     try:
-        found = json.loads(metrics.read_text())
-    except ValueError as error:
+        found = json.loads(metrics.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{metrics} is damaged ({error}); run the experiment again") from error
-    if not isinstance(found, dict) or not found.keys() >= REQUIRED or not {"metrics", "error"} & found.keys():
+    if (
+        not isinstance(found, dict)
+        or not all(isinstance(found.get(name), kind) for name, kind in REQUIRED.items())
+        or not (isinstance(found.get("metrics"), dict) or isinstance(found.get("error"), str))
+    ):
         raise ValueError(f"{metrics} is not a record of a run, or one of another version; run the experiment again")
     if "error" not in found and not figure.is_file():
         raise ValueError(f"{figure} is missing; run the experiment again")

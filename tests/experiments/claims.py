@@ -1,6 +1,8 @@
-"""What the tests of all experiments share: a measurement, a quick run as users start it, and clauses made to fail."""
+"""What the tests of all experiments share: a measurement, a quick run, clauses made to fail, and a full disk."""
 
+import contextlib
 import json
+import resource
 
 import jax
 
@@ -50,3 +52,14 @@ def quick(name, results):
     assert all(value is True for value in record["metrics"]["clauses"].values())
     assert (results / name / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     return json.loads((results / name / "metrics.json").read_text())["metrics"]
+
+
+@contextlib.contextmanager
+def full_disk(most):
+    """No file can grow beyond so many bytes: the write fails as it does where the disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

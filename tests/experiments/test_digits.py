@@ -71,7 +71,7 @@ def test_each_clause_can_fail(found):
     [
         (["--device", "tpu"], "device is 'tpu', but JAX finds only cpu"),
         (["--batch-size", "100000"], "--batch-size is 100000; expected at most the 1437 training examples"),
-        (["--results", "/proc/nowhere"], "--results: /proc/nowhere/digits cannot be written"),
+        (["--results", "/proc/nowhere"], "--results: /proc/nowhere cannot be written"),
     ],
 )
 def test_bad_settings_end_it_before_training(arguments, message, monkeypatch, capsys, tmp_path):

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import re
+import signal
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import experiments.__main__ as all_experiments
 from experiments.runner import experiment, plots, results
 from jaxnet import datasets
+from tests.experiments.claims import full_disk
 
 NAMES = ("alpha", "beta", "gamma")
 
@@ -177,6 +179,37 @@ def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(run_all, tmp_pat
     assert (tmp_path / "alpha" / "alpha.png").read_bytes() == picture
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_page_of_what_was_done(signum, code, run_all):
+    ended, text, _ = run_all(lambda config: result(), lambda config: signal.raise_signal(signum))
+    assert ended == code and "1 of 1 claims held" in text and "Interrupted before the end of: beta." in text
+
+
+def test_a_full_disk_leaves_what_was_there(run_all, tmp_path, capsys):
+    """The earlier picture, numbers and page are whole, and a line says what could not be saved and what to do."""
+    works = [lambda config: result(number=1)] * 2
+    run_all(*works)
+    paths = [tmp_path / "index.html", *results.files(tmp_path, "alpha"), *results.files(tmp_path, "beta")]
+    before = {path: path.read_bytes() for path in paths}
+    with full_disk(100):
+        message, _, printed = run_all(*works)
+    assert printed.count("BROKEN") == 2 and f"{paths[2]} cannot be saved (File too large), the earlier" in printed
+    assert message.startswith(f"{paths[0]} cannot be saved") and message.endswith("another directory with --results")
+    with full_disk(100):
+        run_all(breaks)
+    assert {path: path.read_bytes() for path in paths} == before and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("program", [all_experiments.main, functools.partial(experiment.main, "planar")])
+def test_a_second_run_in_a_directory_is_refused_before_any_work(program, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiment, "run", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path)])
+    refusal = f"--results: another run is at work in {tmp_path}; wait for its end"
+    with results.only_run(tmp_path), pytest.raises(SystemExit, match=refusal):
+        program()
+    assert [path.name for path in tmp_path.iterdir()] == [results.LOCK]
+
+
 def test_some_keep_the_cards_of_the_others(run_all):
     works = [lambda config: result(number=1)] * 3
     _, text, _ = run_all(*works, arguments=["--only", "beta"])
@@ -273,13 +306,6 @@ def test_a_file_that_cannot_be_written_ends_it_before_any_work(spoilt, program, 
     with pytest.raises(SystemExit, match=f"--results: {path}.* cannot be written .*; move it away, or give"):
         program()
     assert path.is_dir() if spoilt.endswith("/") else path.read_text() == "mine"
-
-
-def test_what_can_be_written_stays_as_it_is(tmp_path):
-    old, new = tmp_path / "old", tmp_path / "a" / "new"
-    old.write_text("mine")
-    results.require_writable(old, new)
-    assert old.read_text() == "mine" and not new.exists() and new.parent.is_dir()
 
 
 @pytest.mark.parametrize("name", list(all_experiments.sections()))

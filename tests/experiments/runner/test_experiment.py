@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ import pytest
 import jaxnet
 from experiments.runner import experiment, options, plots, results
 from experiments.runner.experiment import Result
+from jaxnet import datasets
+from tests.experiments.claims import full_disk
 
 MODULES = sorted(
     ".".join(path.relative_to(Path(__file__).parents[3]).with_suffix("").parts)
@@ -56,16 +59,23 @@ def test_the_command_repeats_the_run(tmp_path):
     assert options.parse(verifier.Config, "verifier", "", words[3:]) == config
 
 
-def test_the_record_holds_what_a_quick_run_used(monkeypatch, tmp_path):
+@pytest.fixture
+def fake(monkeypatch):
+    """An experiment that measures nothing yet."""
+    module = SimpleNamespace(Config=experiment.Config, NOTES="section 1", DATA=(), __doc__="A claim.")
+    module.clauses, module.claim = (lambda found: {"it_ran": True}), (lambda found: "It ran.")
+    module.draw = lambda found: plots.figure(2, 1)
+    monkeypatch.setitem(sys.modules, "experiments.fake", module)
+    return module
+
+
+def test_the_record_holds_what_a_quick_run_used(fake, tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Config(experiment.Config):
         QUICK: ClassVar = {"steps": 30}
         steps: int = 1000
 
-    module = SimpleNamespace(Config=Config, NOTES="section 1", DATA=(), measure=lambda config: {"steps": config.steps})
-    module.clauses, module.claim = (lambda found: {"it_ran": True}), (lambda found: "It ran.")
-    module.draw, module.__doc__ = (lambda found: plots.figure(2, 1)), "A claim."
-    monkeypatch.setitem(sys.modules, "experiments.fake", module)
+    fake.Config, fake.measure = Config, lambda config: {"steps": config.steps}
     record = experiment.perform("fake", Config(quick=True, results=tmp_path))
     assert record["config"]["steps"] == 30 == record["metrics"]["steps"] and "--steps" not in record["command"]
 
@@ -118,11 +128,39 @@ def test_trees_are_compared_leaf_by_leaf():
         experiment.largest_difference(tree, {"a": reference["a"]})
 
 
-def test_writable_files_stay_as_they_are(tmp_path):
-    old, new = tmp_path / "old", tmp_path / "a" / "new"
-    old.write_text("mine")
-    results.require_writable(old, new)
-    assert old.read_text() == "mine" and not new.exists() and new.parent.is_dir()
+@pytest.mark.parametrize(
+    ("broken", "code", "told"),
+    [
+        (lambda config: signal.raise_signal(signal.SIGTERM), 143, "fake: interrupted; nothing is saved\n"),
+        (lambda config: signal.raise_signal(signal.SIGINT), 130, "fake: interrupted; nothing is saved\n"),
+        (lambda config: {"steps": 1}, "fake: {picture} cannot be saved (File too large), there is none; make room", ""),
+    ],
+)
+def test_a_run_that_cannot_end_says_what_is_left(broken, code, told, fake, monkeypatch, tmp_path, capsys):
+    fake.measure = broken
+    metrics, picture = results.files(tmp_path, "fake")
+    monkeypatch.setattr(sys, "argv", ["fake", "--results", str(tmp_path)])
+    with full_disk(100), pytest.raises(SystemExit) as caught:
+        experiment.main("fake")
+    if isinstance(code, str):
+        assert caught.value.code.startswith(code.format(picture=picture))
+    else:
+        assert caught.value.code == code
+    assert capsys.readouterr().err == told and not any(metrics.parent.iterdir())
+    assert experiment.what_is_left("fake", experiment.Config(results=tmp_path)) == "nothing is saved"
+    metrics.write_text("{}")
+    assert "are of an earlier run" in experiment.what_is_left("fake", experiment.Config(results=tmp_path))
+
+
+def test_docstrings_that_python_left_out_are_read_in_the_source(monkeypatch):
+    planar, flower = experiment.load("planar"), datasets.flower
+    with_docstrings = experiment.metadata("planar", planar)
+    assert (
+        with_docstrings["about"].startswith("On the flower") and "generated here" in with_docstrings["data"]["flower"]
+    )
+    monkeypatch.setattr(planar, "__doc__", None)
+    monkeypatch.setattr(flower, "__doc__", None)  # as under python -OO
+    assert experiment.metadata("planar", planar) == with_docstrings
 
 
 def test_compiled_programs_are_kept_when_asked_for(tmp_path):
