@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,7 +15,7 @@ from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
 from jaxnet.verify.equalities import doubt_autodiff_at_equalities
-from jaxnet.verify.jax_names import features_lost, require
+from jaxnet.verify.jaxprs import Tracer, features_lost, outside_of_any_trace, require
 from jaxnet.verify.judgement import Cause, Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
 from jaxnet.verify.purity import differing, impurity
@@ -277,16 +276,11 @@ def _check_options(witnesses, variants, kinks, directions):
 
 def _refuse_tracers(params, args):
     for leaf in jax.tree_util.tree_leaves((params, args)):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             raise TypeError(
                 "check_gradients needs values and was given a tracer: call it outside of jit, grad (a jitted loss or "
                 "grad_fn is fine)."
             )
-
-
-def outside_of_any_trace():
-    """Lets the check run while a caller is traced. (ensure_compile_time_eval would fold constants in our traces.)"""
-    return getattr(jax.core, "eval_context", jax.ensure_compile_time_eval)()
 
 
 def _reference_agrees(loss, reference, params, args, has_aux):

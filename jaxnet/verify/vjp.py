@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.case import Case
-from jaxnet.verify.check import check_gradients, outside_of_any_trace, seed_of
+from jaxnet.verify.check import check_gradients, seed_of
 from jaxnet.verify.forward_value import with_forward_value
-from jaxnet.verify.jax_names import require
+from jaxnet.verify.jaxprs import outside_of_any_trace, require
 from jaxnet.verify.linearity import with_linearity
 from jaxnet.verify.report import GradientMismatch, Report, fields
 from jaxnet.verify.ruled import Ruled
