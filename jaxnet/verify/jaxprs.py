@@ -10,7 +10,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
@@ -94,8 +94,8 @@ def closed(program) -> ClosedJaxpr:
 
 def without_constants(program: ClosedJaxpr) -> Jaxpr:
     """What a program computes, its constants to be given: where the two are one class, it holds them no longer."""
-    jaxpr: Any = program.jaxpr
-    return jaxpr.replace(consts=()) if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    jaxpr = program.jaxpr
+    return cast(Jaxpr, jaxpr.replace(consts=())) if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
 def variables(jaxpr: Jaxpr) -> list:
@@ -103,13 +103,9 @@ def variables(jaxpr: Jaxpr) -> list:
     return [*jaxpr.constvars, *jaxpr.invars]
 
 
-def source_of(jaxpr: Jaxpr) -> str:
-    """The function that a program was traced from, as "name at file.py:12"; empty if unknown."""
-    return _described(jaxpr)
-
-
-def _described(thing) -> str:
-    return str(getattr(getattr(thing, "debug_info", None), "func_src_info", "") or "")
+def source_of(traced) -> str:
+    """The function that a program or a rule was traced from, as "name at file.py:12"; empty if unknown."""
+    return str(getattr(getattr(traced, "debug_info", None), "func_src_info", "") or "")
 
 
 # ---- equations -------------------------------------------------------------------------------------------------------
@@ -347,7 +343,7 @@ def rule_source(equation) -> str:
     """The rule's function as "name at file.py:12"; empty where it is not told."""
     for name in ("bwd", "jvp_jaxpr_fun", "fwd_jaxpr_thunk"):
         if getattr(equation.params.get(name), "debug_info", None) is not None:
-            return _described(equation.params[name])
+            return source_of(equation.params[name])
     return ""
 
 
