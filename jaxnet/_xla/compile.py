@@ -10,7 +10,7 @@ QUICK_OPTIONS = {  # fewer passes of LLVM
     "xla_backend_optimization_level": 1,
     "xla_llvm_disable_expensive_passes": True,
 }
-if jax.__version_info__ < (0, 12):  # 0.12 does not know this one, and refuses the program
+if jax.__version_info__ < (0, 11, 1):  # later ones do not know it, and refuse the program
     QUICK_OPTIONS["xla_cpu_use_fusion_emitters"] = False
 
 

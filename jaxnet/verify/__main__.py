@@ -1,11 +1,13 @@
 """The command line: python -m jaxnet.verify pkg.mod:loss pkg.mod:grad --params pkg.mod:make --args pkg.mod:make_batch
 
-Exit status: 0 the gradient is right, 1 it is wrong, 2 the call is, 3 nothing could be told.
+Exit status: 0 the gradient is right, 1 it is wrong, 2 the call is or the report cannot be written, 3 nothing could be
+told, 130 interrupted.
 """
 
 import argparse
 import importlib
 import inspect
+import os
 import pathlib
 import sys
 import traceback
@@ -13,6 +15,7 @@ from typing import Any
 
 STATUS = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 USAGE = 2
+INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
 
 
 class UsageError(Exception):
@@ -22,6 +25,15 @@ class UsageError(Exception):
 def main(argv=None) -> int:
     """Runs one check, prints its table and returns the exit status."""
     options = parser().parse_args(argv)
+    try:
+        return judged(options)
+    except KeyboardInterrupt:
+        written(sys.stderr, "interrupted: no verdict")
+        return INTERRUPTED
+
+
+def judged(options) -> int:
+    """The exit status for parsed options; the report, or why there is none, is written."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     import jax
@@ -37,16 +49,44 @@ def main(argv=None) -> int:
     except GradientMismatch as error:  # trees that differ
         report = error.report
     except (UsageError, TypeError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE
-    except Exception as error:  # whatever the user's own functions raise is no verdict on the gradient
-        traceback.print_exc()
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        return USAGE
-    print(report)
+        return refused(str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's functions raise, an exit too, is no verdict on the gradient
+        return refused(f"{type(error).__name__}: {error}", traceback.format_exc())
+    failures = [written(sys.stdout, str(report))]
     if options.json:
-        pathlib.Path(options.json).write_text(report.to_json() + "\n")
-    return STATUS[report.verdict]
+        failures.append(saved(pathlib.Path(options.json), report.to_json()))
+    for failure in filter(None, failures):
+        refused(f"the report cannot be written: {failure}")
+    return USAGE if any(failures) else STATUS[report.verdict]
+
+
+def refused(why: str, details: str = "") -> int:
+    """The exit status of what cannot be judged, or not be told, and why on stderr."""
+    written(sys.stderr, f"{details}error: {why}")
+    return USAGE
+
+
+def written(stream, text: str) -> str | None:
+    """Writes a line of text, escaping what the stream's encoding has no sign for; why that failed, if it did."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python fails once more when it flushes at exit
+        return f"{stream.name}: {error.strerror}"
+    return None
+
+
+def saved(path: pathlib.Path, text: str) -> str | None:
+    """Writes a file; why that failed, if it did."""
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        return f"--json {path}: {error.strerror}"
+    return None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         "python -m jaxnet.verify",
         description="Proves or refutes a hand-written gradient.",
-        epilog="exit status: 0 pass, 1 fail, 2 usage, 3 inconclusive",
+        epilog="exit status: 0 pass, 1 fail, 2 usage or no report, 3 inconclusive, 130 interrupted",
     )
     p.add_argument("loss", help="pkg.mod:name of the loss, or with --vjp of the function that carries a custom rule")
     p.add_argument("gradient", nargs="?", help="pkg.mod:name of the gradient function")
@@ -79,7 +119,7 @@ def check(options):
     from jaxnet.verify.check import check_gradients
     from jaxnet.verify.vjp import check_vjp
 
-    function = load(options.loss, "the loss")
+    function = function_at(options.loss, "the function" if options.vjp else "the loss")
     args = made(options.args, "--args", options.seed) if options.args else ()
     args = args if type(args) in (tuple, list) else (args,)
     common = {"key": options.seed, "raise_": False, "witnesses": options.witnesses, "kinks": options.kinks}
@@ -92,10 +132,10 @@ def check(options):
         raise UsageError(
             "expected LOSS GRADIENT --params pkg.mod:make_params, or FUNCTION --vjp --args pkg.mod:make_args."
         )
-    reference = load(options.reference, "--reference") if options.reference else None
+    reference = function_at(options.reference, "--reference") if options.reference else None
     return check_gradients(
         function,
-        load(options.gradient, "the gradient"),
+        function_at(options.gradient, "the gradient"),
         made(options.params, "--params", options.seed),
         *args,
         has_aux=options.has_aux,
@@ -104,13 +144,25 @@ def check(options):
     )
 
 
+def function_at(path: str, what: str) -> Any:
+    """The function at "pkg.mod:name"; UsageError names what else stands there."""
+    function = load(path, what)
+    if not callable(function):
+        raise UsageError(f"{what} is {path!r}: that is a {type(function).__name__}; expected a function.")
+    return function
+
+
 def load(path: str, what: str) -> Any:
     """The object at "pkg.mod:name"; UsageError names the part that is not there."""
+    from jaxnet.verify.trouble import whose_exit
+
     module_name, colon, name = path.partition(":")
     if not (colon and name and module_name):
         raise UsageError(f"{what} is {path!r}: expected pkg.mod:name.")
     try:
         found = importlib.import_module(module_name)
+    except SystemExit as error:
+        raise UsageError(f"{what} is {path!r}: cannot import {module_name!r}: {whose_exit(error)}.") from error
     except Exception as error:  # whatever the user's module raises on import
         raise UsageError(
             f"{what} is {path!r}: cannot import {module_name!r} ({type(error).__name__}: {error})."
@@ -130,10 +182,15 @@ def made(path: str, what: str, seed: int) -> Any:
         return maker
     import jax
 
+    from jaxnet.verify.trouble import whose_exit
+
     required = [p for p in inspect.signature(maker).parameters.values() if p.default is p.empty and p.kind in (0, 1)]
     if len(required) > 1:
         raise UsageError(f"{what} is {path!r}: it takes {len(required)} arguments; expected none, or one key.")
-    return maker(jax.random.key(seed)) if required else maker()
+    try:
+        return maker(jax.random.key(seed)) if required else maker()
+    except SystemExit as error:
+        raise UsageError(f"{what} is {path!r}: {whose_exit(error)}; expected what it makes.") from error
 
 
 if __name__ == "__main__":

@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxnet.verify.jaxprs import host_function
+
 WIDE = frozenset({"float64", "complex128", "int64", "uint64"})  # what JAX narrows where x64 is off
 WORD = np.dtype(np.uint32)
 
 
 def asked_wide(equation, inputs, widen) -> list:
     """The answers of a pure callback asked in wider dtypes; one that only takes its own is asked in these."""
-    host, own = equation.params["callback"], as_written(equation)
+    host, own = host_function(equation), as_written(equation)
     taken, given = [x.dtype for x in inputs], [widen(v.aval.dtype) for v in equation.outvars]
 
     def on_any_thread(*words):
@@ -35,7 +37,7 @@ def asked_wide(equation, inputs, widen) -> list:
 
 def as_written(equation):
     """The host function of a callback, in its own dtypes and the precision of JAX in which it was written."""
-    host = equation.params["callback"]
+    host = host_function(equation)
     taken, given = ([v.aval.dtype for v in variables] for variables in (equation.invars, equation.outvars))
     x64 = any(_is_wide(dtype) for dtype in (*taken, *given))
 

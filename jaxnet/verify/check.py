@@ -5,8 +5,6 @@ import time
 from collections.abc import Sequence
 
 import jax
-import jax.core
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.bench import all_witnesses
@@ -16,18 +14,20 @@ from jaxnet.verify.case import Case
 from jaxnet.verify.coverage import branches_not_taken
 from jaxnet.verify.diagnosis import diagnose
 from jaxnet.verify.equalities import doubt_autodiff_at_equalities
-from jaxnet.verify.jax_names import features_lost, require
+from jaxnet.verify.jaxprs import Tracer, features_lost, outside_of_any_trace, require
 from jaxnet.verify.judgement import Cause, Finding, differs, judge, judge_variant, row
 from jaxnet.verify.manual import DifferentTreeError, Manual, bits_differ
+from jaxnet.verify.options import require_function, require_options, seed_of
 from jaxnet.verify.purity import differing, impurity
 from jaxnet.verify.report import GradientMismatch, Report, Statement, TreeMismatch, fields
 from jaxnet.verify.second_thoughts import reconsider
 from jaxnet.verify.tree import frozen
-from jaxnet.verify.trouble import tolerated
+from jaxnet.verify.trouble import RefusedError, exits_refused, tolerated
 from jaxnet.verify.truth import empty_batch, true_gradient
-from jaxnet.verify.witnesses import Problem, quiet
+from jaxnet.verify.witnesses import Problem, quiet, value_of
 
 
+@exits_refused()
 def check_gradients(
     loss,
     grad_fn,
@@ -64,15 +64,19 @@ def check_gradients(
     Raises
         GradientMismatch on FAIL unless raise_=False; it carries the report and its text is the table
         ImportError for a version of JAX whose programs cannot be read
-        TypeError for a loss that is no real scalar or parameters without a floating leaf
+        RuntimeError for a loss or a gradient that calls sys.exit
+        TypeError for an argument of another kind, a loss that is no real scalar, parameters without a floating leaf
         ValueError for trees that differ (a TreeMismatch, which is a GradientMismatch too) or a loss that is not finite
 
     Source: the Taylor test is dolfin-adjoint's; errors over errors, not values, are FlashAttention's.
     """
     require()
-    _check_options(witnesses, variants, kinks, directions)
-    begun = time.perf_counter()
-    seed = seed_of(key)
+    require_function("loss", loss)
+    require_function("grad_fn", grad_fn)
+    if reference is not None:
+        require_function("reference", reference)
+    require_options(witnesses, variants, kinks, directions, has_aux)
+    begun, seed = time.perf_counter(), seed_of(key)
     _refuse_tracers(params, args)
     with quiet(), outside_of_any_trace():
         problem = Problem(reference if reference is not None else loss, params, args, argnums, has_aux)
@@ -81,8 +85,8 @@ def check_gradients(
                 ", ".join(f"{p or 'params'} ({k})" for p, k in list(problem.params.skipped.items())[:6])
                 or "an empty tree"
             )
-            raise TypeError(f"params has no floating or complex leaf to differentiate; it has {kinds}.")
-        check = Check(problem, Manual(problem, grad_fn), seed, directions, kinks, trainable)
+            raise RefusedError(f"params has no floating or complex leaf to differentiate; it has {kinds}.")
+        check = Check(problem, Manual(problem, grad_fn), seed, int(directions), kinks, trainable)
         report = check.run(witnesses, tuple(variants), _reference_agrees(loss, reference, params, args, has_aux))
     case = Case(
         loss,
@@ -261,32 +265,13 @@ class Check:
 
 
 # ---- small things ----------------------------------------------------------------------------------------------------
-def _check_options(witnesses, variants, kinks, directions):
-    for name, value, allowed in (
-        ("witnesses", witnesses, ("auto", "fast", "full")),
-        ("kinks", kinks, ("subgradient", "strict")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}.")
-    for variant in variants:
-        if variant not in ("eager", "jit", "vmap"):
-            raise ValueError(f"variants={variants!r}: expected any of 'eager', 'jit', 'vmap'.")
-    if directions < 1:
-        raise ValueError(f"directions={directions}: expected 1 or more.")
-
-
 def _refuse_tracers(params, args):
     for leaf in jax.tree_util.tree_leaves((params, args)):
-        if isinstance(leaf, jax.core.Tracer):
-            raise TypeError(
+        if isinstance(leaf, Tracer):
+            raise RefusedError(
                 "check_gradients needs values and was given a tracer: call it outside of jit, grad (a jitted loss or "
                 "grad_fn is fine)."
             )
-
-
-def outside_of_any_trace():
-    """Lets the check run while a caller is traced. (ensure_compile_time_eval would fold constants in our traces.)"""
-    return getattr(jax.core, "eval_context", jax.ensure_compile_time_eval)()
 
 
 def _reference_agrees(loss, reference, params, args, has_aux):
@@ -294,21 +279,10 @@ def _reference_agrees(loss, reference, params, args, has_aux):
     if reference is None:
         return None
     values = (f(params, *args) for f in (loss, loss, reference))
-    ours, again, theirs = (float(v[0] if has_aux else v) for v in values)
+    ours, again, theirs = (float(value_of(v, has_aux)) for v in values)
     impure = differing(ours, again, 0.0)
     if impure:
         return f"{impure}; autodiff was taken of reference= (value {theirs:.6g})"
     if abs(ours - theirs) > 1e-2 * max(abs(ours), abs(theirs)):
         raise ValueError(f"reference= is another function: it has value {theirs:.6g} where the loss has {ours:.6g}.")
     return f"autodiff was taken of reference= (value {theirs:.6g}, the loss has {ours:.6g})"
-
-
-def seed_of(key) -> int:
-    """An integer or PRNG key as a seed for NumPy."""
-    if key is None:
-        return 0
-    if isinstance(key, (int, np.integer)):
-        return int(key) % 2**31
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)
-    return int(np.random.SeedSequence([int(k) for k in np.asarray(key).ravel()]).generate_state(1)[0] % 2**31)

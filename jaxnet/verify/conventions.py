@@ -13,9 +13,9 @@ import numpy as np
 from jax import lax
 
 from jaxnet.verify.interpret import is_float
-from jaxnet.verify.jax_names import Literal
+from jaxnet.verify.jaxprs import Literal, is_custom_rule, primal_of
 from jaxnet.verify.readings import MOVES, Outside
-from jaxnet.verify.strip import differentiated, equations, is_custom_rule, operations, primal_of
+from jaxnet.verify.strip import differentiated, equations, operations
 
 # Operations that compare one operand with another, or the entries of one with each other; and which operand to move,
 # None for the first that is no literal.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.interpret import Reader
+from jaxnet.verify.jaxprs import branch_count, called_name
 from jaxnet.verify.strip import place_of
 
 WRITTEN_AS_CALLS = frozenset({"_where", "where", "select"})
@@ -27,12 +28,12 @@ class _Branches(Reader):
         place = place_of(equation) or before
         if name in {"select_n", "cond"} and inputs[0].size and place:
             which = inputs[0].astype(np.int32)
-            count = len(inputs) - 1 if name == "select_n" else len(equation.params["branches"])
+            count = len(inputs) - 1 if name == "select_n" else branch_count(equation)
             self.places.append(place)
             self.taken.append((jnp.min(which), jnp.max(which), count))
         if name in {"jit", "pjit"}:
             # jnp.where is a jitted select: the line is the caller's. Selections in JAX's softmax are nobody's branch.
-            self.place = place if equation.params.get("name") in WRITTEN_AS_CALLS else ""
+            self.place = place if called_name(equation) in WRITTEN_AS_CALLS else ""
         try:
             return super().step(equation, inputs)
         finally:

@@ -11,9 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.verify.jax_names import ClosedJaxpr, Literal
+from jaxnet.verify.jaxprs import (
+    ClosedJaxpr,
+    Literal,
+    broadcast_axes,
+    called_program,
+    cast_dtype,
+    is_custom_rule,
+    multiplied_axes,
+    permutation_of,
+    primal_of,
+    variables,
+)
 from jaxnet.verify.readings import MOVES
-from jaxnet.verify.strip import is_custom_rule, primal_of
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"})
 # What leaves every entry where it is.
@@ -106,7 +116,7 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
         return mixture
 
     def multiplied(equation, into) -> _Value | None:
-        contracted, batched = equation.params["dimension_numbers"]
+        contracted, batched = multiplied_axes(equation)
         out = None
         for side, (W, other) in enumerate((into, into[::-1])):
             if W.leaf is None:
@@ -143,36 +153,36 @@ def flow_of(closed: ClosedJaxpr, count: int) -> Flow:
     return Flow(frozenset().union(*(v.depends for v in outs)), tuple(products), frozenset(unclear))
 
 
-def cast_to_integers(jaxpr) -> tuple[list[bool], list[bool]]:
-    """Of the constants and of the inputs of a program, whether they are made integers as they are, or rearranged."""
+def cast_to_integers(jaxpr) -> list[bool]:
+    """Of the constants, then of the inputs of a program: whether they are made integers as they are, or rearranged."""
     cast = set()
     for equation in reversed(jaxpr.eqns):
         inside = _inside(equation)
         if inside is not None and len(inside.jaxpr.invars) == len(equation.invars):
-            flags = cast_to_integers(inside.jaxpr)[1]
+            flags = cast_to_integers(inside.jaxpr)[len(inside.consts) :]
             labels = [v for v, flag in zip(equation.invars, flags, strict=True) if flag]
         else:
             moved = equation.primitive.name in MOVES | CAST and not cast.isdisjoint(equation.outvars)
             labels = equation.invars[:1] if moved or _is_cast_to_integers(equation) else []
         cast.update(v for v in labels if not isinstance(v, Literal))
-    return [v in cast for v in jaxpr.constvars], [v in cast for v in jaxpr.invars]
+    return [v in cast for v in variables(jaxpr)]
 
 
 def _is_cast_to_integers(equation) -> bool:
-    new = equation.params.get("new_dtype")
-    return equation.primitive.name == "convert_element_type" and np.dtype(new).kind in "iub"
+    new = cast_dtype(equation)
+    return new is not None and np.dtype(new).kind in "iub"
 
 
 def _rearranged(equation, axes) -> tuple[int | None, ...] | None:
     """What the axes of a value are after an equation that only writes it otherwise; None for any other equation."""
-    name, params = equation.primitive.name, equation.params
+    name = equation.primitive.name
     if name in CAST:
         return axes
     if name == "transpose":
-        return tuple(axes[k] for k in params["permutation"])
+        return tuple(axes[k] for k in permutation_of(equation))
     old, new = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if name == "broadcast_in_dim":
-        places = dict(zip(params["broadcast_dimensions"], axes, strict=True))
+        places = dict(zip(broadcast_axes(equation), axes, strict=True))
         return tuple(places.get(k) for k in range(len(new)))
     if name in ("reshape", "squeeze"):  # an axis stays one if as much lies before it and along it
         places = {(prod(old[:k]), old[k]): axis for k, axis in enumerate(axes) if axis is not None}
@@ -196,7 +206,4 @@ def _inside(equation) -> ClosedJaxpr | None:
     """The program that an equation calls with its own inputs."""
     if is_custom_rule(equation):
         return primal_of(equation)
-    if equation.primitive.name not in INLINED:
-        return None
-    inside = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-    return inside if isinstance(inside, ClosedJaxpr) else ClosedJaxpr(inside, ())
+    return called_program(equation) if equation.primitive.name in INLINED else None

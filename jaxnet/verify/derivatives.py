@@ -24,13 +24,13 @@ def reverse(program: Program, gradient_of=jax.value_and_grad):
 
     Labels in floating point are exact: a rounding below, they would be others.
     """
-    constants_are_labels, inputs_are_labels = cast_to_integers(program.jaxpr)
+    are_labels = cast_to_integers(program.jaxpr)
 
     def gradient(consts, values, given, seed, shake):
         values, moved, constants = _shaken((values, given, consts), seed, shake)
-        given, consts = (
-            _unless(inputs_are_labels[len(values) :], given, moved),
-            _unless(constants_are_labels, consts, constants),
+        consts, given = (
+            _unless(are_labels[: len(consts)], consts, constants),
+            _unless(are_labels[len(consts) + len(values) :], given, moved),
         )
         return gradient_of(lambda v: evaluate(program, Reader(), consts, v, given))(values)
 

@@ -11,9 +11,9 @@ import numpy as np
 from jaxnet.verify import differences
 from jaxnet.verify.blackbox import compare_with_differences
 from jaxnet.verify.interpret import dtype_of, is_float
-from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr
+from jaxnet.verify.jaxprs import ClosedJaxpr, Jaxpr, is_custom_rule, programs_within
 from jaxnet.verify.report import Statement
-from jaxnet.verify.strip import is_custom_rule, is_own_rule, programs_within
+from jaxnet.verify.strip import is_own_rule
 from jaxnet.verify.tree import wide
 from jaxnet.verify.trouble import tolerated
 from jaxnet.verify.witnesses import direction

@@ -60,7 +60,8 @@ def _compared(ruled: Ruled, rng) -> tuple[list[str], list[str]]:
     notes, causes = [], []
     true, formula = _doubled(trace, values, notes), _doubled(rule, values, notes)
     hidden = bool(set(opaque_operations(rule)) - {"pure_callback"})
-    moved = [plain(_one_rounding_away(values, cast_to_integers(trace.jaxpr)[1], rng)) for _ in range(DRAWS)]
+    are_labels = cast_to_integers(trace.jaxpr)[len(trace.consts) :]
+    moved = [plain(_one_rounding_away(values, are_labels, rng)) for _ in range(DRAWS)]
     for k in suspects:
         a, g = wide(own[k]), wide(found[k])
         r = a if true is None else true[k]

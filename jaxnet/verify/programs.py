@@ -13,16 +13,24 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from jaxnet.verify.jax_names import ClosedJaxpr, Jaxpr, Literal
+from jaxnet.verify.jaxprs import (
+    ClosedJaxpr,
+    Jaxpr,
+    Literal,
+    context_of,
+    is_custom_rule,
+    primal_of,
+    rule_constants,
+    variables,
+    without_constants,
+)
 from jaxnet.verify.strip import (
     equations,
-    is_custom_rule,
     is_declared_stop,
     is_opaque,
     is_own_rule,
     opaque_operations,
     place_of,
-    primal_of,
     rule_name,
 )
 
@@ -88,9 +96,9 @@ def program_of(closed: ClosedJaxpr) -> Program:
     except TypeError:  # a parameter that cannot be compared: not shared
         key = None
     if key is None:
-        return Program(closed.jaxpr)
+        return Program(without_constants(closed))
     with _LOCK:
-        program = _PROGRAMS.setdefault(key, Program(closed.jaxpr))
+        program = _PROGRAMS.setdefault(key, Program(without_constants(closed)))
         _PROGRAMS.move_to_end(key)
         while len(_PROGRAMS) > KEPT:
             _PROGRAMS.popitem(last=False)
@@ -122,15 +130,15 @@ def _key(jaxpr: Jaxpr) -> tuple:
 
     def equation(e):
         if is_custom_rule(e):
-            parts = (is_own_rule(e), rule_name(e), e.params.get("num_consts"), _value(primal_of(e)))
+            parts = (is_own_rule(e), rule_name(e), rule_constants(e), _value(primal_of(e)))
         elif is_opaque(e):  # a host function is made anew by each trace
             parts = ()
         else:
             parts = tuple((name, _value(e.params[name])) for name in sorted(e.params))
         ends = tuple(map(atom, e.invars)), tuple(map(atom, e.outvars))
-        return (e.primitive, parts, *ends, repr(e.ctx))
+        return (e.primitive, parts, *ends, context_of(e))
 
-    given = tuple(map(atom, (*jaxpr.constvars, *jaxpr.invars)))
+    given = tuple(map(atom, variables(jaxpr)))
     return (len(jaxpr.constvars), given, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars)))
 
 

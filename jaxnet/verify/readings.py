@@ -18,8 +18,9 @@ import numpy as np
 from jax import lax
 
 from jaxnet.verify.callbacks import as_written, asked_wide
-from jaxnet.verify.interpret import Reader, UnreadableError, bind, is_float
-from jaxnet.verify.strip import is_opaque, primal_of
+from jaxnet.verify.interpret import Reader, UnreadableError, is_float
+from jaxnet.verify.jaxprs import axes_of, bind, calls_host, primal_of, with_host_function, without_precision
+from jaxnet.verify.strip import is_opaque
 from jaxnet.verify.tree import unit_roundoff
 
 # Operations that move numbers and compute none.
@@ -80,12 +81,10 @@ class Float64(Reader):
 
     def parameters(self, equation) -> dict:
         """Parameters with dtypes widened, precision flags cleared and inner jaxprs widened."""
-        return {name: self.parameter(name, value) for name, value in equation.params.items()}
+        return {name: self.parameter(value) for name, value in without_precision(equation).items()}
 
-    def parameter(self, name, value):
+    def parameter(self, value):
         """One parameter, widened."""
-        if name == "precision":
-            return None
         if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
             return self.widen(np.dtype(value))
         return self.inner(value)
@@ -111,10 +110,10 @@ class Float64(Reader):
             lax.convert_element_type(x, v.aval.dtype) if self.widen(v.aval.dtype) != v.aval.dtype else x
             for x, v in zip(inputs, equation.invars, strict=True)
         ]
-        params = dict(equation.params)
-        if "callback" in params and equation.outvars:
-            params["callback"] = as_written(equation)
-        return [self.cast(out) for out in bind(equation.primitive, narrow, params)]
+        params = equation.params
+        if calls_host(equation) and equation.outvars:
+            params = with_host_function(equation, as_written(equation))
+        return [self.cast(out) for out in bind(equation, narrow, params)]
 
     def own_vjp(self, equation, inputs) -> list:
         """JAX's own backward functions check for their own dtypes: in float64 the primal stands in."""
@@ -217,11 +216,7 @@ class Rounded(Outside):
         if equation.primitive.name in self.EXACT or self.depth:
             return outs
         outs = [self.rounded(out) for out in outs]
-        return (
-            [self.added(inputs[0], outs[0], equation.params["axes"])]
-            if equation.primitive.name == "reduce_sum"
-            else outs
-        )
+        return [self.added(inputs[0], outs[0], axes_of(equation))] if equation.primitive.name == "reduce_sum" else outs
 
     def rounded(self, value):
         """value (1 ± u), signs at random."""
@@ -265,9 +260,7 @@ class Complex(Float64):
         if name in self.ANALYTIC or name in {"select_n", "convert_element_type"}:
             return super().apply(equation, inputs)
         if name in {"gt", "ge", "lt", "le", "eq", "ne", "is_finite"}:
-            return bind(
-                equation.primitive, [lax.real(x) if jnp.iscomplexobj(x) else x for x in inputs], equation.params
-            )
+            return bind(equation, [lax.real(x) if jnp.iscomplexobj(x) else x for x in inputs], equation.params)
         if name == "stop_gradient":
             return [lax.complex(lax.real(inputs[0]), jnp.zeros(inputs[0].shape, np.float64))]
         if name in {"max", "min"}:
@@ -279,7 +272,7 @@ class Complex(Float64):
         if name == "sign":
             return [self.cast(lax.sign(lax.real(inputs[0])))]
         if name in {"reduce_max", "reduce_min"}:
-            return [self.extreme(inputs[0], equation.params["axes"], 1.0 if name == "reduce_max" else -1.0)]
+            return [self.extreme(inputs[0], axes_of(equation), 1.0 if name == "reduce_max" else -1.0)]
         raise UnreadableError(name)
 
     def extreme(self, x, axes, sign):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.interpret import is_float
-from jaxnet.verify.jax_names import get_opaque_trace_state, tells_traces_apart
+from jaxnet.verify.jaxprs import get_opaque_trace_state, tells_traces_apart
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded

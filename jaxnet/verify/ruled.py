@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.verify.options import positions
 from jaxnet.verify.tree import Tree, is_array, is_inexact, kind, take_apart
+from jaxnet.verify.trouble import RefusedError
 
 
 class Ruled:
@@ -27,20 +29,18 @@ class Ruled:
         if argnums is None:
             self.argnums = tuple(k for k, p in enumerate(self.given) if any(map(is_inexact, _leaves(p))))
         else:
-            self.argnums = self._among(free, argnums)
+            self.argnums = self._among(free, positions(argnums, self.count, f"f was given {self.count} primals"))
         if self.argnums == ():
-            raise TypeError("check_vjp needs at least one primal with a floating leaf.")
+            raise RefusedError("check_vjp needs at least one primal with a floating leaf.")
         self.tree = self.varying(self.given)
 
     def _among(self, free, argnums) -> Any:
         """The user's argnums, counted among the primals that are not held."""
         if not isinstance(argnums, int):
             return tuple(self._among(free, i) for i in argnums)
-        if not -self.count <= argnums < self.count:
-            raise ValueError(f"argnums={argnums}: f was given {self.count} primals.")
-        if argnums % self.count in self.held:
+        if argnums in self.held:
             raise ValueError(f"argnums={argnums}: the rule never differentiates this argument, it is held as it is.")
-        return free.index(argnums % self.count)
+        return free.index(argnums)
 
     def __call__(self, *given):
         """f with the held arguments in their places."""

@@ -12,14 +12,13 @@ exact, and so are arrays, which are data. The derivative leaves each decision as
 """
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxnet.verify.derivatives import evaluate
 from jaxnet.verify.interpret import Reader, dtype_of, is_float
-from jaxnet.verify.jax_names import Literal
+from jaxnet.verify.jaxprs import Literal, Tracer
 from jaxnet.verify.noise import largest, norm
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.readings import Float64, Rounded, mixed_bits
@@ -42,7 +41,7 @@ class _Loose(Rounded):
     def constant(self, value):
         """One constant moved, if it is a number that may have been rounded."""
         moved = self.cast(value)
-        known = not isinstance(value, jax.core.Tracer)
+        known = not isinstance(value, Tracer)
         if np.ndim(value) or not is_float(value.dtype) or (known and _is_exact(np.asarray(value))):
             return moved
         unit = jnp.minimum(unit_roundoff(value.dtype), self.of_constants)

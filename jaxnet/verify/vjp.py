@@ -5,15 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.case import Case
-from jaxnet.verify.check import check_gradients, outside_of_any_trace, seed_of
+from jaxnet.verify.check import check_gradients
 from jaxnet.verify.forward_value import with_forward_value
-from jaxnet.verify.jax_names import require
+from jaxnet.verify.jaxprs import outside_of_any_trace, require
 from jaxnet.verify.linearity import with_linearity
+from jaxnet.verify.options import require_count, require_function, seed_of
 from jaxnet.verify.report import GradientMismatch, Report, fields
 from jaxnet.verify.ruled import Ruled
+from jaxnet.verify.trouble import RefusedError, exits_refused
 from jaxnet.verify.witnesses import quiet
 
+OPTIONS = {"reference", "witnesses", "directions", "variants", "kinks", "trainable"}  # of check_gradients
 
+
+@exits_refused()
 def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **options) -> Report:
     """Proves or refutes the custom_vjp or custom_jvp rule that `f` carries, against its own stripped primal.
 
@@ -21,16 +26,21 @@ def check_vjp(f, *primals, argnums=None, key=None, cotangents=2, raise_=True, **
 
     and the value that fwd returns is compared with f(x). f(*primals) may return any tree; its floating outputs get a
     cotangent each. `argnums` are the primals to check, by default all that hold a floating leaf and that the rule does
-    not declare nondiff_argnums. The other options are those of `check_gradients`.
+    not declare nondiff_argnums. The other options (reference, witnesses, directions, variants, kinks, trainable) are
+    those of `check_gradients`.
 
     Raises as check_gradients does.
     """
     require()
+    require_function("f", f)
+    require_count("cotangents", cotangents)
+    if unknown := set(options) - OPTIONS:
+        raise RefusedError(f"check_vjp has no option {min(unknown)!r}; expected any of {', '.join(sorted(OPTIONS))}.")
     seed, ruled = seed_of(key), Ruled(f, primals, argnums)
     with quiet(), outside_of_any_trace():
         floating = ruled.floating
     if not floating:
-        raise TypeError("check_vjp needs a function with a floating output; f returns none.")
+        raise RefusedError("check_vjp needs a function with a floating output; f returns none.")
 
     def paired(*arguments):
         *inputs, weights = arguments

@@ -22,10 +22,12 @@ import numpy as np
 from jaxnet.verify import derivatives
 from jaxnet.verify.conventions import has_kinks
 from jaxnet.verify.interpret import UnreadableError
+from jaxnet.verify.options import positions
 from jaxnet.verify.programs import Program, program_of
 from jaxnet.verify.stops import places_of_stops
 from jaxnet.verify.strip import opaque_operations, rules_that_stay
 from jaxnet.verify.tree import Tree, called, is_array, is_inexact, take_apart, unit_roundoff, wide, wide_shape
+from jaxnet.verify.trouble import RefusedError
 
 
 @contextlib.contextmanager
@@ -50,12 +52,19 @@ def in_float64():
     gc.collect(0)
 
 
-def _positive(argnums, n: int):
-    """argnums counted from the front, as jax.grad takes them from either end."""
-    for i in (argnums,) if isinstance(argnums, int) else argnums:
-        if not -n <= i < n:
-            raise ValueError(f"argnums={argnums!r}: loss was given {n} arguments, (params, *args).")
-    return argnums % n if isinstance(argnums, int) else tuple(i % n for i in argnums)
+def value_of(out, has_aux: bool):
+    """The value in what a loss returned, its auxiliary output dropped; raises TypeError where there is no pair."""
+    if not has_aux:
+        return out
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        shape = getattr(out, "shape", None)
+        what = f"a {type(out).__name__}" if shape is None else f"an array of shape {tuple(shape)}"
+        what += f" of {len(out)}" if isinstance(out, (tuple, list)) else ""
+        raise RefusedError(
+            f"has_aux=True: loss must return a pair (value, auxiliary), it returned {what}; leave "
+            "has_aux out where there is no auxiliary output."
+        )
+    return out[0]
 
 
 class Problem:
@@ -64,7 +73,8 @@ class Problem:
     def __init__(self, loss, params, args, argnums, has_aux):
         """Takes the arguments apart; nothing is run yet."""
         self.everything = (params, *args)
-        self.argnums = _positive(argnums, len(self.everything))
+        n = len(self.everything)
+        self.argnums = positions(argnums, n, f"loss was given {n} arguments, (params, *args)")
         self.reversible = True  # until reverse mode has failed, or is not to be believed
         self.params: Tree = take_apart(self._varying(), is_inexact)
         others = tuple(None if i in self._positions() else a for i, a in enumerate(self.everything))
@@ -82,7 +92,7 @@ class Problem:
         self._program: Program | None = None
 
     def _positions(self):
-        return (self.argnums,) if isinstance(self.argnums, int) else tuple(self.argnums)
+        return (self.argnums,) if isinstance(self.argnums, int) else self.argnums
 
     def _varying(self):
         if isinstance(self.argnums, int):
@@ -98,19 +108,18 @@ class Problem:
 
     def scalar(self, values, given):
         """The loss as a function of lists of leaves, its auxiliary output dropped."""
-        out = self.loss(*self.arguments(values, given))
-        value = out[0] if self.has_aux else out
+        value = value_of(self.loss(*self.arguments(values, given)), self.has_aux)
         shape = getattr(value, "shape", None)
         if shape is None and not isinstance(value, (int, float, complex)):
             mend = " (is has_aux=True missing, or --has-aux in a shell?)" if isinstance(value, tuple) else ""
             what = f"a {type(value).__name__}{mend}"
-            raise TypeError(f"loss must return a scalar, it returned {what}.")
+            raise RefusedError(f"loss must return a scalar, it returned {what}.")
         if shape not in (None, ()):
-            raise TypeError(
+            raise RefusedError(
                 f"loss must return a scalar, it returned shape {tuple(shape)}; reduce it, e.g. with jnp.mean."
             )
         if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-            raise TypeError(f"loss must return a real floating scalar, it returned {jnp.result_type(value)}.")
+            raise RefusedError(f"loss must return a real floating scalar, it returned {jnp.result_type(value)}.")
         return value
 
     def own(self, values) -> list:
@@ -202,7 +211,7 @@ class Problem:
             out = self.loss(*self.arguments(values, given))
             named = zip([*self.params.names, *self.given.names], [*values, *given], kept, strict=True)
             self.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
-            return float(out[0] if self.has_aux else out)
+            return float(value_of(out, self.has_aux))
         build, arguments = self._valued(values, given)
         with in_float64():
             return float(self.call(build, *arguments))

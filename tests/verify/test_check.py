@@ -1,5 +1,6 @@
 """check_gradients as its users meet it: options, odd trees, odd callers, and errors that say what to mend."""
 
+import sys
 import tracemalloc
 
 import jax
@@ -260,10 +261,22 @@ def test_a_tracer_is_refused_with_the_remedy():
         jax.jit(lambda W: check_gradients(loss, gradient, W, X).passed)(W)
 
 
-@pytest.mark.parametrize("option", [{"witnesses": "some"}, {"variants": ("pmap",)}, {"kinks": "no"}, {"directions": 0}])
-def test_unknown_options_are_refused(option):
-    with pytest.raises(ValueError, match=next(iter(option))):
-        check_gradients(loss, gradient, W, X, **option)
+@pytest.mark.parametrize("at", ["loss", "gradient", "reference"])
+def test_an_exit_of_the_users_is_no_end_without_a_verdict(at):
+    def leaves(*arguments):
+        sys.exit(0)
+
+    options = {"reference": leaves} if at == "reference" else {}
+    chosen = leaves if at == "loss" else loss, leaves if at == "gradient" else gradient
+    with pytest.raises(RuntimeError, match=r"SystemExit\(0\) was raised by leaves \(test_check.py:\d+\)"):
+        check_gradients(*chosen, W, X, **options)
+
+
+def test_an_exit_in_a_rule_is_no_end_without_a_verdict():
+    sine = jax.custom_vjp(jnp.sin)
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, c: sys.exit("done"))
+    with pytest.raises(RuntimeError, match=r"SystemExit\('done'\) was raised by <lambda> \(test_check.py:"):
+        check_vjp(sine, X)
 
 
 def test_a_large_float16_output_does_not_overflow_in_the_cotangents_sum():

@@ -1,6 +1,10 @@
 """The command line's exit statuses and messages."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,7 @@ import pytest
 from jaxnet.verify.__main__ import main
 
 HERE = __name__
+TEXT = "a name that is not a function"
 make_params = np.ones((3, 2), np.float32)
 
 
@@ -83,6 +88,10 @@ def test_an_older_report_is_not_taken_for_this_one(tmp_path, capsys):
         (("@loss", "@right", "--params", "@two_arguments"), "takes 2 arguments"),
         (("@loss",), "expected LOSS GRADIENT --params"),
         (("@loss", "--vjp"), "--vjp needs --args"),
+        (("@loss", "@TEXT", *POINT), f"the gradient is '{HERE}:TEXT': that is a str; expected a function"),
+        (("@TEXT", "@right", *POINT), f"the loss is '{HERE}:TEXT': that is a str; expected a function"),
+        (("@loss", "@right", *POINT, "--reference", "@TEXT"), "--reference is"),
+        (("@TEXT", "--vjp", "--args", "@make_args"), "the function is"),
     ],
 )
 def test_bad_use_exits_2_and_says_what(arguments, message, capsys):
@@ -119,3 +128,106 @@ def test_what_is_no_verdict_is_usage(capsys, tmp_path):
     assert run("@loss", "@broken", *arguments) == 2
     assert "KeyError: 'weights'" in capsys.readouterr().err
     assert run("@loss", "@right", *arguments, "--json", str(tmp_path / "no" / "x.json")) == 2
+
+
+# ---- whoever ends the interpreter, no verdict is read off it ---------------------------------------------------------
+def leaves(*arguments):
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("@loss", "@leaves", *POINT), "SystemExit(0) was raised by leaves (test_cli.py:"),
+        (("@leaves", "@right", *POINT), "SystemExit(0) was raised by leaves (test_cli.py:"),
+        (("@loss", "@right", "--params", "@leaves_without_params"), "--params is"),
+        (("leaving:loss", "@right", *POINT), "the loss is 'leaving:loss': cannot import 'leaving': SystemExit(0)"),
+    ],
+)
+def test_an_exit_of_the_users_is_usage(arguments, named, capsys, tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run(*arguments) == 2
+    told = capsys.readouterr().err
+    assert named in told and "SystemExit(0) was raised by" in told
+
+
+def leaves_without_params():
+    sys.exit(0)
+
+
+class Odd(BaseException):
+    """What no `except Exception` sees."""
+
+
+def raises_odd(x, y):
+    raise Odd("not an Exception")
+
+
+def test_what_is_no_exception_is_usage(capsys):
+    assert run("@loss", "@raises_odd", *POINT) == 2
+    assert "Odd: not an Exception" in capsys.readouterr().err
+
+
+def interrupts(x, y):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_one_line_and_130(capsys):
+    assert run("@loss", "@interrupts", *POINT) == 130
+    assert capsys.readouterr() == ("", "interrupted: no verdict\n")
+
+
+# ---- a report that cannot be written is no wrong gradient ------------------------------------------------------------
+class Disk:
+    """A stream with no room left, over a real file."""
+
+    name, encoding = "<stdout>", "utf-8"
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+    def flush(self):
+        pass
+
+    def fileno(self):
+        return self.file.fileno()
+
+
+@pytest.mark.parametrize("gradient", ["@right", "@wrong"])
+def test_a_full_disk_is_no_verdict(gradient, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.json"
+    with (tmp_path / "stdout").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", Disk(file))
+        assert run("@loss", gradient, *POINT, "--json", str(out)) == 2
+    assert "the report cannot be written: <stdout>: No space left on device" in capsys.readouterr().err
+    assert json.loads(out.read_text())["verdict"]  # what can be written is
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the device that is always full is Linux's")
+def test_a_json_that_cannot_be_written_is_no_verdict(capsys):
+    assert run("@loss", "@right", *POINT, "--json", "/dev/full") == 2
+    printed = capsys.readouterr()
+    assert "PASS" in printed.out and "--json /dev/full: No space left on device" in printed.err
+
+
+COMMAND = [sys.executable, "-m", "jaxnet.verify", *(a.replace("@", f"{HERE}:") for a in ("@loss", "@right", *POINT))]
+HOUSE = Path(__file__).parents[2]
+
+
+def test_an_encoding_without_the_signs_of_the_report_escapes_them():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment, cwd=HOUSE)
+    assert done.returncode == 0 and "PASS" in done.stdout and r"\u2016" in done.stdout, done
+
+
+def test_a_pipe_that_nobody_reads_is_no_verdict():
+    """In a process of its own: Python flushes once more when it ends."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run(COMMAND, stdout=closed, stderr=subprocess.PIPE, text=True, cwd=HOUSE)
+    assert (done.returncode, done.stderr) == (2, "error: the report cannot be written: <stdout>: Broken pipe\n")

@@ -1,11 +1,15 @@
 """Compiled readings are shared between equal programs, and only between those."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnet.verify import check_gradients
+from jaxnet.verify.interpret import Reader
 from jaxnet.verify.programs import program_of
 
 X = np.arange(6.0, dtype=np.float32)
@@ -55,6 +59,19 @@ def test_equal_programs_are_shared_and_their_constants_are_not():
     for c in (first, second):
         assert check_gradients(loss_with(c), lambda x, c=c: jnp.asarray(c), X)
     assert not check_gradients(loss_with(second), lambda x: jnp.asarray(first), X, raise_=False)
+
+
+def test_a_kept_program_holds_no_constants():
+    """128 programs are kept, and the constants of a loss may be a whole data set."""
+    data = jnp.arange(7.0, 13.0)
+    expected, alive = float(jnp.sum(X * data)), weakref.ref(data)
+    closed = jax.make_jaxpr(lambda x, data=data: jnp.sum(x * data))(X)
+    program = program_of(closed)
+    run = program.compiled(lambda program: lambda consts, x: Reader().read_at(program.jaxpr, consts, [x])[0])
+    assert run(closed.consts, X) == pytest.approx(expected)
+    del data, closed
+    gc.collect()
+    assert alive() is None
 
 
 def test_what_was_expected_is_compiled_once(caplog):

@@ -9,9 +9,9 @@ import pytest
 from jax import lax
 
 from jaxnet.verify import check_gradients
+from jaxnet.verify.jaxprs import JAX
 from jaxnet.verify.programs import program_of
 from jaxnet.verify.stops import places_of_stops
-from jaxnet.verify.strip import JAX
 from tests.marks import slow_but
 
 RNG = np.random.default_rng(0)
