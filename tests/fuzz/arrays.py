@@ -208,7 +208,13 @@ def _given(array, value, form, note) -> Given:
         return Given(value, WRONG, note)
     given = Given(value, FINE, note, array.astype(np.float64), not isinstance(value, jax.Array), array.dtype)
     lost = form in ("list", "tuple", "list of arrays") and array.size == 0  # its dtype and its shape
-    return given.refused_if(lost or form in REFUSED).refused_if(form in UNDECIDED, EITHER)
+    nothing_masked = form == "masked" and array.size == 0
+    return given.refused_if(lost or (form in REFUSED and not nothing_masked)).refused_if(form in UNDECIDED, EITHER)
+
+
+def sums_too_high(weights, dtype) -> bool:
+    """Whether the sum of weights has no inverse in float32, or in their wider dtype."""
+    return weights.sum() > 1 / float(jnp.finfo(jnp.promote_types(dtype, np.float32)).tiny)
 
 
 def in_range(given: Given, dtype) -> Given:
