@@ -36,10 +36,10 @@ def positive(argument: str, value: Any, otherwise: str = "") -> Any:
     return float(value)
 
 
-def count(argument: str, value: Any, least: int = 1) -> int:
-    """Return the value as an int if it is a whole number of at least `least`."""
+def count(argument: str, value: Any, least: int = 1, otherwise: str = "") -> int:
+    """Return the value as an int if it is a whole number of at least `least`; the message adds what else would do."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{argument} is {value!r}; expected an integer of at least {least}")
+        raise ValueError(f"{argument} is {value!r}; expected an integer of at least {least}{otherwise}")
     return int(value)
 
 
