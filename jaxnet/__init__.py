@@ -11,6 +11,7 @@ from jaxnet.labels import one_hot as one_hot
 from jaxnet.metrics import accuracy as accuracy
 from jaxnet.mlp import MLP as MLP
 from jaxnet.mlp import Layer as Layer
+from jaxnet.mlp import weights_only as weights_only
 from jaxnet.network import backward as backward
 from jaxnet.network import cost as cost
 from jaxnet.network import forward as forward

@@ -37,12 +37,12 @@ def positive(argument: str, value: Any, otherwise: str = "") -> Any:
     return float(value)
 
 
-def count(argument: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """Return the value as an int if it is a whole number of at least `least`, and at most `most`."""
+def count(argument: str, value: Any, least: int = 1, most: int | None = None, otherwise: str = "") -> int:
+    """Return the value as an int if it is a whole number in that range; the message adds what else would do."""
     number = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
     if number is None or number < least or (most is not None and number > most):
         expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
-        raise ValueError(f"{argument} is {value!r}; expected {expected}")
+        raise ValueError(f"{argument} is {value!r}; expected {expected}{otherwise}")
     return number
 
 

@@ -6,8 +6,9 @@ activations of a wide layer from saturating.
 Source: the lecture notes, section 10.
 """
 
+import itertools
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, PRNGKeyArray
 
 from jaxnet import checks
+from jaxnet._xla import memory
 from jaxnet._xla.compile import jit_quickly
 from jaxnet.mlp import MLP, Layer, Params
 
@@ -40,6 +42,7 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
         ValueError: an unknown scheme, a scale that is not positive or that dtype cannot hold, or float64 while JAX's
             64-bit is off.
         TypeError: key is not a single random key, or dtype not a floating one.
+        MemoryError: the device cannot hold the params.
     """
     checks.mlp(net)
     checks.key(key)
@@ -47,10 +50,23 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     scheme = checks.init_scheme(scheme, SCHEMES, dtype)
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme
     keys = _keys(len(net.sizes) - 1, key)
-    return tuple(
-        _layer(_Shape(n, n_prev, dtype, zeros=scheme == "zeros"), layer_key, scale(n, n_prev))
-        for layer_key, n_prev, n in zip(keys, net.sizes[:-1], net.sizes[1:], strict=True)
-    )
+    with memory.out_of_memory(lambda: _needs(net, dtype)):
+        return jax.block_until_ready(
+            tuple(
+                _layer(_Shape(n, n_prev, dtype, zeros=scheme == "zeros"), layer_key, scale(n, n_prev))
+                for layer_key, n_prev, n in zip(keys, net.sizes[:-1], net.sizes[1:], strict=True)
+            )
+        )
+
+
+def shapes(net: MLP, dtype: np.dtype) -> Params:
+    """The params as shapes alone."""
+    shape: Any = lambda *lengths: jax.ShapeDtypeStruct(lengths, dtype)
+    return tuple(Layer(shape(n, n_prev), shape(n, 1)) for n_prev, n in itertools.pairwise(net.sizes))
+
+
+def _needs(net: MLP, dtype: np.dtype) -> str:
+    return f"the params of sizes {net.sizes} take {memory.size(shapes(net, dtype))} in {dtype}; narrow the network"
 
 
 @partial(jax.jit, static_argnums=0)

@@ -38,6 +38,14 @@ Params = tuple[Layer, ...]  # Params[l - 1] is layer l
 Cache = tuple[LayerCache, ...]  # Cache[l] is layer l; Cache[0] is the input, where Z = A = X
 
 
+def weights_only(params: Params) -> Params:
+    """A mask for optax, such as optax.adamw(1e-3, mask=weights_only): True for every W, False for every b.
+
+    b is a column, so a mask by the number of axes would decay the biases too.
+    """
+    return tuple(layer._replace(W=True, b=False) for layer in params)
+
+
 @dataclass(frozen=True)
 class MLP:
     """A multi-layer perceptron: widths, activations and loss. Holds no arrays.

@@ -22,7 +22,7 @@ def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:
 
     An array that fits comes back as it is, no copy.
     """
-    array = _real_numbers(argument, values)
+    array = real_numbers(argument, values)
     if jnp.issubdtype(array.dtype, jnp.floating):
         _refuse_not_finite(argument, array, array, "expected finite numbers: clean or impute")
     with np.errstate(over="ignore"):
@@ -40,7 +40,7 @@ def host_integers(argument: str, values: Any, remedy: str) -> np.ndarray:
     return array
 
 
-def _real_numbers(argument: str, values: Any) -> np.ndarray:
+def real_numbers(argument: str, values: Any) -> np.ndarray:
     """The values as a NumPy array of real numbers, in the dtype they have."""
     array = _plain_array(argument, values)
     if array.dtype == object:

@@ -1,7 +1,9 @@
-"""How a function is compiled: faster, or with a fallback where a compiler refuses."""
+"""How a function is compiled: faster, with a fallback where a compiler refuses, and how many programs are kept."""
 
 import functools
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.core import Tracer
@@ -12,6 +14,7 @@ QUICK_OPTIONS = {  # fewer passes of LLVM
 }
 if jax.__version_info__ < (0, 11, 1):  # later ones do not know it, and refuse the program
     QUICK_OPTIONS["xla_cpu_use_fusion_emitters"] = False
+KEPT = 16  # programs of a function; one takes some 4 MB
 
 
 def jit_quickly(function: Callable) -> Callable:
@@ -50,3 +53,38 @@ def with_fallback(fast: Callable, default: Callable) -> Callable:
         return default(static, *arguments)
 
     return call
+
+
+class BoundedJit:
+    """`jax.jit` of a function whose first argument is static, with the programs of its last `KEPT` values alone.
+
+    JAX keeps a program as long as the function that it was made of. Here each static value, such as a new optimizer
+    object, has a function of its own, which goes when it has not been called for long, and its program with it.
+    """
+
+    def __init__(self, function: Callable, **options: Any):
+        """Take the options of `jax.jit`, for the arguments after the first."""
+        make = lambda static: jax.jit(functools.partial(function, static), **options)
+        self._jitted = functools.lru_cache(KEPT)(make)
+        self._lock = threading.Lock()  # or two threads would each make, and compile, a function for one value
+
+    def __call__(self, static: Any, *arguments: Any) -> Any:
+        """Run the program of that static value."""
+        return self._of(static)(*arguments)
+
+    def lower(self, static: Any, *arguments: Any) -> Any:
+        """The program before it is compiled, as of a function of `jax.jit`."""
+        return self._of(static).lower(*arguments)
+
+    def _of(self, static: Any) -> Any:
+        with self._lock:
+            return self._jitted(static)
+
+
+def checks_numbers() -> bool:
+    """Whether JAX looks for NaN or infinities in what every program returns, and where it finds them runs it again.
+
+    As jax_debug_nans and jax_debug_infs ask for: it needs the arguments for that, and calls the function without its
+    compiler options.
+    """
+    return any(getattr(jax.config, name) for name in ("jax_debug_nans", "jax_debug_infs"))

@@ -5,7 +5,8 @@ network's step, which has about forty. A call that carries the attribute "xla_cp
 instead, as XLA itself does with loops over a few bytes; its products must not be handed to a library or to threads. It
 runs on one core, so larger networks lose by it: `fits` draws the line.
 
-The plain form is the fallback: a program that XLA cannot emit so, now or in another version, is compiled as usual.
+The plain form is the fallback: a program that XLA cannot emit so, now or in another version, is compiled as usual; and
+where JAX looks for NaN, for it runs a program that returns one again without its options, and XLA then aborts.
 """
 
 import itertools
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from jaxnet._xla.compile import checks_numbers
 from jaxnet._xla.matmul import SMALL_PRODUCT
 
 try:
@@ -36,7 +38,8 @@ def fits(platform: str, sizes: Sequence[int], m: int, batch_size: int | None) ->
     layers = list(itertools.pairwise(sizes))
     work = examples * sum(n * n_prev for n_prev, n in layers)
     sides_fit = all(n * n_prev <= SMALL_PRODUCT or max(n, n_prev, examples) <= SIDE for n_prev, n in layers)
-    return platform == "cpu" and set_xla_metadata is not None and m <= EXAMPLES and work <= WORK and sides_fit
+    possible = platform == "cpu" and set_xla_metadata is not None and not checks_numbers()
+    return possible and m <= EXAMPLES and work <= WORK and sides_fit
 
 
 def single_call(function: Callable) -> Callable:

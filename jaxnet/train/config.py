@@ -29,16 +29,6 @@ class FitConfig:
     mesh: Mesh | None = None
 
 
-def optimizer(optimizer: Any, argument: str = "optimizer") -> optax.GradientTransformation:
-    """Return the optimizer if it has optax's (init, update)."""
-    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
-        raise TypeError(
-            f"{argument} is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
-            " optax.adam(1e-3)"
-        )
-    return optimizer
-
-
 def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
     """Return the metrics as names in the order of `METRICS`; None is the cost, and of classifiers the accuracy."""
     if metrics is None:
@@ -54,12 +44,15 @@ def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
     return tuple(name for name in METRICS if name in metrics)
 
 
-def epochs(epochs: int, steps: int | None, batch_size: int | None) -> int:
+def epochs(epochs: int, steps: int | None, batch_size: int | str | None) -> int:
     """Return the number of epochs; for full batches `steps` is another name for it."""
     if steps is None:
         return count("epochs", epochs)
     if batch_size is not None:
-        raise ValueError(f"steps is {steps} with batch_size {batch_size}; steps is for batch_size=None: give epochs")
+        raise ValueError(
+            f"steps is {steps} with batch_size {batch_size!r}; steps are those of full batches: give batch_size=None,"
+            " or epochs"
+        )
     return count("steps", steps)
 
 

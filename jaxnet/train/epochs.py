@@ -13,14 +13,15 @@ Legend: X (n_x, m), Y (n_y, m); `data` holds them by columns or by rows, see bat
 Source: the lecture notes, section 8 (gradient descent).
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxnet._xla.compile import with_fallback
+from jaxnet._xla.compile import BoundedJit, with_fallback
 from jaxnet._xla.small_call import OPTIONS, single_call
 from jaxnet.metrics import accuracy_of
 from jaxnet.network import cost_and_output
@@ -93,7 +94,10 @@ def _batch_step(config: FitConfig, data: Data, padded: bool):
 
 
 def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: Data | None):
-    """Train for an epoch and measure. Return the loop's state, the metrics, and whether all is finite."""
+    """Train for an epoch and measure. Return the loop's state, the metrics, and whether all is finite.
+
+    The validation cost too: one that is not can't be compared with the best.
+    """
     epoch = full_batch_epoch if config.batch_size is None else mini_batch_epoch
     state, metrics, finite = epoch(config, loop.state, data)
     loop = loop._replace(state=state, epoch=loop.epoch + 1)
@@ -103,6 +107,7 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
     if validation_data is not None:
         J, A = cost_and_output(config.net, state.params, *validation_data, config.precision)
         metrics["validation_cost"] = J
+        finite &= jnp.isfinite(J)
         if "accuracy" in config.metrics:
             metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y)
         if config.patience is not None:
@@ -111,12 +116,14 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
 
 
 def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
-    unchanged = jnp.abs(J - loop.last_cost) <= tol * jnp.abs(loop.last_cost)
+    begun = loop.epochs_without_change >= 0
+    unchanged = begun & (jnp.abs(J - loop.last_cost) <= tol * jnp.abs(loop.last_cost))
     return loop._replace(last_cost=J, epochs_without_change=jnp.where(unchanged, loop.epochs_without_change + 1, 0))
 
 
 def _compare_with_best(loop: LoopState, J) -> LoopState:
-    better = loop.best_cost > J
+    begun = loop.epochs_since_best >= 0
+    better = ~begun | (loop.best_cost > J)
     return loop._replace(
         best_params=select(better, loop.params, loop.best_params),
         best_cost=jnp.where(better, J, loop.best_cost),
@@ -157,16 +164,20 @@ def run_epochs_in_a_single_call(config, loop, data, validation_data, last, capac
     return run(loop, data, validation_data, last)
 
 
-jit_chunk = partial(jax.jit, static_argnames=("config", "capacity"), donate_argnames="loop")
+jit_chunk = partial(BoundedJit, static_argnames="capacity", donate_argnames="loop")
 run_chunk = jit_chunk(run_epochs)
 run_small_chunk = with_fallback(jit_chunk(run_epochs_in_a_single_call, compiler_options=OPTIONS), run_chunk)
+run_chunk_again = BoundedJit(run_epochs, static_argnames="capacity")  # where JAX may: it keeps its arguments
 
 
-def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState, dict[str, Array]]:
-    """Walk an epoch that is not finite step by step: return the state before the first such step, and its metrics.
+def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState, dict[str, Array], Bool[Array, ""]]:
+    """Walk an epoch that is not finite step by step, to the first such step.
 
-    A step by itself may be rounded otherwise than in a scan: if all are finite here, it is the state after the last.
+    Return the state before it, its metrics with the gradient's norm, and False; or, where all are finite, the state
+    after the last step, its metrics, and True. A step by itself may be rounded otherwise than in a scan.
     """
+    judged = {"cost", *config.metrics}  # as in the epoch: the norm of a finite gradient can overflow
+    config = replace(config, metrics=(*judged, "gradient_norm"))
     if config.batch_size is None:
         step, batches = _step(config), None
         take = lambda state, i: step(state, *data)
@@ -180,7 +191,7 @@ def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState
     def body(carry):
         state, i, _, _ = carry
         new, metrics = take(state, i)
-        finite = step_is_finite(new, metrics)
+        finite = step_is_finite(new, {name: metrics[name] for name in judged})
         return select(finite, new, state), i + 1, metrics, finite
 
     def more(carry):
@@ -188,8 +199,13 @@ def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState
         return finite & (i < steps)
 
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(take, state, 0)[1])
-    state, _, metrics, _ = jax.lax.while_loop(more, body, (state, 0, nothing, jnp.array(True)))
-    return state, metrics
+    state, _, metrics, finite = jax.lax.while_loop(more, body, (state, 0, nothing, jnp.array(True)))
+    return state, metrics, finite
 
 
-replay_chunk = jax.jit(replay, static_argnums=0)
+def validation_cost(config: FitConfig, state: TrainState, validation_data: Data) -> Float[Array, ""]:
+    """J on the validation data."""
+    return cost_and_output(config.net, state.params, *validation_data, config.precision)[0]
+
+
+replay_chunk, jit_validation_cost = BoundedJit(replay), BoundedJit(validation_cost)

@@ -7,7 +7,7 @@ the callbacks, and holds Ctrl-C back while a chunk runs, so that state and histo
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,23 @@ from tqdm import tqdm
 
 from jaxnet import checks, parallel
 from jaxnet._arguments import choice, type_name
-from jaxnet._xla import small_call
-from jaxnet.initialisers import init
+from jaxnet._xla import memory, small_call
+from jaxnet._xla.compile import BoundedJit, checks_numbers
+from jaxnet.initialisers import init, shapes
 from jaxnet.mlp import MLP, Params
 from jaxnet.train import config as settings
-from jaxnet.train import inputs, signals
+from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data, Place
 from jaxnet.train.callbacks import Callback, any_stops
 from jaxnet.train.config import FitConfig
-from jaxnet.train.epochs import is_stopped, replay_chunk, run_chunk, run_small_chunk
+from jaxnet.train.epochs import (
+    is_stopped,
+    jit_validation_cost,
+    replay_chunk,
+    run_chunk,
+    run_chunk_again,
+    run_small_chunk,
+)  # fmt: skip
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
@@ -36,6 +44,7 @@ from jaxnet.train.step import GRADIENTS
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two synchronisations with the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C takes effect
 SMALL_STEPS = 1_000  # in the first chunk of a small network, some 10 ms; others begin with one epoch
+LARGE = 10  # of a feature or target that has not been scaled: of a million normal numbers none is beyond 5
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
 
@@ -60,7 +69,7 @@ class FitResult(NamedTuple):
 
 
 class NotFiniteError(FloatingPointError):
-    """Cost, metrics or new params were not finite; the step was undone, `.result` holds the last good state."""
+    """Cost, metrics, new params or the validation cost were not finite; `.result` holds the last good state."""
 
     result: FitResult
 
@@ -74,7 +83,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 20,
     steps: int | None = None,
-    batch_size: int | None = 128,
+    batch_size: int | str | None = "auto",
     params: Params | None = None,
     weights: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
@@ -92,7 +101,8 @@ def fit(
     """Train a network on arrays in memory; return its params, the history and the last state.
 
     Whatever interrupts training (a cost that is not finite, Ctrl-C, a callback that raises) is raised with a
-    `.result`: the FitResult up to the last good state.
+    `.result`: the FitResult of this fit up to the last good state, also where the error had a result before, such as
+    that of a fit inside a callback. An error whose class lets no attribute be set says so in a note.
 
     Args:
         net: the network.
@@ -101,11 +111,13 @@ def fit(
         key: a JAX random key for the initial weights and the order of the examples: same key, same bits. Left out
             where a fit is resumed.
         optimizer: an optax optimizer; None is optax.adam(1e-3). optax.sgd(rate) is W -= rate * dW. Give the same
-            object to several fits, and they share one compiled program.
+            object to several fits, and they share one compiled program; those of the last 16 objects are kept. Its
+            learning rate is seen, and refused where it is not above 0, with optax.inject_hyperparams only. What
+            optax.MultiSteps has gathered and not applied when training ends changes no param; a warning says so.
         epochs: passes over the data, those before a resume included; with batch_size=None an epoch is one step.
         steps: the same as epochs for full-batch gradient descent, by its usual name.
-        batch_size: examples a step; None is all of them, as in the notes. A last partial batch counts for what
-            it has.
+        batch_size: examples a step; "auto" is 128, or all where there are fewer; None is all of them in one step,
+            as in the notes. A last partial batch counts for what it has.
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
         validation: (X, Y) to measure after each epoch.
@@ -120,7 +132,7 @@ def fit(
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
         progress: show a progress bar, if standard error is a terminal.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
-            history so far; one that returns True stops training.
+            history so far; one that returns True, and no other value, stops training.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
@@ -130,7 +142,9 @@ def fit(
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which, what it is and what to do.
-        NotFiniteError: the cost, a metric, the params or the optimizer's state became NaN or infinite.
+        NotFiniteError: the cost, a metric, the params, the optimizer's state or the validation cost became NaN or
+            infinite. Under jax_debug_nans and jax_debug_infs it is JAX's FloatingPointError, of the operation.
+        MemoryError: the device cannot hold the params, the optimizer's state, the data or a batch's pass.
     """
     epochs = settings.epochs(epochs, steps, batch_size)
     if params is not None:
@@ -142,7 +156,7 @@ def fit(
     settings.placement(device, mesh)
     config = FitConfig(
         net=net,
-        optimizer=settings.optimizer(DEFAULT_OPTIMIZER if optimizer is None else optimizer),
+        optimizer=optimizers.hashable(optimizers.optimizer(DEFAULT_OPTIMIZER if optimizer is None else optimizer)),
         gradient=choice("gradient", gradient, GRADIENTS),
         precision=precision,
         batch_size=inputs.batch_size(batch_size, host.X.shape[1]),
@@ -152,19 +166,40 @@ def fit(
         mesh=mesh,
     )
     callbacks = settings.callbacks(callbacks)
-
-    place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
     if resume is None:
         checks.key(key)
-        key, params = place((key, params))
-        loop = _begin(config, key, params, dtype)
-    else:
-        loop = _resume(config, resume.loop, resume.history, epochs, validated=host.validation is not None)
-    data = Data.by_rows(*host[:3], place) if config.batch_size else _full_batch(*host[:3], mesh, place)
-    validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+
+    place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
+    enough_memory = partial(memory.out_of_memory, lambda: memory_needs(config, host))
+    with enough_memory():
+        if resume is None:
+            key, params = place((key, params))
+            loop = _begin(config, key, params, dtype)
+        else:
+            loop = _resume(config, resume.loop, resume.history, epochs, validated=host.validation is not None)
+        data = Data.by_rows(*host[:3], place) if config.batch_size else _full_batch(*host[:3], mesh, place)
+        validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+        loop = jax.device_put(loop, parallel.replicated(mesh) if mesh else data.X.sharding)  # wherever it was before
+        jax.block_until_ready((loop, data, validation_data))
+    optimizers.check_learning_rate(loop.state.opt_state)
     history = History(None if resume is None else resume.history)
-    loop = jax.device_put(loop, parallel.replicated(mesh) if mesh else data.X.sharding)  # wherever it was before
-    return _train(config, loop, history, data, validation_data, epochs, progress, callbacks)
+    result = _train(config, loop, history, data, validation_data, epochs, progress, callbacks, enough_memory)
+    optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
+    return result
+
+
+def memory_needs(config: FitConfig, host: inputs.HostData, members: int = 1) -> str:
+    """What training takes in memory, part by part, and what would take less."""
+    params = shapes(config.net, host.X.dtype)
+    examples = max(config.batch_size or host.X.shape[1], host.validation[0].shape[1] if host.validation else 0)
+    cache = 2 * sum(config.net.sizes[1:]) * examples * host.X.dtype.itemsize
+    return (
+        f"{'training' if members == 1 else f'each of {members} members'} with sizes {config.net.sizes}"
+        f" takes {memory.size(params)} for the params,"
+        f" {memory.size(jax.eval_shape(config.optimizer.init, params))} for the optimizer's state, and"
+        f" {memory.in_units(cache)} for Z and A of {examples} examples, beside {memory.size(host)} of data; narrow the"
+        " network, or lower batch_size or the number of validation examples"
+    )
 
 
 def _begin(config: FitConfig, key, params: Params | None, dtype) -> LoopState:
@@ -173,14 +208,17 @@ def _begin(config: FitConfig, key, params: Params | None, dtype) -> LoopState:
     if params is None:
         params = init(config.net, init_key, dtype=dtype)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-    return _loop_start(config.optimizer, config.patience is not None, params, loop_key)
+    return _jit_loop_start((config.optimizer, config.patience is not None), params, loop_key)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _loop_start(optimizer: optax.GradientTransformation, tracks_best: bool, params: Params, key) -> LoopState:
+def _loop_start(static: tuple[optax.GradientTransformation, bool], params: Params, key) -> LoopState:
     """In buffers of its own: a chunk takes them, the caller keeps its params and key."""
+    optimizer, tracks_best = static
     state = TrainState(params, optimizer.init(params), jnp.int32(0), key)
     return jax.tree.map(jnp.copy, loop_start(state, tracks_best))
+
+
+_jit_loop_start = BoundedJit(_loop_start)
 
 
 def _checked_result(net: MLP, resume: FitResult, key, params, precision: str) -> FitResult:
@@ -206,12 +244,10 @@ def _resume(config: FitConfig, loop: LoopState, history: dict, epochs: int, vali
         raise ValueError(
             f"epochs (or steps) is {epochs} but resume has done {done}; give the number for the whole training"
         )
-    expected = jax.eval_shape(config.optimizer.init, loop.params)
-    difference = _first_difference(loop.state.opt_state, expected)
-    if difference:
-        raise ValueError(
-            f"resume.loop.state.opt_state is another optimizer's: {difference}; resume with that of the earlier fit"
-        )
+    optimizers.check_state(
+        "resume.loop.state.opt_state", loop.state.opt_state, config.optimizer, loop.params,
+        "resume with that of the earlier fit",
+    )  # fmt: skip
     names = {*config.metrics} | ({"validation_cost"} if validated else set())
     names |= {"validation_accuracy"} if validated and "accuracy" in config.metrics else set()
     if done and set(history) != names:
@@ -228,20 +264,6 @@ def _resume(config: FitConfig, loop: LoopState, history: dict, epochs: int, vali
     if config.tol is None:
         loop = loop._replace(last_cost=fresh.last_cost, epochs_without_change=fresh.epochs_without_change)
     return jax.tree.map(jnp.copy, loop)
-
-
-def _first_difference(tree, expected) -> str | None:
-    """Where two trees first differ in structure, shape or dtype, in words; None where they do not."""
-    got = dict(jax.tree_util.tree_leaves_with_path(tree))
-    want = dict(jax.tree_util.tree_leaves_with_path(expected))
-    for path in [*want, *(path for path in got if path not in want)]:
-        name = jax.tree_util.keystr(path)
-        if path not in got or path not in want:
-            return f"{name} is {'missing' if path in want else 'too many'}"
-        has, wants = ((leaf.dtype, leaf.shape) for leaf in (got[path], want[path]))
-        if has != wants:
-            return f"{name} is {has[0]}{list(has[1])}; expected {wants[0]}{list(wants[1])}"
-    return None
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place: Place) -> Data:
@@ -273,13 +295,13 @@ class _Pace:
         self._began = now
 
 
-def _train(config, loop, history, data, validation_data, epochs, progress, callbacks) -> FitResult:
+def _train(config, loop, history, data, validation_data, epochs, progress, callbacks, enough_memory) -> FitResult:
     """Run chunk after chunk: the only part of training that is not a pure function."""
     m = data.X.shape[1 if config.batch_size is None else 0]
     steps_per_epoch = 1 if config.batch_size is None else -(-m // config.batch_size)
     platform = next(iter(data.X.devices())).platform
     small = config.mesh is None and small_call.fits(platform, config.net.sizes, m, config.batch_size)
-    run = run_small_chunk if small else run_chunk
+    run = run_small_chunk if small else run_chunk_again if checks_numbers() else run_chunk
     pace = _Pace(steps_per_epoch, small, one_by_one=bool(callbacks))
     unit = "step" if config.batch_size is None else "epoch"
     epoch = int(loop.epoch)
@@ -287,25 +309,32 @@ def _train(config, loop, history, data, validation_data, epochs, progress, callb
         with tqdm(initial=epoch, total=epochs, unit=unit, disable=None if progress else True) as bar:
             while epoch < epochs and not is_stopped(config, loop):
                 last = jnp.int32(min(epoch + pace.epochs, epochs))
-                with signals.deferred():  # a chunk takes the old loop: no stop before the new one is recorded
+                # a chunk takes the old loop: no stop before the new one is recorded
+                with signals.deferred(), enough_memory():
                     loop, log, finite = run(config, loop, data, validation_data, last, pace.capacity)
                     history.extend(log, int(loop.epoch) - epoch)
                     bar.update(int(loop.epoch) - epoch)
                     epoch = int(loop.epoch)
                 if not finite:
-                    state, measured = replay_chunk(config, loop.state, data)
-                    loop = loop._replace(state=state)
-                    raise NotFiniteError(_not_finite_message(state, measured, epoch))
+                    loop, message = _not_finite(config, loop, data, validation_data)
+                    raise NotFiniteError(message)
                 if "cost" in config.metrics:
                     bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
                 pace.adapt()
                 if any_stops(callbacks, loop, history):
                     break
     except BaseException as error:
-        if not hasattr(error, "result"):  # a fit inside a callback has set its own
-            setattr(error, "result", _result(loop, history))  # noqa: B010 - no attribute of every exception
+        set_result(error, _result(loop, history))
         raise
     return _result(loop, history)
+
+
+def set_result(error: BaseException, result: Any) -> None:
+    """Make it the error's `.result`; where the class of the error refuses that, a note says so."""
+    try:
+        setattr(error, "result", result)  # noqa: B010 - no attribute of every exception
+    except (AttributeError, TypeError) as refusal:
+        error.add_note(f"jaxnet: this error has no .result, for {type(error).__name__} lets none be set ({refusal})")
 
 
 def _result(loop: LoopState, history: History) -> FitResult:
@@ -313,18 +342,46 @@ def _result(loop: LoopState, history: History) -> FitResult:
     return FitResult(loop.params if best is None else best, history.arrays(), loop)
 
 
-def _not_finite_message(state: TrainState, metrics, epoch: int) -> str:
+def _not_finite(config: FitConfig, loop: LoopState, data: Data, validation_data: Data | None) -> tuple[LoopState, str]:
+    """The last good state of an epoch that was not finite, and in words what was not, where, and what helps."""
+    state, measured, steps_are_finite = replay_chunk(config, loop.state, data)
+    epoch, largest = int(loop.epoch) + 1, _largest(data)
+    if steps_are_finite and validation_data is not None:
+        J = jit_validation_cost(config, state, validation_data)
+        if not jnp.isfinite(J):
+            of = _largest(validation_data)
+            return loop, (
+                f"the validation cost is {J:.3g} after epoch {epoch}, where the last batch of training costs"
+                f" {measured['cost']:.3g}; largest validation |X| {of['X']:.3g}, |Y| {of['Y']:.3g}, in training"
+                f" {largest['X']:.3g}, {largest['Y']:.3g}. The epoch was undone and the state before it is in this"
+                " error's .result; scale the validation data as those of training, or lower the learning rate"
+            )
+    rate = optimizers.learning_rate(state.opt_state)
+    norm = measured["gradient_norm"]
+    most = float(np.finfo(norm.dtype).max) ** 0.5
+    numbers = ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in measured.items())
+    beyond = f" (above {most:.2g} its square overflows)" if np.isposinf(norm) else ""
+    at_rate = "" if rate is None else f", learning rate {rate:.3g}"
     wide = [np.asarray(layer.W, np.float64) for layer in state.params]  # where squares of float32 do not overflow
     norms = ", ".join(f"|W[{number}]| = {np.linalg.norm(W):.3g}" for number, W in enumerate(wide, 1))
-    measured = ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in metrics.items())
-    norm = metrics.get("gradient_norm", np.zeros(()))
-    most = float(np.finfo(norm.dtype).max) ** 0.5
-    beyond = f" (above {most:.2g} its square overflows)" if np.isposinf(norm) else ""
-    rate = getattr(state.opt_state, "hyperparams", {}).get("learning_rate")
-    at_rate = "" if rate is None else f", learning rate {float(rate):.3g}"
-    return (
+    return loop._replace(state=state), (
         "the cost, a metric, the new params or the optimizer's state are not finite"
-        f" at step {int(state.step) + 1} (epoch {epoch + 1}): {measured}{beyond}{at_rate}; {norms}."
-        " The step was undone and the state before it is in this error's .result; lower the learning rate, clip the"
-        " gradient (optax.clip_by_global_norm) or rescale X"
+        f" at step {int(state.step) + 1} (epoch {epoch}): {numbers}{beyond}{at_rate}; {norms};"
+        f" largest |X| {largest['X']:.3g}, |Y| {largest['Y']:.3g}."
+        f" The step was undone and the state before it is in this error's .result; {_remedy(measured, largest)}"
     )
+
+
+def _largest(data: Data) -> dict[str, float]:
+    """The largest absolute value in X and in Y."""
+    return {name: float(jnp.maximum(array.max(), -array.min())) for name, array in (("X", data.X), ("Y", data.Y))}
+
+
+def _remedy(measured: dict, largest: dict[str, float]) -> str:
+    unscaled = " and ".join(name for name, value in largest.items() if value > LARGE)
+    rescale = f"rescale {unscaled}, " if unscaled else ""
+    if all(np.isfinite(measured[name]) for name in ("cost", "gradient_norm")):
+        return (
+            f"the gradient is finite and the update is not: {rescale}give the optimizer a lower, finite learning rate"
+        )
+    return f"{rescale}lower the learning rate or clip the gradient (optax.clip_by_global_norm)"

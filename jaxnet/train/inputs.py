@@ -16,6 +16,8 @@ from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
 from jaxnet.values import class_targets, example_weights, host_array
 
+AUTO = 128  # examples of a mini-batch, where there are as many
+
 
 class HostData(NamedTuple):
     """A checked data set as NumPy arrays of one dtype, by columns."""
@@ -125,14 +127,16 @@ def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
     return jnp.dtype(jax.dtypes.canonicalize_dtype(name))
 
 
-def batch_size(size: int | None, m: int) -> int | None:
-    """Return the batch size if it is None (full batch) or from 1 to m."""
+def batch_size(size: int | str | None, m: int) -> int | None:
+    """Return the batch size if it is None (full batch) or from 1 to m; "auto" is `AUTO`, or m where that is less."""
     if size is None:
         return None
-    count("batch_size", size)
-    if size > m:
+    if size == "auto":
+        return min(AUTO, m)
+    number = count("batch_size", size, otherwise=", 'auto', or None for full-batch gradient descent")
+    if number > m:
         raise ValueError(
-            f"batch_size is {size} but X has {m} examples; pass batch_size=None for full-batch gradient"
+            f"batch_size is {number} but X has {m} examples; pass batch_size=None for full-batch gradient"
             f" descent, or at most {m}"
         )
-    return int(size)
+    return number

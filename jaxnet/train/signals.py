@@ -1,4 +1,4 @@
-"""Deferring SIGINT: Ctrl-C is noted while a chunk runs, and raised once its results are recorded."""
+"""Deferring SIGINT: Ctrl-C is noted while a chunk runs, and handled once its results are recorded."""
 
 import contextlib
 import signal
@@ -8,15 +8,23 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done, then raise KeyboardInterrupt. In other threads: nothing to hold."""
-    if threading.current_thread() is not threading.main_thread():
+    """Hold Ctrl-C back until the block is done, then do what it would have done: the former handler is called.
+
+    Python's raises KeyboardInterrupt; one of the caller's own may return, and the program goes on. Where nothing of
+    Python's handles the signal (in other threads, or where it is ignored) there is nothing to hold back.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or former in (signal.SIG_IGN, None):
         yield
         return
-    pressed = []
-    former = signal.signal(signal.SIGINT, lambda signum, frame: pressed.append(signum))
+    received = []
+    signal.signal(signal.SIGINT, lambda *signum_and_frame: received.append(signum_and_frame))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, former)
-    if pressed:
-        raise KeyboardInterrupt
+        for signum, frame in received:
+            if callable(former):
+                former(signum, frame)
+            else:  # SIG_DFL
+                signal.raise_signal(signum)

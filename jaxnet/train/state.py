@@ -29,9 +29,9 @@ class LoopState(NamedTuple):
     state: params, optimizer state, step and key.
     epoch: epochs done.
     best_params: those of the lowest validation cost, best_cost; None without patience.
-    epochs_since_best: epochs in a row without a lower validation cost.
+    epochs_since_best: epochs in a row without a lower validation cost; -1 while there is no best.
     last_cost: of the last epoch, where there is a tol.
-    epochs_without_change: epochs in a row whose cost changed relatively by at most tol.
+    epochs_without_change: epochs in a row whose cost changed relatively by at most tol; -1 while there is no last cost.
     """
 
     state: TrainState
@@ -49,10 +49,9 @@ class LoopState(NamedTuple):
 
 
 def loop_start(state: TrainState, tracks_best: bool) -> LoopState:
-    """The loop before its first epoch."""
-    dtype = state.params[0].W.dtype
-    zero, best_params = jnp.int32(0), state.params if tracks_best else None
-    return LoopState(state, zero, best_params, jnp.array(jnp.inf, dtype), zero, jnp.array(jnp.nan, dtype), zero)
+    """The loop before its first epoch: counters at -1 say that there is no cost to compare with yet."""
+    none, zero = jnp.int32(-1), jnp.zeros((), state.params[0].W.dtype)
+    return LoopState(state, jnp.int32(0), state.params if tracks_best else None, zero, none, zero, none)
 
 
 def select(condition, new, old):

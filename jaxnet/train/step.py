@@ -16,7 +16,7 @@ from jaxnet._xla.reductions import all_finite, norm
 from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import MLP
 from jaxnet.network import cost, cost_and_output, value_output_and_grad
-from jaxnet.train import config
+from jaxnet.train import config, optimizers
 from jaxnet.train.state import TrainState, select
 
 GRADIENTS = {
@@ -48,8 +48,8 @@ def train_step(
             classifiers, the accuracy. What is not named is not computed, but for the cost, which is guarded.
 
     Raises:
-        ValueError: an unknown gradient, precision or metric.
-        TypeError: the optimizer is not optax's.
+        ValueError: an unknown gradient, precision or metric; of the step: state.opt_state is another optimizer's.
+        TypeError: the optimizer is not optax's; of the step: state is not a TrainState.
     """
     checks.mlp(net)
     named = config.metrics(net, metrics)
@@ -63,6 +63,9 @@ def train_step(
             )
         params, X = checks.inputs(net, state.params, X, precision)
         Y, weights = checks.targets(net, X, Y, weights)
+        optimizers.check_state(
+            "state.opt_state", state.opt_state, optimizer, params, "make it with optimizer.init(state.params)"
+        )
         state = state._replace(params=params)
         new, metrics = step(state, X, Y, weights)
         finite = step_is_finite(new, metrics)
@@ -76,14 +79,18 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
     """A function (state, X, Y, weights) -> the new state, finite or not, and its metrics: those named, and the cost."""
     value_and_grad = GRADIENTS[choice("gradient", gradient, GRADIENTS)]
     checks.policy(precision)
-    optimizer = optax.with_extra_args_support(config.optimizer(optimizer))
+    extra = optimizers.extra_arguments(optimizers.optimizer(optimizer))
 
     def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
+        def value_fn(params):  # a line search may ask in another dtype, float64 where 64-bit is on
+            params = jax.tree.map(lambda leaf, own: leaf.astype(own.dtype), params, state.params)
+            return cost(net, params, X, Y, weights, precision)
+
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
+        offered = {"value": J, "grad": grads, "value_fn": value_fn}
         updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, value=J, grad=grads,  # for those that search along a line
-            value_fn=lambda params: cost(net, params, X, Y, weights, precision),
-        )  # fmt: skip
+            grads, state.opt_state, state.params, **{name: offered[name] for name in extra}
+        )
         params = optax.apply_updates(state.params, updates)
         measured = {"cost": J}
         if "accuracy" in metrics:

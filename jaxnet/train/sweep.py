@@ -26,20 +26,22 @@ from tqdm import tqdm
 from jaxnet import checks, parallel
 from jaxnet._arguments import choice, count, type_name
 from jaxnet._xla import small_call
-from jaxnet._xla.compile import with_fallback
+from jaxnet._xla.compile import BoundedJit, with_fallback
+from jaxnet._xla.memory import out_of_memory
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.initialisers import SCHEMES, init
 from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.train import config as settings
-from jaxnet.train import inputs
+from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data
 from jaxnet.train.callbacks import Callback, any_stops
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import next_epoch, replay
+from jaxnet.train.fit import memory_needs, set_result
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start, select
 from jaxnet.train.step import GRADIENTS
-from jaxnet.values import refuse_first
+from jaxnet.values import real_numbers, refuse_first
 
 PLACEHOLDER = optax.identity()  # each member makes its own; one object, so that equal configs are equal
 TASKS_PER_CORE = 8  # programs handed to each core, so that the bar moves and no core waits long for the others
@@ -57,8 +59,9 @@ class SweepResult(NamedTuple):
     """What `sweep` returns; every array has a leading axis of n members.
 
     params: the last params, of a member that failed those before the step that failed.
-    history: NumPy arrays (n, epochs), as in `fit`; NaN from a failure on.
-    failed: whether the member's cost, a metric, its params or its optimizer's state were not finite.
+    history: NumPy arrays (n, epochs), as in `fit`; NaN from a failure on, and where an interruption came first.
+    failed: whether the member's cost, a metric, its params, its optimizer's state or its validation cost were not
+        finite; False of a member that was interrupted.
     learning_rate, init_scale: the settings; init_scale NaN stands for the "he" scheme.
     """
 
@@ -70,15 +73,17 @@ class SweepResult(NamedTuple):
 
     @property
     def score(self) -> Float[np.ndarray, " n"]:
-        """The last cost of each member, on the validation data where there are any; infinite where it failed."""
+        """The last cost of each member, on the validation data where there are any; infinite where it has none."""
         last = self.history.get("validation_cost", self.history["cost"])[:, -1]
         return np.where(self.failed | ~np.isfinite(last), np.inf, last)
 
     @property
     def best(self) -> int:
-        """The member of the lowest score. Raises ValueError where all have failed."""
+        """The member of the lowest score. Raises ValueError where all have failed, or were interrupted."""
         if self.failed.all():
             raise ValueError(f"failed is True of all {len(self.failed)} members: none is best; lower learning_rate")
+        if np.isinf(self.score).all():
+            raise ValueError(f"none of {len(self.failed)} members is best: all that did not fail were interrupted")
         return int(np.argmin(self.score))
 
     def table(self) -> str:
@@ -105,7 +110,7 @@ def sweep(
     init_scale: ArrayLike | float | None = None,
     optimizer: Callable[[Array], optax.GradientTransformation] = optax.sgd,
     epochs: int = 20,
-    batch_size: int | None = 128,
+    batch_size: int | str | None = "auto",
     weights: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
     metrics: Iterable[str] | None = None,
@@ -117,16 +122,22 @@ def sweep(
 ) -> SweepResult:
     """Train n nets on the same data; member i is `fit` with keys[i] and optimizer(learning_rate[i]).
 
+    Ctrl-C, and a callback that raises, end it once the members in work are done, with a `.result`: the SweepResult of
+    what was trained. Members that were not are at their start there, or at the end of the epoch before, and have NaN
+    in the history from then on.
+
     Args:
         net: the network.
         X: (n_x, m), as in `fit`.
         Y: (n_y, m), as in `fit`.
         keys: n random keys, such as jax.random.split(key, n), or one for all members.
-        learning_rate: n rates, or one for all members; not checked for size, for a sweep may look for the limit.
+        learning_rate: n rates above 0, or one for all members; large ones are taken, for a sweep may look for the
+            limit.
         init_scale: n scales s of W = randn * s, or one for all; None, and NaN among them, is the "he" scheme.
-        optimizer: a function of the rate, such as optax.sgd or optax.adam.
+        optimizer: a function of the rate, such as optax.sgd or optax.adam; the rate is traced, so that one program
+            serves all members, and can't be compared. The programs of the last 16 functions are kept.
         epochs: passes over the data.
-        batch_size: examples a step; None is all.
+        batch_size: examples a step, as in `fit`.
         weights: (m,), as in `fit`.
         validation: (X, Y), as in `fit`.
         metrics: as in `fit`; the cost is always measured.
@@ -134,12 +145,13 @@ def sweep(
         precision: a name of the table in _xla/matmul.py, as in `fit`.
         progress: show a progress bar, if standard error is a terminal.
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
-            array has a leading axis of n. One that returns True stops the sweep; one that raises ends it without a
-            result.
+            array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
 
     Raises:
         ValueError, TypeError: an argument does not fit, or the settings' lengths do not go together.
+        MemoryError: the device cannot hold the members, the data or a batch's pass.
+        FloatingPointError: JAX's, under jax_debug_nans, where a member fails.
     """
     epochs = count("epochs", epochs)
     dtype = inputs.working_dtype(X, None, checks.policy(precision))
@@ -152,13 +164,17 @@ def sweep(
     _function_of_rate(optimizer)
     member_keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 
-    place = partial(jax.device_put, device=parallel.device(device))
-    data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
-    validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
     config = FitConfig(net, PLACEHOLDER, gradient, precision, batch_size, metrics=metrics)
     static = config, optimizer
-
     n = len(member_keys)
+    place = partial(jax.device_put, device=parallel.device(device))
+    enough_memory = partial(
+        out_of_memory, lambda: memory_needs(replace(config, optimizer=optimizer(jnp.float32(0.1))), host, n)
+    )
+    with enough_memory():
+        data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
+        validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+
     platform = next(iter(data.X.devices())).platform
     small = small_call.fits(platform, net.sizes, m, batch_size)
     train = _train_in_a_single_call if small else _train_in_sequence if platform == "cpu" else _train_as_one_batch
@@ -168,35 +184,62 @@ def sweep(
     padded = np.arange(-(-n // size) * size) % n  # tasks of one size share one program; the padding is dropped
     tasks = [place((member_keys[i], rates[i], scales[i])) for i in padded.reshape(-1, size)]
 
-    def train_task(members: Members, epochs: int):
-        members, log = train((*static, epochs), members, data, validation_data)
-        return jax.block_until_ready((members, log))
+    span = 1 if callbacks else epochs  # epochs between two looks
+    program = (*static, span)
+    members: list[Members] = []  # of each task
+    trained: dict[int, tuple[Members, dict]] = {}  # tasks done of the span at hand: their members, and their log
+    history = History()
 
-    def replay_task(members: Members):
+    def train_task(task: int) -> None:
+        trained[task] = jax.block_until_ready(train(program, members[task], data, validation_data))
+
+    def record() -> None:
+        """Take over what is trained; where an interruption came first the other tasks stay, NaN in the history."""
+        missing = {}
+        if len(trained) < len(members):
+            shapes = jax.eval_shape(partial(_train_in_sequence, program), members[0], data, validation_data)[1]
+            missing = jax.tree.map(lambda shape: np.full(shape.shape, np.nan, shape.dtype), shapes)
+        parts = [trained.get(task, (part, missing)) for task, part in enumerate(members)]
+        with signals.deferred():
+            history.extend(jax.tree.map(lambda *logs: np.concatenate(logs)[:n], *[log for _, log in parts]), span)
+            members[:] = [part for part, _ in parts]
+            trained.clear()
+
+    def last_good_params(members: Members) -> Params:
         if not members.failed.any():
             return members.loop.state.params
         failed = walk(static, members, data).params
         return _where(members.failed, failed, members.loop.state.params)
 
-    history = History()
-    span = 1 if callbacks else epochs
+    def result(run: Callable) -> SweepResult:
+        params = _joined(list(run(last_good_params, members)), n)
+        failed = _joined([part.failed for part in members], n)
+        return SweepResult(params, history.arrays(), np.asarray(failed), np.asarray(rates), np.asarray(scales))
+
     with (
         ThreadPoolExecutor(cores) as pool,
         tqdm(total=n * epochs // span, unit="net", disable=None if progress else True) as bar,
     ):
-        members = list(pool.map(with_current_settings(lambda task: _start_members(static, *task)), tasks))
-        for _ in range(0, epochs, span):
-            parts = []
-            for part in pool.map(with_current_settings(partial(train_task, epochs=span)), members):
-                parts.append(part)
-                bar.update(min(size, n * (1 + bar.n // n) - bar.n))
-            members, logs = zip(*parts, strict=True)
-            history.extend(jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *logs), span)
-            if callbacks and any_stops(callbacks, _joined([part.loop for part in members], n), history):
-                break
-        params = _joined(list(pool.map(with_current_settings(replay_task), members)), n)
-    failed = _joined([part.failed for part in members], n)
-    return SweepResult(params, history.arrays(), np.asarray(failed), np.asarray(rates), np.asarray(scales))
+        in_threads = lambda function, tasks: pool.map(with_current_settings(function), tasks)
+        with enough_memory():
+            members += in_threads(lambda task: jax.block_until_ready(_start_members(static, *task)), tasks)
+        try:
+            for _ in range(0, epochs, span):
+                with enough_memory():
+                    for _ in in_threads(train_task, range(len(members))):
+                        bar.update(min(size, n * (1 + bar.n // n) - bar.n))
+                record()
+                if callbacks and any_stops(callbacks, _joined([part.loop for part in members], n), history):
+                    break
+            whole = result(in_threads)
+        except BaseException as error:
+            pool.shutdown(cancel_futures=True)  # waits for the tasks in work
+            if trained or not history.arrays():
+                record()
+            set_result(error, result(map))
+            raise
+    optimizers.warn_of_unapplied_gradients([part.loop.state.opt_state for part in members])
+    return whole
 
 
 def _joined(parts: list, n: int) -> Any:
@@ -204,8 +247,7 @@ def _joined(parts: list, n: int) -> Any:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
 
 
-@partial(jax.jit, static_argnums=0)
-def _start_members(static, keys, rates, scales) -> Members:
+def _begin_members(static, keys, rates, scales) -> Members:
     """The members at their start: a program of its own, for drawing normal numbers does not fit a single call."""
     config, optimizer = static
 
@@ -213,17 +255,30 @@ def _start_members(static, keys, rates, scales) -> Members:
         init_key, loop_key = jax.random.split(key)
         unit = init(config.net, init_key, 1.0, scale.dtype)
         params = tuple(Layer(W * jnp.where(jnp.isnan(scale), SCHEMES["he"](*W.shape), scale), b) for W, b in unit)
-        transformation = settings.optimizer(optimizer(rate), "optimizer(learning_rate)")
+        transformation = optimizers.optimizer(_optimizer_at(optimizer, rate), "optimizer(learning_rate)")
         state = TrainState(params, transformation.init(params), jnp.int32(0), loop_key)
         return Members(loop_start(state, tracks_best=False), jnp.array(False), rate)
 
     return jax.vmap(begin)(keys, rates, scales)
 
 
+def _optimizer_at(optimizer: Callable, rate: Array) -> optax.GradientTransformation:
+    """The optimizer of one member; its rate is traced, and has no number that Python could compare."""
+    try:
+        return optimizer(rate)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise TypeError(
+            "optimizer(learning_rate) asks for the number of its rate, as optax.warmup_cosine_decay_schedule does;"
+            " expected a function of a traced rate, which has none: one program serves all members. Scale the updates"
+            " of a schedule up to 1 instead, lambda rate: optax.chain(optax.adam(schedule), optax.scale(rate)), or call"
+            " fit in a loop"
+        ) from error
+
+
 def _train_member(static, member: Members, data: Data, validation_data: Data | None):
     """Train one member for some epochs, or until it fails: the member and its log."""
     config, optimizer, epochs = static
-    config = replace(config, optimizer=optimizer(member.rate))
+    config = replace(config, optimizer=_optimizer_at(optimizer, member.rate))
 
     def epoch(member, _):
         loop, metrics, finite = next_epoch(config, member.loop, data, validation_data)
@@ -235,9 +290,11 @@ def _train_member(static, member: Members, data: Data, validation_data: Data | N
 
 
 def _replay_member(static, member: Members, data: Data) -> TrainState:
-    """The state of a failed member before the step that failed."""
+    """The state of a failed member before the step that failed, or before the epoch where no single step does."""
     config, optimizer = static
-    return replay(replace(config, optimizer=optimizer(member.rate)), member.loop.state, data)[0]
+    config = replace(config, optimizer=_optimizer_at(optimizer, member.rate))
+    state, _, steps_are_finite = replay(config, member.loop.state, data)
+    return select(steps_are_finite, member.loop.state, state)
 
 
 def _lifted(one, lift, static, members: Members, *data):
@@ -250,16 +307,18 @@ def _in_a_single_call(function, static, *arrays):
 
 
 SEQUENTIAL = partial(partial, jax.lax.map)
-_jit = partial(jax.jit, static_argnums=0)
+_start_members = BoundedJit(_begin_members)
 _where = jax.jit(jax.vmap(select))
 _train_as_one_batch, _train_in_sequence = (
-    _jit(partial(_lifted, _train_member, over)) for over in (jax.vmap, SEQUENTIAL)
+    BoundedJit(partial(_lifted, _train_member, over)) for over in (jax.vmap, SEQUENTIAL)
 )
 _replay_as_one_batch, _replay_in_sequence = (
-    _jit(partial(_lifted, _replay_member, lift)) for lift in (jax.vmap, SEQUENTIAL)
+    BoundedJit(partial(_lifted, _replay_member, lift)) for lift in (jax.vmap, SEQUENTIAL)
 )
 _train_in_a_single_call = with_fallback(
-    _jit(partial(_in_a_single_call, partial(_lifted, _train_member, SEQUENTIAL)), compiler_options=small_call.OPTIONS),
+    BoundedJit(
+        partial(_in_a_single_call, partial(_lifted, _train_member, SEQUENTIAL)), compiler_options=small_call.OPTIONS
+    ),
     _train_in_sequence,
 )
 
@@ -271,7 +330,12 @@ def _no_scale(scales):
 def _members(keys, learning_rate, init_scale, dtype):
     """The settings as arrays of one length."""
     keys = _keys(keys)
-    rates = _setting("learning_rate", learning_rate, dtype, np.isnan, "expected numbers")
+    no_rate = lambda rates: ~np.isfinite(rates) | (rates.astype(dtype) <= 0)
+    rates = _setting("learning_rate", learning_rate, dtype, no_rate, "expected finite numbers above 0")
+    if isinstance(init_scale, list | tuple):
+        init_scale = [np.nan if scale is None else scale for scale in init_scale]
+    elif init_scale is None:
+        init_scale = np.nan
     scales = _setting("init_scale", init_scale, dtype, _no_scale, "expected scales from 0 up, None for 'he'")
     lengths = {"keys": len(keys), "learning_rate": rates.size, "init_scale": scales.size}
     n = max(lengths.values())
@@ -297,12 +361,9 @@ def _keys(keys: Any) -> Any:
 
 def _setting(argument: str, values: Any, dtype: np.dtype, bad: Callable, remedy: str) -> np.ndarray:
     """Return a number, or one for each member, as a vector of that dtype; too large ones become infinite."""
-    try:
-        numbers = np.atleast_1d(np.asarray(values, np.float64))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{argument} is {values!r}; expected a number, or one for each member") from error
-    refuse_first(argument, numbers, bad(numbers), remedy)
-    with np.errstate(over="ignore"):
+    numbers = np.atleast_1d(real_numbers(argument, values).astype(np.float64))
+    with np.errstate(over="ignore", under="ignore"):
+        refuse_first(argument, numbers, bad(numbers), remedy)
         return numbers.astype(dtype)
 
 
@@ -310,3 +371,4 @@ def _function_of_rate(optimizer: Any) -> None:
     """Refuse an optimizer where a function that makes one is wanted."""
     if not callable(optimizer):
         raise TypeError(f"optimizer is {optimizer!r}; expected a function of the rate, such as optax.sgd itself")
+    optimizers.hashable(optimizer)

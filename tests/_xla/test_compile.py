@@ -1,4 +1,7 @@
-"""jit_quickly gives the numbers of plain jit, and falls back to it."""
+"""jit_quickly gives the numbers of plain jit, and falls back to it; BoundedJit forgets what was called long ago."""
+
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet._xla.compile import QUICK_OPTIONS, jit_quickly
+from jaxnet._xla.compile import KEPT, QUICK_OPTIONS, BoundedJit, jit_quickly
 
 NET = jaxnet.MLP((5, 7, 3), ("relu", "softmax"))
 
@@ -45,3 +48,28 @@ def test_a_compiler_that_refuses_the_options_gets_none_and_is_asked_once(monkeyp
         jit(lambda x: x, compiler_options=QUICK_OPTIONS)(3.0)
     assert power(3, 3.0) == 27.0 and power(3, 2.0) == 8.0
     assert asked == [(3, 3.0)]
+
+
+class Static:
+    """A static argument, equal to itself alone."""
+
+
+def test_programs_of_the_last_static_values_are_kept(compiled):
+    traced = []
+
+    def shift(static, x):
+        traced.append(weakref.ref(static))
+        return x + 1
+
+    run, x, first = BoundedJit(shift), jnp.ones(3), Static()
+    for _ in range(3):
+        run(first, x)
+    assert len(traced) == 1 and compiled.count("jit(shift)") == 1
+    for _ in range(KEPT):
+        run(Static(), x)
+    gc.collect()
+    assert len([ref for ref in traced[1:] if ref() is not None]) == KEPT  # those of the last, and no other
+    run(first, x)
+    assert len(traced) == KEPT + 2
+    gc.collect()
+    assert len([ref for ref in traced[1:-1] if ref() is not None]) == KEPT - 1

@@ -125,7 +125,7 @@ OPTIMIZERS = {
 @pytest.mark.usefixtures("implicit_promotion")
 def test_any_optimizer_of_optax(name):
     """Those too that ask for the cost, or for the cost as a function."""
-    history = fit(optimizer=OPTIMIZERS[name], batch_size=None, epochs=25).history
+    history = fit(optimizer=OPTIMIZERS[name], batch_size=None, epochs=24).history
     assert history["cost"][-1] < history["cost"][0]
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 
 import jaxnet
 from tests import cases
+from tests.comparison import assert_trees_close
 from tests.marks import slow_but
 from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
@@ -183,6 +185,12 @@ def test_any_kind_of_true_stops(answer):
     assert len(fit(callbacks=lambda loop, history: answer, epochs=10).history["cost"]) == 1
 
 
+@pytest.mark.parametrize("answer", [0.7, "path", (True,), np.float32(1), np.ones(1, bool), jnp.ones(3), None, 1])
+def test_no_other_answer_stops(answer):
+    """A callback of one line may return a metric, a path or the params."""
+    assert len(fit(callbacks=lambda loop, history: answer, epochs=2).history["cost"]) == 2
+
+
 def test_callbacks_see_every_epoch_and_can_stop():
     seen = []
 
@@ -243,6 +251,19 @@ def test_ctrl_c_at_any_moment_loses_nothing(batch_size, delay):
     chex.assert_trees_all_equal(result.params, fit(batch_size=batch_size, epochs=epochs).params)
 
 
+def test_a_handler_of_the_caller_that_returns_does_not_end_training():
+    received = []
+    former = signal.signal(signal.SIGINT, lambda signum, frame: received.append(signum))
+    try:
+        fit(batch_size=None, epochs=1)
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+        stop = lambda loop, history: bool(received)
+        result = fit(batch_size=None, epochs=10**9, callbacks=stop)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert received == [signal.SIGINT] and len(result.history["cost"]) > 0
+
+
 def test_fit_runs_in_a_thread():
     """Where there is no signal to hold back."""
     with ThreadPoolExecutor(1) as pool:
@@ -280,23 +301,182 @@ def test_norms_that_overflow_are_named_as_such():
     start = jaxnet.init(net, jax.random.key(0), "zeros")
     grads = jaxnet.value_and_grad(net, start, jnp.asarray(1e20 * X), jnp.asarray(Y))[1]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
-    beyond = r"a metric, .* cost 0\.693, gradient norm inf \(above 1\.8e\+19 its square overflows\); \|W\[1\]\| = 0\."
+    beyond = r"a metric, .* cost 0\.693, gradient norm inf \(above 1\.8e\+19 its square overflows\); \|W\[1\]\| = 0;"
     settings = {"key": jax.random.key(0), "optimizer": optax.sgd(jnp.inf), "metrics": ["cost", "gradient_norm"]}
     for batch_size in (None, 16):
         with pytest.raises(jaxnet.NotFiniteError, match=beyond):
             jaxnet.fit(net, 1e20 * X, Y, params=start, batch_size=batch_size, **settings)
     large = (start[0]._replace(W=jnp.array([[3e20, 4e20]])),)
-    with pytest.raises(jaxnet.NotFiniteError, match=r"gradient norm \d\.\d+; \|W\[1\]\| = 5e\+20\."):
+    with pytest.raises(jaxnet.NotFiniteError, match=r"gradient norm \d\.\d+; \|W\[1\]\| = 5e\+20;"):
         jaxnet.fit(net, X, Y, params=large, batch_size=None, **settings)
 
 
-def test_an_error_keeps_the_result_of_the_fit_that_raised_it():
+def test_an_error_brings_the_result_of_the_fit_that_it_leaves():
+    """Not that of a fit inside a callback, which it left before."""
+
     def inner(loop, history):
         fit(optimizer=optax.sgd(jnp.inf), batch_size=None)
 
     with pytest.raises(jaxnet.NotFiniteError) as caught:
         fit(callbacks=inner)
+    assert int(caught.value.result.state.step) == 4 and len(caught.value.result.history["cost"]) == 1
+
+
+class ResultError(RuntimeError):
+    """An error whose class has a result of its own."""
+
+    result = None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("enough"), ResultError()])
+def test_an_error_raised_twice_brings_the_second_result(error):
+    def stop(loop, history):
+        if loop.epoch == epochs:
+            raise error
+
+    for epochs in (1, 2):
+        with pytest.raises(RuntimeError) as caught:
+            fit(callbacks=stop)
+        assert len(caught.value.result.history["cost"]) == epochs
+
+
+def test_an_error_that_lets_no_result_be_set_comes_as_it_is_with_a_note():
+    class ClosedError(RuntimeError):
+        @property
+        def result(self):
+            return "its own"
+
+    def stop(loop, history):
+        raise ClosedError("enough")
+
+    with pytest.raises(ClosedError, match="enough") as caught:
+        fit(callbacks=stop)
+    assert "this error has no .result, for ClosedError lets none be set" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("flag", slow_but(["debug_nans"], ["debug_nans", "debug_infs"]))
+def test_jax_may_look_for_numbers_that_are_not_finite(flag, capsys):
+    """A healthy fit has none, its start included; one that diverges is JAX's error, with the last good state."""
+    stopping = {"validation": (X[:, :20], Y[:, :20]), "patience": 3, "tol": 1e-9}
+    with getattr(jax, flag)(True):
+        healthy = fit(**stopping)
+        net = jaxnet.MLP((2, 3, 1), ("identity", "identity"))
+        with pytest.raises(FloatingPointError, match="invalid value") as caught:
+            jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optax.sgd(1e8), epochs=50, batch_size=16)
+    assert_trees_close(healthy.params, fit(**stopping).params, 1e-5)
+    assert not isinstance(caught.value, jaxnet.NotFiniteError)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(caught.value.result.params))
+    assert "de-optimized" in capsys.readouterr().out  # JAX's own words
+
+
+@pytest.mark.parametrize("options", [{"patience": 5}, {}])
+def test_a_validation_cost_that_is_not_finite_is_an_error(options):
+    """It is not "no better than the best so far": the params of the start would come back without a word."""
+    net = jaxnet.MLP((2, 3, 1), ("relu", "identity"))
+    far = (np.full((2, 4), 1e25, np.float32), np.zeros((1, 4), np.float32))
+    start = jaxnet.init(net, jax.random.key(0))
+    with pytest.raises(
+        jaxnet.NotFiniteError,
+        match=r"validation cost is inf after epoch 1.*validation \|X\| 1e\+25.*scale the validation",
+    ) as caught:
+        jaxnet.fit(
+            net,
+            X,
+            Y,
+            key=jax.random.key(0),
+            params=start,
+            validation=far,
+            batch_size=16,
+            optimizer=OPTIMIZER,
+            **options,
+        )
+    chex.assert_trees_all_equal(caught.value.result.params, start)
+    assert len(caught.value.result.history["validation_cost"]) == 0 and int(caught.value.result.loop.epoch) == 0
+
+
+@pytest.mark.parametrize(
+    ("scales", "rate", "remedy"),
+    [
+        ((1, 3e5), 0.5, "rescale Y, lower the learning rate or clip"),
+        ((3e5, 1), 0.5, "rescale X, lower the learning rate or clip"),
+        ((1, 1), 1e3, r"\.result; lower the learning rate or clip"),
+        ((1, 1), jnp.nan, "the gradient is finite and the update is not: give the optimizer a lower, finite"),
+    ],
+)
+def test_the_remedy_fits_what_is_large(scales, rate, remedy):
+    net = jaxnet.MLP((2, 3, 1), ("relu", "identity"))
+    x, y = scales
+    with pytest.raises(jaxnet.NotFiniteError, match=remedy):
+        jaxnet.fit(
+            net, x * X, y * (1 + Y), key=jax.random.key(0), optimizer=optax.sgd(rate), epochs=300, batch_size=16
+        )  # fmt: skip
+
+
+def test_memory_that_is_not_there_is_named_with_sizes(monkeypatch):
+    def allocate(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4000000000000 bytes.")
+
+    monkeypatch.setattr("jaxnet.train.fit.run_small_chunk", allocate)
+    words = (
+        r"sizes \(2, 4, 1\) takes 68 B for the params, 68 B for the optimizer's state, and 640 B for Z and A of 16"
+        r" examples, beside 720 B of data; narrow the network, or lower batch_size"
+    )
+    with pytest.raises(MemoryError, match=words) as caught:
+        fit()
     assert int(caught.value.result.state.step) == 0
+
+
+OUT_OF_MEMORY = """
+import jax, jaxnet, numpy as np
+n, key = 10**6, jax.random.key(0)
+wide, long = jaxnet.MLP((3, n, n, 4), ("relu", "relu", "softmax")), jaxnet.MLP((1, n, 1), ("relu", "identity"))
+X, Y = np.ones((3, 8)), jaxnet.one_hot(np.arange(8) % 4, 4)
+for call in (
+    lambda: jaxnet.init(wide, key),
+    lambda: jaxnet.fit(wide, X, Y, key=key, progress=False),
+    lambda: jaxnet.fit(long, np.ones((1, n)), np.ones((1, n)), key=key, batch_size=None, progress=False),
+    lambda: jaxnet.sweep(wide, X, Y, keys=key, learning_rate=0.1, progress=False),
+):
+    try:
+        call()
+    except MemoryError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_terabytes_neither_hangs_nor_aborts():
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 and all(line.startswith("out of memory: ") and " TB" in line for line in lines)
+
+
+def test_auto_is_all_examples_where_they_are_few():
+    """The first call is often on four of them, XOR."""
+    few = {"key": jax.random.key(3), "optimizer": OPTIMIZER, "epochs": 2}
+    result = jaxnet.fit(NET, X, Y, **few)
+    assert int(result.state.step) == 2
+    chex.assert_trees_all_equal(result.params, jaxnet.fit(NET, X, Y, batch_size=60, **few).params)
+    many = [np.tile(array, 3) for array in (X, Y)]
+    assert int(jaxnet.fit(NET, *many, **few).state.step) == 2 * 2  # 180 examples, 128 and 52
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 128}, "batch_size is 128 but X has 60 examples; pass batch_size=None"),
+        (
+            {"batch_size": "all"},
+            "batch_size is 'all'; expected an integer of at least 1, 'auto', or None for full-batch",
+        ),
+        ({"batch_size": "auto", "steps": 5}, "steps is 5 with batch_size 'auto'; .* give batch_size=None, or epochs"),
+    ],
+)
+def test_batch_sizes_that_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**changes)
 
 
 class Terminal(io.StringIO):

@@ -27,6 +27,15 @@ KEYS = jax.random.split(jax.random.key(0), 5)
 RATES = [0.1, 0.3, 1e9, 0.5, 0.7]  # the third one explodes: squared error on a linear output
 
 
+class Unhashable:
+    """A function of the rate that has no hash."""
+
+    __hash__ = None
+
+    def __call__(self, rate):
+        return optax.sgd(rate)
+
+
 def sweep(net=NET, **changes):
     settings = {"keys": KEYS, "learning_rate": RATES, "epochs": 6, "batch_size": 16}
     return jaxnet.sweep(net, X, Y, **settings | changes)
@@ -145,15 +154,21 @@ def test_settings_of_jax_hold_for_all_members():
         ({"keys": 7}, "keys is an int; expected JAX random keys, such as jax.random.split"),
         ({"keys": list(KEYS)}, "keys is a list; expected JAX random keys"),
         ({"keys": KEYS[:0]}, r"keys is a \w+ of shape \(0,\); expected JAX random keys"),
-        ({"learning_rate": None}, r"learning_rate holds nan at position \(0,\) \(1 such\); expected numbers"),
+        ({"learning_rate": None}, "learning_rate is None; expected an array of real numbers"),
+        (
+            {"learning_rate": np.nan},
+            r"learning_rate holds nan at position \(0,\) \(1 such\); expected finite numbers above 0",
+        ),
+        ({"learning_rate": ["0.1"]}, "learning_rate has dtype <U3; expected real numbers"),
         ({"learning_rate": [0.1, 0.2, np.nan, 0.3, 0.4]}, r"learning_rate holds nan at position \(2,\)"),
-        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number, or one for each member"),
+        ({"learning_rate": "fast"}, "learning_rate is a str; expected an array of real numbers"),
         (
             {"init_scale": [0.1, -1, 0.1, 0.2, 0.3]},
             r"init_scale holds -1.0 at position \(1,\).*from 0 up, None for 'he'",
         ),
-        ({"init_scale": "he"}, "init_scale is 'he'; expected a number"),
+        ({"init_scale": "he"}, "init_scale is a str; expected an array of real numbers"),
         ({"optimizer": optax.sgd(0.1)}, "optimizer is .*; expected a function of the rate, such as optax.sgd itself"),
+        ({"optimizer": Unhashable()}, "optimizer is an Unhashable without a hash"),
         ({"optimizer": lambda rate: None}, r"optimizer\(learning_rate\) is None; expected an optax.Gradient"),
         ({"optimizer": lambda rate: rate}, r"optimizer\(learning_rate\) is .*Tracer.*; expected an optax.Gradient"),
     ],
@@ -164,9 +179,91 @@ def test_settings_that_are_none(changes, message):
 
 
 def test_rates_beyond_all_numbers_fail_alone():
-    result = sweep(learning_rate=[0.1, np.inf, 1e300, 0.1, -0.1])
+    result = sweep(learning_rate=[0.1, 3e38, 1e300, 0.1, 0.2])
     assert result.failed.tolist() == [False, True, True, False, False]
-    assert [row.split()[0] for row in result.table().splitlines()[1:]] == ["-0.1", "0.1", "inf"]
+    assert [row.split()[0] for row in result.table().splitlines()[1:]] == ["0.1", "0.2", "3e+38", "inf"]
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, np.inf, 1e-300])
+def test_rates_that_no_descent_has(rate):
+    with pytest.raises(
+        ValueError, match=r"learning_rate holds .* at position \(1,\) \(1 such\); expected finite numbers"
+    ):
+        sweep(learning_rate=[0.1, rate, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+def test_a_rate_has_no_number_where_its_optimizer_is_made():
+    warm_up = lambda peak: optax.warmup_cosine_decay_schedule(0.0, peak, 5, 30)
+    with pytest.raises(
+        TypeError, match=r"optimizer\(learning_rate\) asks for the number of its rate.*optax\.scale\(rate\)"
+    ):
+        sweep(optimizer=lambda rate: optax.sgd(warm_up(rate)))
+    scaled = sweep(optimizer=lambda rate: optax.chain(optax.sgd(warm_up(1.0)), optax.scale(rate)), learning_rate=0.3)
+    one = jaxnet.fit(NET, X, Y, key=KEYS[1], optimizer=optax.sgd(warm_up(0.3)), epochs=6, batch_size=16)
+    np.testing.assert_allclose(scaled.history["cost"][1], one.history["cost"], rtol=1e-5)
+
+
+def test_jax_may_look_for_nan(capsys):
+    """A healthy sweep has none; where a member fails it is JAX's error, with what was trained."""
+    with jax.debug_nans(True):
+        healthy = sweep(learning_rate=0.1)
+        net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+        with pytest.raises(FloatingPointError, match="invalid value") as caught:
+            sweep(net, learning_rate=[0.01, 1e9, 0.02, 0.03, 0.04])
+    assert_trees_close(healthy.params, sweep(learning_rate=0.1).params, 1e-5)
+    assert isinstance(caught.value.result, jaxnet.SweepResult) and not caught.value.result.failed.any()
+    assert "de-optimized" in capsys.readouterr().out
+
+
+def test_a_validation_cost_that_is_not_finite_fails_its_member():
+    net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+    far = (np.full((2, 3), 1e19, np.float32), np.zeros((1, 3), np.float32))  # its square overflows, but not times 0
+    result = sweep(net, init_scale=[0.0, 1.0, 1.0, 0.0, 1.0], learning_rate=1e-30, validation=far)
+    assert result.failed.tolist() == [False, True, True, False, True]
+    assert np.isnan(result.history["cost"][1]).all() and np.isfinite(result.history["validation_cost"][0]).all()
+
+
+def test_an_interrupted_sweep_keeps_what_was_trained(monkeypatch):
+    """Members that are done have their history; of the others it is NaN, and none of both has failed."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)  # one thread
+    whole, done = sweep(learning_rate=0.1), []
+
+    def interrupted(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return _train_in_a_single_call(*arguments)
+
+    monkeypatch.setattr("jaxnet.train.sweep._train_in_a_single_call", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sweep(learning_rate=0.1)
+    result = caught.value.result
+    assert not result.failed.any() and result.history["cost"].shape == (5, 6) and result.best in (0, 1)
+    np.testing.assert_array_equal(result.history["cost"][:2], whole.history["cost"][:2])
+    np.testing.assert_array_equal(result.params[0].W[:2], whole.params[0].W[:2])
+    assert np.isnan(result.history["cost"][2:]).all() and np.isinf(result.score[2:]).all()
+    start = jaxnet.init(NET, jax.random.split(KEYS[4])[0])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[4], result.params), start, 1e-5)
+
+
+def test_a_callback_that_raises_ends_a_sweep_with_its_result():
+    def stop(loop, history):
+        if history["cost"].shape[1] == 2:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough") as caught:
+        sweep(learning_rate=0.1, callbacks=stop)
+    np.testing.assert_allclose(
+        caught.value.result.history["cost"], sweep(learning_rate=0.1, epochs=2).history["cost"], rtol=1e-5
+    )
+
+
+def test_of_interrupted_members_none_is_best():
+    nothing = np.full((2, 3), np.nan)
+    result = jaxnet.SweepResult((), {"cost": nothing}, np.zeros(2, bool), np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match="none of 2 members is best: all that did not fail were interrupted"):
+        _ = result.best
 
 
 @pytest.mark.parametrize("batch_size", slow_but([16], [None, 16]))

@@ -1,0 +1,117 @@
+"""What training knows of an optax optimizer: whether it is one, what its update takes, and what its state shows.
+
+A learning rate stands in the closure of an optimizer and cannot be read. Nor does a first update tell it: that is 0 in
+a warm-up, under a mask or while gradients are accumulated, and goes uphill in sharpness-aware minimisation. So only
+rates that the state shows, those of optax.inject_hyperparams, are checked.
+"""
+
+import inspect
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxnet._arguments import type_name
+from jaxnet.mlp import Params
+
+EXTRA = ("value", "grad", "value_fn")  # for those that search along a line, or watch the cost
+
+
+def optimizer(optimizer: Any, argument: str = "optimizer") -> Any:
+    """Return the optimizer if it has optax's (init, update)."""
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise TypeError(
+            f"{argument} is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
+            " optax.adam(1e-3)"
+        )
+    return optimizer
+
+
+def hashable(optimizer: Any) -> Any:
+    """Return the optimizer, or the function that makes one, if compiled programs can be kept by it."""
+    try:
+        hash(optimizer)
+    except TypeError as error:
+        raise TypeError(
+            f"optimizer is {type_name(optimizer)} without a hash, by which its compiled program is found again; make a"
+            " dataclass frozen, or give optax.GradientTransformation(its.init, its.update)"
+        ) from error
+    return optimizer
+
+
+def extra_arguments(optimizer: Any) -> tuple[str, ...]:
+    """Which of `EXTRA` the update takes beside (updates, state, params): those it names, or all by **keywords.
+
+    The signature says so, not the type: optax.MultiSteps hands them on and is no GradientTransformationExtraArgs, and
+    optax.contrib.sam is one and takes none of them.
+    """
+    parameters = enumerate(inspect.signature(optimizer.update).parameters.values())
+    named = [p for position, p in parameters if position > 2 or p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    if any(p.kind is p.VAR_KEYWORD for p in named):
+        return EXTRA
+    return tuple(p.name for p in named if p.name in EXTRA)
+
+
+def check_state(argument: str, opt_state: Any, optimizer: Any, params: Params, remedy: str) -> None:
+    """Raise ValueError where a state is not what the optimizer makes for these params."""
+    expected = jax.eval_shape(optimizer.init, params)
+    difference = _first_difference(jax.eval_shape(lambda tree: tree, opt_state), expected)
+    if difference:
+        raise ValueError(f"{argument} is another optimizer's: {difference}; {remedy}")
+
+
+def _first_difference(tree: Any, expected: Any) -> str | None:
+    """Where two trees of shapes first differ in structure, shape or dtype, in words; None where they do not."""
+    got = dict(jax.tree_util.tree_leaves_with_path(tree))
+    want = dict(jax.tree_util.tree_leaves_with_path(expected))
+    for path in [*want, *(path for path in got if path not in want)]:
+        name = jax.tree_util.keystr(path)
+        if path not in got or path not in want:
+            return f"{name} is {'missing' if path in want else 'too many'}"
+        has, wants = ((leaf.dtype, leaf.shape) for leaf in (got[path], want[path]))
+        if has != wants:
+            return f"{name} is {has[0]}{list(has[1])}; expected {wants[0]}{list(wants[1])}"
+    structures = [jax.tree.structure(each) for each in (tree, expected)]
+    return None if structures[0] == structures[1] else "it is {}; expected {}".format(*structures)
+
+
+def learning_rate(opt_state: Any) -> float | None:
+    """The learning rate that a state shows, or None."""
+    rates = [node.hyperparams["learning_rate"] for node in _with_hyperparams(opt_state)]
+    return float(rates[0]) if rates else None
+
+
+def check_learning_rate(opt_state: Any) -> None:
+    """Raise ValueError where a state shows a constant learning rate that no descent has; a schedule may begin at 0."""
+    for node in _with_hyperparams(opt_state):
+        rate = np.asarray(node.hyperparams["learning_rate"])
+        scheduled = "learning_rate" in getattr(node, "hyperparams_states", ())
+        if not scheduled and not (np.isfinite(rate) & (rate > 0)).all():
+            raise ValueError(f"optimizer has learning_rate {rate:g}; expected a finite number above 0")
+
+
+def _with_hyperparams(opt_state: Any) -> list:
+    """The states of optax.inject_hyperparams that hold a learning rate, wherever they stand."""
+    return _nodes(opt_state, lambda node: "learning_rate" in getattr(node, "hyperparams", ()))
+
+
+def warn_of_unapplied_gradients(opt_state: Any) -> None:
+    """Warn where optax.MultiSteps holds gradients that no update has used; for the caller of the one that calls."""
+    accumulated = _nodes(opt_state, lambda node: isinstance(node, optax.MultiStepsState))
+    held, updates = (
+        max((int(np.max(getattr(node, name))) for node in accumulated), default=0)
+        for name in ("mini_step", "gradient_step")
+    )
+    if held:
+        warnings.warn(
+            f"optimizer, an optax.MultiSteps, has made {updates} updates and holds gradients of its next window, {held}"
+            " so far, that no update has used; choose epochs and batch_size so that the window divides the number of"
+            " steps, or go on with resume",
+            stacklevel=3,
+        )
+
+
+def _nodes(tree: Any, wanted: Any) -> list:
+    return [node for node in jax.tree.leaves(tree, is_leaf=wanted) if wanted(node)]
