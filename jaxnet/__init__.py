@@ -28,6 +28,7 @@ from jaxnet.train.state import TrainState as TrainState
 from jaxnet.train.step import train_step as train_step
 from jaxnet.train.sweep import SweepResult as SweepResult
 from jaxnet.train.sweep import sweep as sweep
+from jaxnet.train.warnings import TrainingWarning as TrainingWarning
 from jaxnet.verify import GradientMismatch as GradientMismatch
 from jaxnet.verify import Report as Report
 from jaxnet.verify import check_gradients as check_gradients

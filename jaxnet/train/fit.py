@@ -40,6 +40,7 @@ from jaxnet.train.epochs import (
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
+from jaxnet.train.warnings import warn_of_a_cost_that_never_fell
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two synchronisations with the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C takes effect
@@ -185,6 +186,8 @@ def fit(
     history = History(None if resume is None else resume.history)
     result = _train(config, loop, history, data, validation_data, epochs, progress, callbacks, enough_memory)
     optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
+    if resume is None:
+        warn_of_a_cost_that_never_fell(result.history)
     return result
 
 

@@ -2,11 +2,10 @@
 
 A learning rate stands in the closure of an optimizer and cannot be read. Nor does a first update tell it: that is 0 in
 a warm-up, under a mask or while gradients are accumulated, and goes uphill in sharpness-aware minimisation. So only
-rates that the state shows, those of optax.inject_hyperparams, are checked.
+rates that the state shows, those of optax.inject_hyperparams, are checked; of others the history tells (warnings.py).
 """
 
 import inspect
-import warnings
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ import optax
 
 from jaxnet._arguments import type_name
 from jaxnet.mlp import Params
+from jaxnet.train.warnings import warn
 
 EXTRA = ("value", "grad", "value_fn")  # for those that search along a line, or watch the cost
 
@@ -105,11 +105,10 @@ def warn_of_unapplied_gradients(opt_state: Any) -> None:
         for name in ("mini_step", "gradient_step")
     )
     if held:
-        warnings.warn(
+        warn(
             f"optimizer, an optax.MultiSteps, has made {updates} updates and holds gradients of its next window, {held}"
             " so far, that no update has used; choose epochs and batch_size so that the window divides the number of"
-            " steps, or go on with resume",
-            stacklevel=3,
+            " steps, or go on with resume"
         )
 
 
