@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float
 
 from jaxnet import losses
-from jaxnet._arguments import choice, count
+from jaxnet._arguments import choice, count, type_name
 from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
@@ -42,7 +42,12 @@ def weights_only(params: Params) -> Params:
     """A mask for optax, such as optax.adamw(1e-3, mask=weights_only): True for every W, False for every b.
 
     b is a column, so a mask by the number of axes would decay the biases too.
+
+    Raises:
+        TypeError: params are not a tuple of Layer(W, b).
     """
+    if not isinstance(params, tuple) or not all(isinstance(layer, Layer) for layer in params):
+        raise TypeError(f"params is {type_name(params)}; expected a tuple of Layer(W, b), as init returns")
     return tuple(layer._replace(W=True, b=False) for layer in params)
 
 

@@ -129,12 +129,16 @@ def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
 
 
 def _norms(layers):
-    squares = (_square(dZ) * (_square(A_prev) + 1) for dZ, A_prev in layers)
-    return jnp.sqrt(sum(squares))
+    """A row (1, m): √Σ_l ‖dz[l]_i‖² (‖a[l-1]_i‖² + 1)."""
+    return _column_norms(jnp.concatenate([_column_norms(dZ) * jnp.hypot(_column_norms(A), 1.0) for dZ, A in layers]))
 
 
-def _square(columns):
-    return (at_least_float32(columns) * at_least_float32(columns)).sum(axis=0, keepdims=True)
+def _column_norms(columns):
+    """The norms of the columns, as a row: of parts of the largest entry, whose squares do not overflow."""
+    columns = at_least_float32(columns)
+    largest = jnp.abs(columns).max(axis=0, keepdims=True)
+    parts = columns / jnp.where(largest > 0, largest, 1)
+    return largest * jnp.sqrt((parts * parts).sum(axis=0, keepdims=True))
 
 
 def _representable(number, dtype):

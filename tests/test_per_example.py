@@ -216,6 +216,19 @@ def test_bad_arguments(key):
         jaxnet.per_example_grads(net, params, X, Y[:, 1:])
 
 
+def test_norms_whose_squares_overflow(key):
+    """A gradient of 1e25 is clipped, and not dropped; one of 1e-25 is kept."""
+    net = cases.NETS["price"]
+    params, X, Y, _ = cases.point(net, key, m=4, dtype=jnp.float32)
+    hidden, output = jax.tree.map(jnp.zeros_like, params)
+    for scale in (1e25, 1e-25):
+        biased = (hidden, output._replace(b=jnp.full((1, 1), scale)))  # A = scale, and dz is A - 0
+        norms = jaxnet.per_example_norms(net, biased, X, 0 * Y)
+        np.testing.assert_allclose(norms, np.full(4, scale), rtol=1e-6)
+        grads = jaxnet.clipped_grads(net, biased, X, 0 * Y, 0.5)
+        np.testing.assert_allclose(grads[-1].b, [[4 * min(scale, 0.5)]], rtol=1e-6)
+
+
 def test_weights_are_a_mask_of_padding(key):
     """A batch of fixed size under jit: padded examples add nothing, and others count as they should."""
     net = cases.NETS["binary"]

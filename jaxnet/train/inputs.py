@@ -131,7 +131,7 @@ def batch_size(size: int | str | None, m: int) -> int | None:
     """Return the batch size if it is None (full batch) or from 1 to m; "auto" is `AUTO`, or m where that is less."""
     if size is None:
         return None
-    if size == "auto":
+    if isinstance(size, str) and size == "auto":
         return min(AUTO, m)
     number = count("batch_size", size, otherwise=", 'auto', or None for full-batch gradient descent")
     if number > m:

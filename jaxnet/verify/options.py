@@ -22,7 +22,7 @@ def require_options(witnesses, variants, kinks, directions, has_aux):
         error = ValueError if isinstance(variants, str) else RefusedError
         raise error(f"variants={variants!r}: expected a tuple of any of {_listed(VARIANTS)}, such as ('eager', 'jit').")
     for variant in variants:
-        if variant not in VARIANTS:
+        if not (isinstance(variant, str) and variant in VARIANTS):
             raise ValueError(f"variants={variants!r}: expected any of {_listed(VARIANTS)}.")
     require_count("directions", directions)
     if not isinstance(has_aux, (bool, np.bool_)):
@@ -75,8 +75,8 @@ def seed_of(key) -> int:
 
 
 def _require_choice(name: str, value, allowed: tuple[str, ...]):
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}: expected one of {_listed(allowed)}.")
+    if not (isinstance(value, str) and value in allowed):
+        raise ValueError(f"{name}={_shown(value)}: expected one of {_listed(allowed)}.")
 
 
 def _is_integer(x) -> bool:

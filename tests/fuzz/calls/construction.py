@@ -93,6 +93,14 @@ FLOATS = Setting(
 )
 
 
+@draws("weights_only", 1)
+def weights_only(rng) -> Case:
+    params = jaxnet.init(NETS[pick(rng, NETS)], KEY)
+    given = {"params": junk(rng) if rng.random() < 0.8 else fine(params, "params")}
+    mask = lambda got: None if got == tuple(type(layer)(True, False) for layer in params) else f"got {got}"
+    return Case("weights_only", given, jaxnet.weights_only, mask)
+
+
 @draws("init", 4)
 def init(rng) -> Case:
     own = NETS[pick(rng, NETS)]

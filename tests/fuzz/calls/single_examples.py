@@ -80,8 +80,8 @@ def clipped_grads(rng) -> Case:
         want = errors = leafwise(np.zeros_like, problem.params)
         for w, (g, off) in zip(weights, problem.of_each_example(), strict=True):
             length = norm(g)
-            c = w * min(1.0, most / length) if length else w
-            share = min(1.0, norm(off) / length) if length else 0.0
+            c = w * np.minimum(1, most / length) if length else w
+            share = np.minimum(1, norm(off) / length) if length else 0.0
             want = leafwise(lambda total, g, c=c: total + c * g, want, g.params)
             bounds = leafwise(lambda e, g, share=share: e + share * np.abs(g), off.params, g.params)
             errors = leafwise(lambda total, e, c=c: total + abs(c) * e, errors, bounds)
