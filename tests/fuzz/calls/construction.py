@@ -95,7 +95,7 @@ FLOATS = Setting(
 
 @draws("weights_only", 1)
 def weights_only(rng) -> Case:
-    params = jaxnet.init(NETS[pick(rng, NETS)], KEY)
+    params = jaxnet.init(NETS[pick(rng, NETS)], jax.random.key(0))
     given = {"params": junk(rng) if rng.random() < 0.8 else fine(params, "params")}
     mask = lambda got: None if got == tuple(type(layer)(True, False) for layer in params) else f"got {got}"
     return Case("weights_only", given, jaxnet.weights_only, mask)
