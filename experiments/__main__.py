@@ -18,6 +18,7 @@ from tqdm import tqdm
 from experiments.runner import experiment, options, program, results
 from experiments.runner.report import page
 from jaxnet import parallel
+from jaxnet.atomic_files import NotSavedError
 
 PROGRAM = "python -m experiments"
 NOTES = re.compile(r'^NOTES = "(.+)"$', re.MULTILINE)
@@ -72,10 +73,10 @@ def perform(name: str, notes: str, config: Config) -> dict[str, Any]:
             return experiment.perform(name, own)
     except (Exception, SystemExit) as error:
         record = error_record(name, notes, error) | experiment.provenance(name, own, start)
-        if not isinstance(error, SystemExit | results.NotSavedError):  # which mean that nothing can be written
+        if not isinstance(error, SystemExit | NotSavedError):  # which mean that nothing can be written
             try:
                 results.save_record(record, config.results)
-            except results.NotSavedError as unsaved:
+            except NotSavedError as unsaved:
                 record["error"] += f"; {unsaved}"
         return record
 
@@ -138,7 +139,7 @@ def run(by_name: dict[str, str], config: Config) -> None:
     cards = {name: done.get(name) or earlier_record(name, notes, config) for name, notes in by_name.items()}
     try:
         results.save({index: page(cards, config.results, interrupted=names[len(done) :])})
-    except results.NotSavedError as error:
+    except NotSavedError as error:
         sys.exit(str(error))
     held = sum(record["held"] for record in done.values())
     print(f"\n{held} of {len(done)} claims held; see {index}")

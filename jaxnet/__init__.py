@@ -20,6 +20,8 @@ from jaxnet.network import value_and_grad as value_and_grad
 from jaxnet.per_example import clipped_grads as clipped_grads
 from jaxnet.per_example import per_example_grads as per_example_grads
 from jaxnet.per_example import per_example_norms as per_example_norms
+from jaxnet.save import load as load
+from jaxnet.save import save as save
 from jaxnet.train.fit import FitResult as FitResult
 from jaxnet.train.fit import NotFiniteError as NotFiniteError
 from jaxnet.train.fit import fit as fit

@@ -21,7 +21,8 @@ SNIPPETS = {
 
 @pytest.mark.usefixtures("implicit_promotion", "untyped")
 @pytest.mark.parametrize("place", SNIPPETS)
-def test_snippet_runs(place):
+def test_snippet_runs(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a snippet may leave files
     exec(compile(SNIPPETS[place], place, "exec"), {"__name__": "readme"})
 
 

@@ -15,8 +15,9 @@ from experiments.benchmarks import report
 from experiments.benchmarks.benchmark import ROUNDS, installation, measure, without_goals
 from experiments.benchmarks.workloads import BY_ROW
 from experiments.runner import plots, program
-from experiments.runner.results import NotSavedError, only_run, require_writable, save
+from experiments.runner.results import only_run, require_writable, save
 from jaxnet import parallel
+from jaxnet.atomic_files import NotSavedError
 
 ON_GPU = (10, 11)
 PROGRAM = "python -m experiments.benchmarks"

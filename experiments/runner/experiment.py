@@ -39,9 +39,10 @@ from tqdm import tqdm
 
 import jaxnet
 from experiments.runner import options, plots, program
-from experiments.runner.results import NotSavedError, files, nan_paths, only_run, require_writable, save_record, to_json
+from experiments.runner.results import files, nan_paths, only_run, require_writable, save_record, to_json
 from jaxnet import parallel
 from jaxnet._xla.threads import with_current_settings
+from jaxnet.atomic_files import NotSavedError
 from jaxnet.mlp import Params
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet import atomic_files
+
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows
@@ -30,10 +32,6 @@ REQUIRED = {  # of every record
     "seconds": int | float, "ended": str,
 }  # fmt: skip
 LOCK = ".lock"
-
-
-class NotSavedError(Exception):
-    """A file that could not be saved: the message names it, why, and what to do."""
 
 
 def files(results: Path, name: str) -> tuple[Path, Path]:
@@ -92,46 +90,16 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def save(contents: Mapping[Path, bytes | str]) -> None:
-    """Write all of these files or none: each under another name beside its own first; then they are renamed at once.
-
-    So a full disk or a signal leaves the earlier files as they were, and a symbolic link is replaced, not followed.
+    """Write all of these files or none; a path in a text can hold bytes that are not UTF-8.
 
     Raises:
         NotSavedError: names the file.
     """
-    parts = {file: part_of(file) for file in contents}
-    try:
-        for file, part in parts.items():
-            with _saving(file):
-                _write(part, contents[file])
-        for file, part in parts.items():
-            with _saving(file):
-                part.replace(file)
-    finally:
-        for part in parts.values():
-            with contextlib.suppress(OSError):  # whatever was in the way is told already
-                part.unlink(missing_ok=True)
-
-
-def _write(part: Path, content: bytes | str) -> None:
-    """Write a new file, down to the disk; a path in a text can hold bytes that are not UTF-8."""
-    part.unlink(missing_ok=True)  # a run that was killed has left it
-    with part.open("xb") as stream:
-        stream.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-@contextlib.contextmanager
-def _saving(file: Path) -> Iterator[None]:
-    """Name the file that cannot be saved."""
-    try:
-        yield
-    except OSError as error:
-        left = "the earlier one is as it was" if os.path.lexists(file) else "there is none"
-        raise NotSavedError(
-            f"{file} cannot be saved ({error.strerror}), {left}; make room, or give another directory with --results"
-        ) from error
+    encoded = {
+        file: content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+        for file, content in contents.items()
+    }
+    atomic_files.save(encoded, part_of, "make room, or give another directory with --results")
 
 
 def part_of(file: Path) -> Path:

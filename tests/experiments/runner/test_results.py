@@ -6,6 +6,7 @@ import os
 import pytest
 
 from experiments.runner import results
+from jaxnet.atomic_files import NotSavedError
 from tests.experiments.claims import full_disk
 
 RECORD = {
@@ -22,11 +23,11 @@ def test_all_files_are_saved_or_none(tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     results.save({small: "text é", large: b"bytes"})
     assert (small.read_text(encoding="utf-8"), large.read_bytes()) == ("text é", b"bytes")
-    with full_disk(1000), pytest.raises(results.NotSavedError) as caught:
+    with full_disk(1000), pytest.raises(NotSavedError) as caught:
         results.save({small: "new", large: bytes(2000)})
     assert f"{large} cannot be saved (File too large), the earlier one is as it was; make room" in str(caught.value)
     assert (small.read_text(encoding="utf-8"), large.read_bytes()) == ("text é", b"bytes")
-    with full_disk(1000), pytest.raises(results.NotSavedError, match="there is none; make room"):
+    with full_disk(1000), pytest.raises(NotSavedError, match="there is none; make room"):
         results.save({tmp_path / "other": bytes(2000)})
     assert names(tmp_path) == ["large", "small"]
 
