@@ -62,6 +62,8 @@ def several(argument: str, given: Any, expected: str) -> tuple:
 
 
 def type_name(value: Any) -> str:
-    """The value's type with its article, such as "a list" or "an int"."""
+    """The value's type with its article, such as "a list" or "an int"; None is None."""
+    if value is None:
+        return "None"
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -137,13 +137,14 @@ def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False) -> tup
 def targets(net: Any, X: jax.Array, Y: Any, weights: Any) -> tuple[jax.Array, jax.Array | None]:
     """Return Y as an array (n_y, m), and weights as (m,) or None, for the m examples of X and in its dtype."""
     given, Y = Y, read("Y", Y, X.dtype, "X is")
+    given_weights = weights
     if weights is not None:
         weights = read("weights", weights, X.dtype, "X is")
     target_shapes(net, X, Y, weights)
     if isinstance(Y, np.ndarray) and net.loss == "cross_entropy":
         values.class_targets("Y", Y, net.activations[-1], given)
     if isinstance(weights, np.ndarray):
-        values.masking_weights(weights)
+        values.masking_weights(weights, given_weights)
     return jnp.asarray(Y), None if weights is None else jnp.asarray(weights)
 
 

@@ -4,6 +4,7 @@ Legend: A (n_y, m) predictions and Y (n_y, m) targets, one example a column.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,8 @@ def accuracy(
         TypeError: an argument is not of real numbers.
     """
     A, Y = _floats("A", A), _floats("Y", Y)
-    weights = None if weights is None else _floats("weights", weights)
-    _check(A, Y, weights)
+    given, weights = weights, None if weights is None else _floats("weights", weights)
+    _check(A, Y, weights, given)
     if Y.shape[0] == 1:
         return proportion(right_labels, A, Y, weights)
     one_class = (jnp.abs(at_least_float32(Y).sum(axis=0) - 1) < 1e-2).all()  # so near do columns of 16 bits sum
@@ -71,7 +72,7 @@ def _floats(name: str, given) -> Array:
     return jnp.asarray(checks.read(name, given, given.dtype if own else np.float32, ""))
 
 
-def _check(A: Array, Y: Array, weights: Array | None) -> None:
+def _check(A: Array, Y: Array, weights: Array | None, given: Any) -> None:
     """Refuse shapes that do not go together, and values that cannot be where there are any."""
     for name, array in (("A", A), ("Y", Y)):
         if array.ndim != 2 or array.size == 0:
@@ -87,4 +88,4 @@ def _check(A: Array, Y: Array, weights: Array | None) -> None:
     if weights is not None:
         checks.weights_shape(weights, A.shape[1])
         if not isinstance(weights, Tracer):
-            values.example_weights(np.asarray(weights))
+            values.example_weights(np.asarray(weights), given)

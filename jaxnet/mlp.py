@@ -46,7 +46,7 @@ def weights_only(params: Params) -> Params:
     Raises:
         TypeError: params are not a tuple of Layer(W, b).
     """
-    if not isinstance(params, tuple) or not all(isinstance(layer, Layer) for layer in params):
+    if not (isinstance(params, tuple) and params and all(isinstance(layer, Layer) for layer in params)):
         raise TypeError(f"params is {type_name(params)}; expected a tuple of Layer(W, b), as init returns")
     return tuple(layer._replace(W=True, b=False) for layer in params)
 

@@ -137,7 +137,7 @@ def _column_norms(columns):
     """The norms of the columns, as a row: of parts of the largest entry, whose squares do not overflow."""
     columns = at_least_float32(columns)
     largest = jnp.abs(columns).max(axis=0, keepdims=True)
-    parts = columns / jnp.where(largest > 0, largest, 1)
+    parts = (columns / 16) / jnp.where(largest > 0, largest / 16, 1)  # XLA takes inverses, and that of 1e38 is 0
     return largest * jnp.sqrt((parts * parts).sum(axis=0, keepdims=True))
 
 

@@ -67,7 +67,8 @@ def _plain_array(argument: str, values: Any) -> np.ndarray:
     if isinstance(values, Iterator) or (hasattr(values, "__iter__") and not hasattr(values, "__len__")):
         raise TypeError(
             f"{argument} is {type_name(values)}, which has to be read to the end; expected an array of real numbers:"
-            f" join its parts, as np.concatenate(list({argument}), axis=-1) does, or call `train_step` for each of them"
+            f" np.stack(list({argument}), axis=-1) of single examples, np.concatenate(list({argument}), axis=-1) of"
+            " batches of columns, or a loop of `train_step` over them"
         )
     if isinstance(values, Tracer):
         raise TypeError(f"{argument} is traced, and has no values to check yet; call this outside jit, grad and vmap")
@@ -144,16 +145,22 @@ def class_targets(argument: str, Y: np.ndarray, output: str, given: Any) -> None
             )
 
 
-def masking_weights(weights: np.ndarray) -> None:
-    """Refuse weights below 0, and those whose sum has no inverse in the float32 or float64 that they are summed in."""
+def masking_weights(weights: np.ndarray, given: Any) -> None:
+    """Refuse weights below 0, and those whose sum has no inverse in the float32 or float64 that they are summed in.
+
+    What was given, before it was cast, says whether they vanished on the way.
+    """
     refuse_first("weights", weights, ~(weights >= 0), "expected weights of at least 0")
     most, total = 1 / jnp.finfo(np.promote_types(weights.dtype, np.float32)).tiny, weights.sum(dtype=np.float64)
     if total > most:
         raise ValueError(f"weights sum to {total:.3g}; expected at most {most:.2g}: divide them by the largest")
 
+    if not weights.any() and np.any(np.asarray(given)):
+        raise ValueError(f"weights are all 0 in {weights.dtype}; divide them by the largest")
 
-def example_weights(weights: np.ndarray) -> None:
+
+def example_weights(weights: np.ndarray, given: Any) -> None:
     """Refuse weights below 0, or of which none counts."""
-    masking_weights(weights)
+    masking_weights(weights, given)
     if not weights.any():
         raise ValueError("weights are all 0; expected at least one example that counts")

@@ -302,10 +302,10 @@ UNREADABLE = {
     "a dict": ({"a": 1}, "X is a dict; expected an array"),
     "a name": ("a", "X is a str; expected an array"),
     "an object": (object(), "X has dtype object and holds an object at all"),
-    "a generator": ((X[:, i] for i in range(M)), r"X is a generator, which .* to the end; .*np.concatenate\(list\(X"),
+    "a generator": ((X[:, i] for i in range(M)), r"X is a generator, which .* to the end; .*np.stack\(list\(X"),
     "ragged": ([[1.0], [1.0, 2.0]], "X is ragged"),
     "numbers as objects": (X.astype(object), r"X has dtype object; .* in a dtype of numbers: X.astype\(float\)"),
-    "a gap": (changed(X, None, dtype=object), "X has dtype object and holds a NoneType at row 1, column 2"),
+    "a gap": (changed(X, None, dtype=object), "X has dtype object and holds None at row 1, column 2"),
     "dates": (X.astype("datetime64[s]"), r"X has dtype datetime64\[s\]; expected real numbers"),
     "durations": (X.astype("timedelta64[s]"), r"X has dtype timedelta64\[s\]; expected real numbers"),
     "complex": (X.astype(complex), "X is complex"),
@@ -383,7 +383,7 @@ def test_time_stamps_that_float32_merges():
 def test_train_step_refuses_what_is_not_a_state(state):
     for lift in (jax.jit, lambda step: step):
         with pytest.raises(
-            TypeError, match=r"state is a \w+; expected a TrainState.*optimizer.init\(params\), jnp.int32"
+            TypeError, match=r"state is (a \w+|None); expected a TrainState.*optimizer.init\(params\), jnp.int32"
         ):
             lift(jaxnet.train_step(NET, optax.sgd(0.1)))(state, X, Y)
 
@@ -400,6 +400,25 @@ def test_other_numbers_are_taken_as_they_are(dtype):
     """Integers, booleans and doubles are cast once, on the host; nothing overflows on the way."""
     result = fit(X=(10 * np.abs(X)).astype(dtype), Y=Y.astype(dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype(np.float32)}
+
+
+def test_a_frame_of_doubles_is_trained_in_float64(x64):
+    """As the array that it holds: with 64-bit on, a frame and a list of doubles are doubles."""
+    for given in (X.astype(float), Frame(X.astype(float)), X.astype(float).tolist()):
+        assert fit(X=given).params[0].W.dtype == jnp.float64
+
+
+def test_weights_that_vanish_in_float32():
+    tiny = np.full(M, 1e-300)
+    for call in (
+        lambda: jaxnet.cost(NET, PARAMS, X, Y, tiny),
+        lambda: jaxnet.accuracy(Y, Y, tiny),
+    ):
+        with pytest.raises(ValueError, match="weights are all 0 in float32; divide them by the largest"):
+            call()
+    np.testing.assert_allclose(
+        fit(weights=tiny).history["cost"], fit().history["cost"], rtol=1e-6
+    )  # their ratios count
 
 
 def test_huge_integers_keep_their_value():

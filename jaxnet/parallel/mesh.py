@@ -74,7 +74,7 @@ def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n 
         return X
     if not isinstance(X, jax.Array) or X.ndim != 2 or not values.holds_real_numbers(X):
         of = f" of {X.dtype}{list(X.shape)}" if hasattr(X, "dtype") and hasattr(X, "shape") else ""
-        raise TypeError(f"X is {type_name(X)}{of}; expected a JAX array (n, m)")
+        raise TypeError(f"X is {type_name(X)}{of}; expected a JAX array (n, m), such as jnp.asarray(X)")
     if padding(X.shape[1], mesh):
         raise ValueError(f"X has {X.shape[1]} columns; expected a multiple of the mesh's {mesh.size} devices: pad them")
     return jax.lax.with_sharding_constraint(X, columns(mesh))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxnet import checks
 from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
-from jaxnet.values import class_targets, example_weights, host_array
+from jaxnet.values import class_targets, example_weights, host_array, real_numbers
 
 AUTO = 128  # examples of a mini-batch, where there are as many
 
@@ -110,7 +110,7 @@ def _classes(Y: np.ndarray) -> np.ndarray:
 def _example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
     """Return the weights as a NumPy vector that is finite, nowhere negative and somewhere positive."""
     weights = host_array("weights", weights, np.dtype(np.float64))
-    example_weights(weights)
+    example_weights(weights, weights)
     # Only their ratios count; sums of 1e38 or 1e-40 could not be distinguished from infinity or 0.
     return (weights / weights.max()).astype(dtype)
 
@@ -121,7 +121,12 @@ def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
     JAX with 64-bit off knows no float64; float64 data is then trained in float32. So is what has fewer bits: float16
     has no 1e-8, Adam's epsilon, and the updates of most steps are less than a bfloat16 weight's last digit.
     """
-    given = params[0].W.dtype if params is not None else getattr(X, "dtype", None)
+    if params is not None:
+        given = params[0].W.dtype
+    elif hasattr(X, "dtype") or not jax.config.jax_enable_x64:
+        given = getattr(X, "dtype", None)
+    else:  # a frame or list of float64, as NumPy reads it
+        given = real_numbers("X", X).dtype
     follows = isinstance(given, np.dtype) and given.name == "float64"  # in any order of its bytes, of NumPy or JAX
     name = "float64" if follows or precision == "float64" else "float32"
     return jnp.dtype(jax.dtypes.canonicalize_dtype(name))

@@ -330,7 +330,7 @@ def _no_scale(scales):
 def _members(keys, learning_rate, init_scale, dtype):
     """The settings as arrays of one length."""
     keys = _keys(keys)
-    no_rate = lambda rates: ~np.isfinite(rates) | (rates.astype(dtype) <= 0)
+    no_rate = lambda rates: ~np.isfinite(rates) | (rates <= 0)
     rates = _setting("learning_rate", learning_rate, dtype, no_rate, "expected finite numbers above 0")
     if isinstance(init_scale, list | tuple):
         init_scale = [np.nan if scale is None else scale for scale in init_scale]
@@ -364,7 +364,9 @@ def _setting(argument: str, values: Any, dtype: np.dtype, bad: Callable, remedy:
     numbers = np.atleast_1d(real_numbers(argument, values).astype(np.float64))
     with np.errstate(over="ignore", under="ignore"):
         refuse_first(argument, numbers, bad(numbers), remedy)
-        return numbers.astype(dtype)
+        cast = numbers.astype(dtype)
+        refuse_first(argument, numbers, (cast == 0) & (numbers != 0), f"it is 0 in {dtype}: give a larger one")
+        return cast
 
 
 def _function_of_rate(optimizer: Any) -> None:
