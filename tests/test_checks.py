@@ -75,7 +75,16 @@ DATA = {
     "validation labels in one row": ({"validation": (X, LABELS)}, r"validation Y has shape \(12,\)"),
     "validation labels": ({"validation": (X, 2 * Y)}, "validation Y holds 2.0 at row"),
     "X masked": ({"X": np.ma.masked_greater(X, 0)}, "X is masked at some places"),
-    "validation of three": ({"validation": (X, Y, Y)}, r"validation is a tuple of 3; expected a tuple \(X, Y\)"),
+    "validation of four": (
+        {"validation": (X, Y, None, Y)},
+        r"validation is a tuple of 4; expected a tuple \(X, Y\), or \(X, Y, weights\)",
+    ),
+    "validation weights of another shape": (
+        {"validation": (X, Y, Y)},
+        rf"validation weights has shape \(4, {M}\); expected \({M},\)",
+    ),
+    "validation weights below 0": ({"validation": (X, Y, -np.ones(M))}, "validation weights holds -1.0 at"),
+    "validation weights of 0": ({"validation": (X, Y, np.zeros(M))}, "validation weights are all 0"),
     "validation is a share": ({"validation": 0.2}, r"validation is a float; expected a tuple \(X, Y\)"),
     "weights of another length": ({"weights": np.ones(5)}, r"weights has shape \(5,\); expected \(12,\)"),
     "negative weight": ({"weights": changed(np.ones(M), -1, 3)}, r"weights holds -1.0 at position \(3,\)"),

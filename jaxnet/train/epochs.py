@@ -109,7 +109,7 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
         metrics["validation_cost"] = J
         finite &= jnp.isfinite(J)
         if "accuracy" in config.metrics:
-            metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y)
+            metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y, validation_data.weights)
         if config.patience is not None:
             loop = _compare_with_best(loop, J)
     return loop, metrics, finite

@@ -87,7 +87,7 @@ def fit(
     batch_size: int | str | None = "auto",
     params: Params | None = None,
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: inputs.Validation | None = None,
     patience: int | None = None,
     tol: float | None = None,
     metrics: Iterable[str] | None = None,
@@ -121,7 +121,7 @@ def fit(
             as in the notes. A last partial batch counts for what it has.
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
-        validation: (X, Y) to measure after each epoch.
+        validation: (X, Y), or (X, Y, weights), to measure after each epoch.
         patience: stop after so many epochs without a lower validation cost, and return the best params.
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
@@ -179,7 +179,7 @@ def fit(
         else:
             loop = _resume(config, resume.loop, resume.history, epochs, validated=host.validation is not None)
         data = Data.by_rows(*host[:3], place) if config.batch_size else _full_batch(*host[:3], mesh, place)
-        validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+        validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
         loop = jax.device_put(loop, parallel.replicated(mesh) if mesh else data.X.sharding)  # wherever it was before
         jax.block_until_ready((loop, data, validation_data))
     optimizers.check_learning_rate(loop.state.opt_state)

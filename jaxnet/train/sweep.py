@@ -112,7 +112,7 @@ def sweep(
     epochs: int = 20,
     batch_size: int | str | None = "auto",
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: inputs.Validation | None = None,
     metrics: Iterable[str] | None = None,
     gradient: str = "manual",
     precision: str = "float32",
@@ -139,7 +139,7 @@ def sweep(
         epochs: passes over the data.
         batch_size: examples a step, as in `fit`.
         weights: (m,), as in `fit`.
-        validation: (X, Y), as in `fit`.
+        validation: (X, Y) or (X, Y, weights), as in `fit`.
         metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
         precision: a name of the table in _xla/matmul.py, as in `fit`.
@@ -173,7 +173,7 @@ def sweep(
     )
     with enough_memory():
         data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
-        validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+        validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
 
     platform = next(iter(data.X.devices())).platform
     small = small_call.fits(platform, net.sizes, m, batch_size)

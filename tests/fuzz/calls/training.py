@@ -145,13 +145,14 @@ def several_classes(given: Given, net) -> Given:
 
 
 def validation_of(own: Point) -> Setting:
-    """A pair (X, Y) to validate on, or what is none."""
+    """What to validate on, (X, Y) or (X, Y, weights), or what is none."""
     X, Y = own.X.astype(np.float32), own.Y.astype(np.float32)
     return Setting(
-        right=((X, Y), (X.tolist(), Y.tolist()), (np.matrix(X), Y.astype(np.longdouble))),
+        right=((X, Y), (X.tolist(), Y.tolist()), (np.matrix(X), Y.astype(np.longdouble)), (X, Y, [1] * X.shape[1])),
         wrong=(
             (X,),
             (X, Y, Y),
+            (X, Y, -np.ones(X.shape[1])),
             (X, None),
             (X.T, Y),
             (X[:, :3], Y),
