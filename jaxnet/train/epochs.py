@@ -1,7 +1,7 @@
 """Epochs as pure functions: one as a scan over mini-batches, and many as one compiled program.
 
 `run_epochs` is that program. It runs epochs until a limit that the host sets, or until training has to stop:
-convergence (tol), no lower validation cost (patience), numbers that are not finite. All of that is decided inside the
+convergence (tol), no better validation (patience), numbers that are not finite. All of that is decided inside the
 program, so the result does not depend on how epochs are cut into chunks. The loop's state is donated to each chunk and
 lives in one copy.
 
@@ -111,7 +111,7 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
         if "accuracy" in config.metrics:
             metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y, validation_data.weights)
         if config.patience is not None:
-            loop = _compare_with_best(loop, J)
+            loop = _compare_with_best(config, loop, metrics[config.monitor])
     return loop, metrics, finite
 
 
@@ -121,12 +121,13 @@ def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
     return loop._replace(last_cost=J, epochs_without_change=jnp.where(unchanged, loop.epochs_without_change + 1, 0))
 
 
-def _compare_with_best(loop: LoopState, J) -> LoopState:
+def _compare_with_best(config: FitConfig, loop: LoopState, score) -> LoopState:
     begun = loop.epochs_since_best >= 0
-    better = ~begun | (loop.best_cost > J)
+    lower, higher = (score, loop.best_score) if config.monitor == "validation_cost" else (loop.best_score, score)
+    better = ~begun | (higher > lower + config.min_delta)
     return loop._replace(
         best_params=select(better, loop.params, loop.best_params),
-        best_cost=jnp.where(better, J, loop.best_cost),
+        best_score=jnp.where(better, score, loop.best_score),
         epochs_since_best=jnp.where(better, 0, loop.epochs_since_best + 1),
     )
 

@@ -52,7 +52,7 @@ DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an
 class FitResult(NamedTuple):
     """What `fit` returns.
 
-    params: the best by validation cost where patience was given, else the last.
+    params: the best by the monitored metric where patience was given, else the last.
     history: NumPy vectors, one entry an epoch: the metrics that were asked for, as seen by the steps before each update
         ("cost" and "accuracy" are the epoch's mean over examples, "gradient_norm" its largest), and with validation
         data "validation_cost" and, beside "accuracy", "validation_accuracy" (after the epoch).
@@ -89,6 +89,8 @@ def fit(
     weights: ArrayLike | None = None,
     validation: inputs.Validation | None = None,
     patience: int | None = None,
+    monitor: str = "validation_cost",
+    min_delta: float = 0.0,
     tol: float | None = None,
     metrics: Iterable[str] | None = None,
     gradient: str = "manual",
@@ -122,7 +124,10 @@ def fit(
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
         validation: (X, Y), or (X, Y, weights), to measure after each epoch.
-        patience: stop after so many epochs without a lower validation cost, and return the best params.
+        patience: stop after so many epochs in a row in which the monitored metric has not become better, and return
+            the best params.
+        monitor: what patience watches: "validation_cost", or "validation_accuracy", of which more is better.
+        min_delta: by how much a metric has to be better than the best so far to count as better.
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
         metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
@@ -153,7 +158,8 @@ def fit(
     start = params if resume is None else _checked_result(net, resume, key, params, precision).loop.params
     dtype = inputs.working_dtype(X, start, checks.policy(precision))
     host = inputs.dataset(net, X, Y, weights, validation, dtype)
-    settings.stopping(patience, tol, validation)
+    metrics = settings.metrics(net, metrics)
+    min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
     settings.placement(device, mesh)
     config = FitConfig(
         net=net,
@@ -162,8 +168,10 @@ def fit(
         precision=precision,
         batch_size=inputs.batch_size(batch_size, host.X.shape[1]),
         patience=patience,
+        monitor=monitor,
+        min_delta=min_delta,
         tol=tol,
-        metrics=settings.metrics(net, metrics),
+        metrics=metrics,
         mesh=mesh,
     )
     callbacks = settings.callbacks(callbacks)
@@ -260,13 +268,21 @@ def _resume(config: FitConfig, loop: LoopState, history: dict, epochs: int, vali
             " the earlier fit"
         )
     fresh = loop_start(loop.state, tracks_best=config.patience is not None)
-    if config.patience is None or loop.best_params is None:  # not tracked until now, or no longer
+    if config.patience is None or not _has_best(config.monitor, loop, history):
         loop = loop._replace(
-            best_params=fresh.best_params, best_cost=fresh.best_cost, epochs_since_best=fresh.epochs_since_best
+            best_params=fresh.best_params, best_score=fresh.best_score, epochs_since_best=fresh.epochs_since_best
         )
     if config.tol is None:
         loop = loop._replace(last_cost=fresh.last_cost, epochs_without_change=fresh.epochs_without_change)
     return jax.tree.map(jnp.copy, loop)
+
+
+def _has_best(monitor: str, loop: LoopState, history: dict) -> bool:
+    """Whether the loop's best is of this metric: the history of that epoch tells it from another's."""
+    since = int(loop.epochs_since_best)
+    if loop.best_params is None or since < 0:
+        return False
+    return bool(np.isclose(history[monitor][int(loop.epoch) - 1 - since], loop.best_score, rtol=1e-5))
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place: Place) -> Data:

@@ -28,8 +28,8 @@ class LoopState(NamedTuple):
 
     state: params, optimizer state, step and key.
     epoch: epochs done.
-    best_params: those of the lowest validation cost, best_cost; None without patience.
-    epochs_since_best: epochs in a row without a lower validation cost; -1 while there is no best.
+    best_params: those of the best monitored metric, best_score; None without patience.
+    epochs_since_best: epochs in a row without a better one; -1 while there is no best.
     last_cost: of the last epoch, where there is a tol.
     epochs_without_change: epochs in a row whose cost changed relatively by at most tol; -1 while there is no last cost.
     """
@@ -37,7 +37,7 @@ class LoopState(NamedTuple):
     state: TrainState
     epoch: Int[Array, ""]
     best_params: Params | None
-    best_cost: Float[Array, ""]
+    best_score: Float[Array, ""]
     epochs_since_best: Int[Array, ""]
     last_cost: Float[Array, ""]
     epochs_without_change: Int[Array, ""]

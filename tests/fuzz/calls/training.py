@@ -183,6 +183,8 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "batch_size": Setting((M,), (0, -1, M + 1, 2.5, "all"), leave_out=("3", "jax 0-d"), optional=True),
         "validation": validation_of(own),
         "patience": Setting(wrong=(0, 3, -1, 1.5), optional=True),  # there is nothing to validate on
+        "monitor": Setting(("validation_cost",), ("validation_accuracy", "cost")),
+        "min_delta": Setting((0, np.float32(0)), (0.1, -0.1, "0")),
         "tol": Setting((1e-4,), (0, -1e-4, "1e-4"), leave_out=POSITIVE, optional=True),
         "metrics": metrics_of(own.net),
         "gradient": GRADIENTS,
