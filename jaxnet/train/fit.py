@@ -27,7 +27,7 @@ from jaxnet.mlp import MLP, Params
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data, Place
-from jaxnet.train.callbacks import Callback, any_stops
+from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import (
     is_stopped,
@@ -138,7 +138,8 @@ def fit(
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
         progress: show a progress bar, if standard error is a terminal.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
-            history so far; one that returns True, and no other value, stops training.
+            history so far. One that returns True stops training; one that returns a LoopState, such as
+            `scale_learning_rate` makes, has it go on from that; no other answer counts.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
@@ -340,7 +341,8 @@ def _train(config, loop, history, data, validation_data, epochs, progress, callb
                 if "cost" in config.metrics:
                     bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
                 pace.adapt()
-                if any_stops(callbacks, loop, history):
+                loop, stops = call_all(callbacks, loop, history)
+                if stops:
                     break
     except BaseException as error:
         set_result(error, _result(loop, history))

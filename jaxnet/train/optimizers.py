@@ -57,13 +57,14 @@ def extra_arguments(optimizer: Any) -> tuple[str, ...]:
 def check_state(argument: str, opt_state: Any, optimizer: Any, params: Params, remedy: str) -> None:
     """Raise ValueError where a state is not what the optimizer makes for these params."""
     expected = jax.eval_shape(optimizer.init, params)
-    difference = _first_difference(jax.eval_shape(lambda tree: tree, opt_state), expected)
+    difference = first_difference(opt_state, expected)
     if difference:
         raise ValueError(f"{argument} is another optimizer's: {difference}; {remedy}")
 
 
-def _first_difference(tree: Any, expected: Any) -> str | None:
-    """Where two trees of shapes first differ in structure, shape or dtype, in words; None where they do not."""
+def first_difference(tree: Any, expected: Any) -> str | None:
+    """Where two trees of arrays first differ in structure, shape or dtype, in words; None where they do not."""
+    tree = jax.eval_shape(lambda tree: tree, tree)
     got = dict(jax.tree_util.tree_leaves_with_path(tree))
     want = dict(jax.tree_util.tree_leaves_with_path(expected))
     for path in [*want, *(path for path in got if path not in want)]:
@@ -83,18 +84,42 @@ def learning_rate(opt_state: Any) -> float | None:
     return float(rates[0]) if rates else None
 
 
-def check_learning_rate(opt_state: Any) -> None:
+def check_learning_rate(opt_state: Any, argument: str = "optimizer") -> None:
     """Raise ValueError where a state shows a constant learning rate that no descent has; a schedule may begin at 0."""
     for node in _with_hyperparams(opt_state):
         rate = np.asarray(node.hyperparams["learning_rate"])
         scheduled = "learning_rate" in getattr(node, "hyperparams_states", ())
         if not scheduled and not (np.isfinite(rate) & (rate > 0)).all():
-            raise ValueError(f"optimizer has learning_rate {rate:g}; expected a finite number above 0")
+            raise ValueError(f"{argument} has learning_rate {rate:g}; expected a finite number above 0")
+
+
+def with_scaled_rate(opt_state: Any, factor: float) -> Any:
+    """The state with factor times its learning rate; ValueError where it shows none, or one that a schedule sets."""
+    nodes = _with_hyperparams(opt_state)
+    if not nodes:
+        raise ValueError(
+            "optimizer shows no learning rate to be changed; expected one of optax.inject_hyperparams, such as"
+            " optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
+        )
+    if any("learning_rate" in getattr(node, "hyperparams_states", ()) for node in nodes):
+        raise ValueError("optimizer has a learning_rate that its schedule sets at each step; expected a number")
+
+    def scaled(node: Any) -> Any:
+        if not _has_rate(node):
+            return node
+        rate = node.hyperparams["learning_rate"]
+        return node._replace(hyperparams=node.hyperparams | {"learning_rate": (rate * factor).astype(rate.dtype)})
+
+    return jax.tree.map(scaled, opt_state, is_leaf=_has_rate)
 
 
 def _with_hyperparams(opt_state: Any) -> list:
     """The states of optax.inject_hyperparams that hold a learning rate, wherever they stand."""
-    return _nodes(opt_state, lambda node: "learning_rate" in getattr(node, "hyperparams", ()))
+    return _nodes(opt_state, _has_rate)
+
+
+def _has_rate(node: Any) -> bool:
+    return "learning_rate" in getattr(node, "hyperparams", ())
 
 
 def warn_of_unapplied_gradients(opt_state: Any) -> None:

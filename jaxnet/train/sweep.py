@@ -34,7 +34,7 @@ from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data
-from jaxnet.train.callbacks import Callback, any_stops
+from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import next_epoch, replay
 from jaxnet.train.fit import memory_needs, set_result
@@ -229,8 +229,13 @@ def sweep(
                     for _ in in_threads(train_task, range(len(members))):
                         bar.update(min(size, n * (1 + bar.n // n) - bar.n))
                 record()
-                if callbacks and any_stops(callbacks, _joined([part.loop for part in members], n), history):
-                    break
+                if callbacks:
+                    loop = _joined([part.loop for part in members], n)
+                    answered, stops = call_all(callbacks, loop, history)
+                    if answered is not loop:
+                        raise TypeError("callbacks returned a LoopState; expected none, which `fit` alone goes on from")
+                    if stops:
+                        break
             whole = result(in_threads)
         except BaseException as error:
             pool.shutdown(cancel_futures=True)  # waits for the tasks in work
