@@ -12,6 +12,7 @@ from jaxnet._arguments import choice, count, from_zero, positive, several
 from jaxnet.mlp import MLP
 
 METRICS = ("cost", "accuracy", "gradient_norm")
+ON_NONFINITE = ("raise", "skip", "rollback")
 MONITORS = ("validation_cost", "validation_accuracy")  # lower is better, higher is better
 
 
@@ -30,6 +31,7 @@ class FitConfig:
     tol: float | None = None
     metrics: tuple[str, ...] = METRICS[:1]
     mesh: Mesh | None = None
+    on_nonfinite: str = ON_NONFINITE[0]
 
 
 def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
@@ -80,6 +82,17 @@ def stopping(
     if tol is not None:
         positive("tol", tol)
     return min_delta
+
+
+def on_nonfinite(on_nonfinite: str, callbacks: tuple[Callable, ...]) -> str:
+    """Return it if it is known, and, where epochs are tried again, if there are callbacks to change what they do."""
+    if choice("on_nonfinite", on_nonfinite, ON_NONFINITE) == "rollback" and not callbacks:
+        raise ValueError(
+            "on_nonfinite is 'rollback' without callbacks, and an epoch tried again would fail as before; give one that"
+            " lowers the rate, such as lambda loop, history: jaxnet.scale_learning_rate(loop, 0.5) if loop.rollbacks"
+            " else None"
+        )
+    return on_nonfinite
 
 
 def callbacks(callbacks: Any) -> tuple[Callable, ...]:

@@ -5,12 +5,15 @@ a warm-up, under a mask or while gradients are accumulated, and goes uphill in s
 rates that the state shows, those of optax.inject_hyperparams, are checked; of others the history tells (warnings.py).
 """
 
+import functools
 import inspect
+import operator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from jaxtyping import Array, Bool
 
 from jaxnet._arguments import type_name
 from jaxnet.mlp import Params
@@ -135,6 +138,15 @@ def warn_of_unapplied_gradients(opt_state: Any) -> None:
             " so far, that no update has used; choose epochs and batch_size so that the window divides the number of"
             " steps, or go on with resume"
         )
+
+
+def refused_update(opt_state: Any) -> Bool[Array, "..."] | None:
+    """Whether optax.apply_if_finite was given a gradient that is not finite; None where the optimizer has none.
+
+    It has then counted it, and left the params alone as long as its limit allows.
+    """
+    guards = _nodes(opt_state, lambda node: isinstance(node, optax.ApplyIfFiniteState))
+    return functools.reduce(operator.or_, (~guard.last_finite for guard in guards)) if guards else None
 
 
 def _nodes(tree: Any, wanted: Any) -> list:

@@ -32,6 +32,7 @@ class LoopState(NamedTuple):
     epochs_since_best: epochs in a row without a better one; -1 while there is no best.
     last_cost: of the last epoch, where there is a tol.
     epochs_without_change: epochs in a row whose cost changed relatively by at most tol; -1 while there is no last cost.
+    rollbacks: how often, in a row, the epoch to come has been tried and undone, where fit is asked to roll back.
     """
 
     state: TrainState
@@ -41,6 +42,7 @@ class LoopState(NamedTuple):
     epochs_since_best: Int[Array, ""]
     last_cost: Float[Array, ""]
     epochs_without_change: Int[Array, ""]
+    rollbacks: Int[Array, ""]
 
     @property
     def params(self) -> Params:
@@ -51,7 +53,8 @@ class LoopState(NamedTuple):
 def loop_start(state: TrainState, tracks_best: bool) -> LoopState:
     """The loop before its first epoch: counters at -1 say that there is no cost to compare with yet."""
     none, zero = jnp.int32(-1), jnp.zeros((), state.params[0].W.dtype)
-    return LoopState(state, jnp.int32(0), state.params if tracks_best else None, zero, none, zero, none)
+    best = state.params if tracks_best else None
+    return LoopState(state, jnp.int32(0), best, zero, none, zero, none, rollbacks=jnp.int32(0))
 
 
 def select(condition, new, old):

@@ -187,6 +187,7 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "min_delta": Setting((0, np.float32(0)), (0.1, -0.1, "0")),
         "tol": Setting((1e-4,), (0, -1e-4, "1e-4"), leave_out=POSITIVE, optional=True),
         "metrics": metrics_of(own.net),
+        "on_nonfinite": Setting(("skip",), ("rollback", "ignore")),  # without callbacks
         "gradient": GRADIENTS,
         "precision": Setting(wrong=("float64", "high")),
         "callbacks": Setting(((), [], function, [function]), ((3,), [None]), leave_out=(*EMPTY, *FUNCTIONS)),
