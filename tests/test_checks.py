@@ -392,7 +392,7 @@ def test_time_stamps_that_float32_merges():
     with pytest.raises(ValueError, match=f"validation X {message}"):
         fit(net, seconds - seconds.mean(), Y, validation=(seconds.astype(np.int64), Y))
     fit(net, np.where(seconds > 1.7e9, 0.1 + 0.2, 0.3), Y)  # constant but for rounding
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), pytest.warns(jaxnet.TrainingWarning, match=r"X is as large as 1\.7e\+09"):
         fit(net, seconds, Y)
 
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
+from jaxnet._arguments import choice, count, from_zero, positive, share
 from jaxnet.train import optimizers
 from jaxnet.train.history import History
-from jaxnet.train.state import LoopState
+from jaxnet.train.state import LoopState, checked_loop
 
 PLATEAU_METRICS = ("validation_cost", "validation_accuracy", "cost", "accuracy")
 Callback = Callable[[LoopState, dict[str, np.ndarray]], Any]
@@ -28,7 +28,9 @@ def call_all(callbacks: Iterable[Callback], loop: LoopState, history: History) -
     for position, callback in enumerate(callbacks):
         answer = callback(jax.tree.map(jnp.copy, loop), history.arrays())
         if isinstance(answer, LoopState):
-            loop = _checked(f"the LoopState that callbacks[{position}] returned", answer, loop)
+            argument = f"the LoopState that callbacks[{position}] returned"
+            loop = checked_loop(argument, answer, loop)
+            optimizers.check_learning_rate(loop.state.opt_state, argument)
         stops |= _is_true(answer)
     return loop, stops
 
@@ -87,30 +89,3 @@ def _is_true(answer: Any) -> bool:
     return answer is True or (
         getattr(answer, "dtype", None) == np.dtype(bool) and np.shape(answer) == () and bool(answer)
     )
-
-
-def _checked(argument: str, answer: LoopState, loop: LoopState) -> LoopState:
-    """The answer in buffers of its own, where the loop lies; ValueError or TypeError where training cannot go on."""
-    own = dict(jax.tree_util.tree_leaves_with_path(loop))
-    answer = jax.tree_util.tree_map_with_path(lambda path, leaf: _array(argument, path, leaf, own.get(path)), answer)
-    difference = optimizers.first_difference(answer, loop)
-    if difference:
-        raise ValueError(f"{argument} is unlike the one it was given: {difference}; change values alone")
-    if not np.array_equal(answer.epoch, loop.epoch):
-        raise ValueError(
-            f"{argument} has epoch {answer.epoch}; expected {loop.epoch}, of which the history tells: change it back"
-            " with ._replace(epoch=...)"
-        )
-    optimizers.check_learning_rate(answer.state.opt_state, argument)
-    return jax.tree.map(lambda leaf, old: jax.device_put(jnp.copy(leaf), old.sharding), answer, loop)
-
-
-def _array(argument: str, path: tuple, leaf: Any, old: Any) -> Any:
-    """A number of Python or NumPy, such as a new rate, in the dtype that the loop has there."""
-    if isinstance(leaf, jax.Array):
-        return leaf
-    is_key = old is not None and jnp.issubdtype(old.dtype, jax.dtypes.extended)
-    if old is None or is_key or not np.can_cast(np.asarray(leaf).dtype, old.dtype, "same_kind"):
-        expected = "nothing" if old is None else f"{old.dtype}{list(old.shape)}"
-        raise TypeError(f"{argument} has {type_name(leaf)} at {jax.tree_util.keystr(path)}; expected {expected}")
-    return jnp.asarray(leaf, old.dtype)

@@ -87,7 +87,7 @@ def mini_batch_epoch(config: FitConfig, state: TrainState, data: Data):
     state, steps = jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
     finite = step_is_finite(state, steps.metrics, steps.excused)
     epoch = _over_the_epoch(steps)
-    if config.on_nonfinite == "skip":
+    if steps.skipped is not None:
         epoch["skipped"] = steps.skipped.sum(dtype=jnp.int32)
         finite &= (~steps.skipped & (steps.weight > 0)).any()
     return state, epoch, finite

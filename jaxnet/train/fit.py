@@ -40,7 +40,7 @@ from jaxnet.train.epochs import (
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
-from jaxnet.train.warnings import warn_of_a_cost_that_never_fell
+from jaxnet.train.warnings import warn_of_a_cost_that_never_fell, warn_of_dead_relus, warn_of_unscaled_inputs
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two synchronisations with the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C takes effect
@@ -213,6 +213,8 @@ def fit(
     optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
     if resume is None:
         warn_of_a_cost_that_never_fell(result.history)
+        warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
+    warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
 
 

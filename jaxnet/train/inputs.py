@@ -40,8 +40,8 @@ def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
             raise ValueError(
                 f"validation is {type_name(validation)}{length}; expected a tuple (X, Y), or (X, Y, weights)"
             )
-        X_validation, Y_validation, *rest = validation
-        validation = _examples(net, X_validation, Y_validation, *(rest or [None]), dtype, "validation ")
+        X_validation, Y_validation, weights_validation = (*validation, None)[:3]
+        validation = _examples(net, X_validation, Y_validation, weights_validation, dtype, "validation ")
     if net.loss == "cross_entropy":
         if net.activations[-1] == "sigmoid":
             _not_one_hot(Y)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool
 
 from jaxnet._arguments import type_name
 from jaxnet.mlp import Params
+from jaxnet.train.state import first_difference
 from jaxnet.train.warnings import warn
 
 EXTRA = ("value", "grad", "value_fn")  # for those that search along a line, or watch the cost
@@ -63,22 +64,6 @@ def check_state(argument: str, opt_state: Any, optimizer: Any, params: Params, r
     difference = first_difference(opt_state, expected)
     if difference:
         raise ValueError(f"{argument} is another optimizer's: {difference}; {remedy}")
-
-
-def first_difference(tree: Any, expected: Any) -> str | None:
-    """Where two trees of arrays first differ in structure, shape or dtype, in words; None where they do not."""
-    tree = jax.eval_shape(lambda tree: tree, tree)
-    got = dict(jax.tree_util.tree_leaves_with_path(tree))
-    want = dict(jax.tree_util.tree_leaves_with_path(expected))
-    for path in [*want, *(path for path in got if path not in want)]:
-        name = jax.tree_util.keystr(path)
-        if path not in got or path not in want:
-            return f"{name} is {'missing' if path in want else 'too many'}"
-        has, wants = ((leaf.dtype, leaf.shape) for leaf in (got[path], want[path]))
-        if has != wants:
-            return f"{name} is {has[0]}{list(has[1])}; expected {wants[0]}{list(wants[1])}"
-    structures = [jax.tree.structure(each) for each in (tree, expected)]
-    return None if structures[0] == structures[1] else "it is {}; expected {}".format(*structures)
 
 
 def learning_rate(opt_state: Any) -> float | None:
