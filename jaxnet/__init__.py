@@ -22,6 +22,8 @@ from jaxnet.per_example import per_example_grads as per_example_grads
 from jaxnet.per_example import per_example_norms as per_example_norms
 from jaxnet.save import load as load
 from jaxnet.save import save as save
+from jaxnet.train.callbacks import reduce_on_plateau as reduce_on_plateau
+from jaxnet.train.callbacks import scale_learning_rate as scale_learning_rate
 from jaxnet.train.fit import FitResult as FitResult
 from jaxnet.train.fit import NotFiniteError as NotFiniteError
 from jaxnet.train.fit import fit as fit

@@ -37,6 +37,12 @@ def positive(argument: str, value: Any, otherwise: str = "") -> Any:
     return float(value)
 
 
+def from_zero(argument: str, value: Any) -> float:
+    """Return the value as a float if it is 0 or a finite number above it."""
+    zero = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
+    return 0.0 if zero else positive(argument, value, otherwise=", or 0")
+
+
 def count(argument: str, value: Any, least: int = 1, most: int | None = None, otherwise: str = "") -> int:
     """Return the value as an int if it is a whole number in that range; the message adds what else would do."""
     number = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None

@@ -155,13 +155,13 @@ def target_shapes(net: Any, X: Any, Y: Any, weights: Any, of: str = "") -> None:
     if Y.shape[1] != m:
         raise ValueError(f"{of}Y has {Y.shape[1]} examples but {of}X has {m}; {of}X and Y need as many columns")
     if weights is not None:
-        weights_shape(weights, m)
+        weights_shape(weights, m, f"{of}weights")
 
 
-def weights_shape(weights: Any, m: int) -> None:
+def weights_shape(weights: Any, m: int, argument: str = "weights") -> None:
     """Refuse weights that are not (m,)."""
     if weights.shape != (m,):
-        raise ValueError(f"weights has shape {weights.shape}; expected ({m},), one number an example")
+        raise ValueError(f"{argument} has shape {weights.shape}; expected ({m},), one number an example")
 
 
 def output_derivative(net: Any, p: Any, cache: Any, dZ: Any, precision: Any) -> tuple[Params, Cache, jax.Array]:

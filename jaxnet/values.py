@@ -145,22 +145,21 @@ def class_targets(argument: str, Y: np.ndarray, output: str, given: Any) -> None
             )
 
 
-def masking_weights(weights: np.ndarray, given: Any) -> None:
+def masking_weights(weights: np.ndarray, given: Any, argument: str = "weights") -> None:
     """Refuse weights below 0, and those whose sum has no inverse in the float32 or float64 that they are summed in.
 
     What was given, before it was cast, says whether they vanished on the way.
     """
-    refuse_first("weights", weights, ~(weights >= 0), "expected weights of at least 0")
+    refuse_first(argument, weights, ~(weights >= 0), "expected weights of at least 0")
     most, total = 1 / jnp.finfo(np.promote_types(weights.dtype, np.float32)).tiny, weights.sum(dtype=np.float64)
     if total > most:
-        raise ValueError(f"weights sum to {total:.3g}; expected at most {most:.2g}: divide them by the largest")
-
+        raise ValueError(f"{argument} sum to {total:.3g}; expected at most {most:.2g}: divide them by the largest")
     if not weights.any() and np.any(np.asarray(given)):
-        raise ValueError(f"weights are all 0 in {weights.dtype}; divide them by the largest")
+        raise ValueError(f"{argument} are all 0 in {weights.dtype}; divide them by the largest")
 
 
-def example_weights(weights: np.ndarray, given: Any) -> None:
+def example_weights(weights: np.ndarray, given: Any, argument: str = "weights") -> None:
     """Refuse weights below 0, or of which none counts."""
-    masking_weights(weights, given)
+    masking_weights(weights, given, argument)
     if not weights.any():
-        raise ValueError("weights are all 0; expected at least one example that counts")
+        raise ValueError(f"{argument} are all 0; expected at least one example that counts")

@@ -75,7 +75,16 @@ DATA = {
     "validation labels in one row": ({"validation": (X, LABELS)}, r"validation Y has shape \(12,\)"),
     "validation labels": ({"validation": (X, 2 * Y)}, "validation Y holds 2.0 at row"),
     "X masked": ({"X": np.ma.masked_greater(X, 0)}, "X is masked at some places"),
-    "validation of three": ({"validation": (X, Y, Y)}, r"validation is a tuple of 3; expected a tuple \(X, Y\)"),
+    "validation of four": (
+        {"validation": (X, Y, None, Y)},
+        r"validation is a tuple of 4; expected a tuple \(X, Y\), or \(X, Y, weights\)",
+    ),
+    "validation weights of another shape": (
+        {"validation": (X, Y, Y)},
+        rf"validation weights has shape \(4, {M}\); expected \({M},\)",
+    ),
+    "validation weights below 0": ({"validation": (X, Y, -np.ones(M))}, "validation weights holds -1.0 at"),
+    "validation weights of 0": ({"validation": (X, Y, np.zeros(M))}, "validation weights are all 0"),
     "validation is a share": ({"validation": 0.2}, r"validation is a float; expected a tuple \(X, Y\)"),
     "weights of another length": ({"weights": np.ones(5)}, r"weights has shape \(5,\); expected \(12,\)"),
     "negative weight": ({"weights": changed(np.ones(M), -1, 3)}, r"weights holds -1.0 at position \(3,\)"),
@@ -90,6 +99,14 @@ SETTINGS = {
     "epochs 0": ({"epochs": 0}, "epochs is 0"),
     "steps of mini-batches": ({"steps": 5, "batch_size": 4}, "steps is 5 with batch_size 4"),
     "patience alone": ({"patience": 3}, "patience needs a validation cost"),
+    "monitor unknown": ({"monitor": "cost"}, "monitor is 'cost'; expected one of 'validation_cost', 'validation_acc"),
+    "monitor alone": ({"monitor": "validation_accuracy"}, "monitor is 'validation_accuracy' without patience"),
+    "monitor not measured": (
+        {"monitor": "validation_accuracy", "patience": 3, "validation": (X, Y), "metrics": ["cost"]},
+        r"monitor is 'validation_accuracy' but metrics is \('cost',\); measure 'accuracy'",
+    ),
+    "min_delta alone": ({"min_delta": 0.1}, "min_delta is 0.1 without patience"),
+    "min_delta below 0": ({"min_delta": -0.1}, "min_delta is -0.1; expected a finite number above 0, or 0"),
     "tol 0": ({"tol": 0}, "tol is 0; expected a finite number above 0"),
     "tol NaN": ({"tol": float("nan")}, "tol is nan"),
     "gradient": ({"gradient": "autodif"}, "gradient is 'autodif'; .*'manual', .*did you mean 'autodiff'"),
@@ -375,7 +392,7 @@ def test_time_stamps_that_float32_merges():
     with pytest.raises(ValueError, match=f"validation X {message}"):
         fit(net, seconds - seconds.mean(), Y, validation=(seconds.astype(np.int64), Y))
     fit(net, np.where(seconds > 1.7e9, 0.1 + 0.2, 0.3), Y)  # constant but for rounding
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), pytest.warns(jaxnet.TrainingWarning, match=r"X is as large as 1\.7e\+09"):
         fit(net, seconds, Y)
 
 

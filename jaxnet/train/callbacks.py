@@ -1,4 +1,7 @@
-"""Callbacks: functions (loop_state, history) that are called after each epoch; one that returns True stops training."""
+"""Callbacks: functions (loop_state, history) that are called after each epoch, and may stop training or change it.
+
+One that returns True stops it; one that returns a `LoopState` has training go on from that. No other answer counts.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,16 +10,78 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet._arguments import choice, count, from_zero, positive, share
+from jaxnet.train import optimizers
 from jaxnet.train.history import History
-from jaxnet.train.state import LoopState
+from jaxnet.train.state import LoopState, checked_loop
 
+PLATEAU_METRICS = ("validation_cost", "validation_accuracy", "cost", "accuracy")
 Callback = Callable[[LoopState, dict[str, np.ndarray]], Any]
 
 
-def any_stops(callbacks: Iterable[Callback], loop: LoopState, history: History) -> bool:
-    """Call every callback on copies of its own, for the next chunk takes the state; whether one returned True."""
-    answers = [callback(jax.tree.map(jnp.copy, loop), history.arrays()) for callback in callbacks]
-    return any(map(_is_true, answers))
+def call_all(callbacks: Iterable[Callback], loop: LoopState, history: History) -> tuple[LoopState, bool]:
+    """Call one after the other on copies of its own, for the next chunk takes the state.
+
+    Return the loop to go on from, the same object where no callback has returned one, and whether one returned True.
+    """
+    stops = False
+    for position, callback in enumerate(callbacks):
+        answer = callback(jax.tree.map(jnp.copy, loop), history.arrays())
+        if isinstance(answer, LoopState):
+            argument = f"the LoopState that callbacks[{position}] returned"
+            loop = checked_loop(argument, answer, loop)
+            optimizers.check_learning_rate(loop.state.opt_state, argument)
+        stops |= _is_true(answer)
+    return loop, stops
+
+
+def scale_learning_rate(loop: LoopState, factor: float) -> LoopState:
+    """Return the loop with factor times its learning rate, for a callback to return.
+
+    Raises:
+        ValueError: the optimizer's state shows no learning rate that can be set, for which there is
+            optax.inject_hyperparams(optax.sgd)(learning_rate=0.1); or factor is not a finite number above 0.
+    """
+    opt_state = optimizers.with_scaled_rate(loop.state.opt_state, positive("factor", factor))
+    return loop._replace(state=loop.state._replace(opt_state=opt_state))
+
+
+def reduce_on_plateau(
+    factor: float = 0.5, patience: int = 5, min_delta: float = 0.0, metric: str = "validation_cost"
+) -> Callback:
+    """Return a callback that multiplies the learning rate by factor where training has come to a plateau.
+
+    That is after every `patience` epochs in a row in which a metric of the history has not become better, by more than
+    min_delta, than its best so far. It counts in the history, so that a resumed training has the same rates.
+
+    Raises:
+        ValueError: factor is not between 0 and 1, or another argument out of range; of the callback: the history has
+            no such metric, or the optimizer's state shows no learning rate, as of `scale_learning_rate`.
+    """
+    share("factor", factor)
+    count("patience", patience)
+    min_delta = from_zero("min_delta", min_delta)
+    choice("metric", metric, PLATEAU_METRICS)
+
+    def reduce(loop: LoopState, history: dict[str, np.ndarray]) -> LoopState | None:
+        if metric not in history:
+            raise ValueError(
+                f"reduce_on_plateau has metric {metric!r}, but fit measures {', '.join(history) or 'nothing'}; give fit"
+                " validation=(X, Y), or name one of those"
+            )
+        reduced = scale_learning_rate(loop, factor)  # at every epoch, so that one that cannot is told at the first
+        epochs = _epochs_since_best(history[metric], min_delta, higher_is_better=metric.endswith("accuracy"))
+        return reduced if epochs and epochs % patience == 0 else None
+
+    return reduce
+
+
+def _epochs_since_best(values: np.ndarray, min_delta: float, higher_is_better: bool) -> int:
+    best, epochs = np.inf, 0
+    for value in (-values if higher_is_better else values).tolist():
+        better = best > value + min_delta
+        best, epochs = (value, 0) if better else (best, epochs + 1)
+    return epochs
 
 
 def _is_true(answer: Any) -> bool:

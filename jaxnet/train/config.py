@@ -8,10 +8,12 @@ import optax
 from jax.sharding import Mesh
 
 from jaxnet import parallel
-from jaxnet._arguments import choice, count, positive, several
+from jaxnet._arguments import choice, count, from_zero, positive, several
 from jaxnet.mlp import MLP
 
 METRICS = ("cost", "accuracy", "gradient_norm")
+ON_NONFINITE = ("raise", "skip", "rollback")
+MONITORS = ("validation_cost", "validation_accuracy")  # lower is better, higher is better
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,12 @@ class FitConfig:
     precision: str = "float32"
     batch_size: int | None = None
     patience: int | None = None
+    monitor: str = MONITORS[0]
+    min_delta: float = 0.0
     tol: float | None = None
     metrics: tuple[str, ...] = METRICS[:1]
     mesh: Mesh | None = None
+    on_nonfinite: str = ON_NONFINITE[0]
 
 
 def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
@@ -56,14 +61,38 @@ def epochs(epochs: int, steps: int | None, batch_size: int | str | None) -> int:
     return count("steps", steps)
 
 
-def stopping(patience: int | None, tol: float | None, validation: Any) -> None:
-    """Refuse a patience without validation data, or a patience or tol out of range."""
+def stopping(
+    patience: int | None, monitor: str, min_delta: Any, tol: float | None, validation: Any, metrics: tuple[str, ...]
+) -> float:
+    """Return min_delta as a float; refuse a patience without what it watches, and settings out of range."""
+    choice("monitor", monitor, MONITORS)
+    min_delta = from_zero("min_delta", min_delta)
     if patience is not None:
         count("patience", patience)
         if validation is None:
             raise ValueError("patience needs a validation cost to watch; give validation=(X, Y)")
+        if monitor == "validation_accuracy" and "accuracy" not in metrics:
+            raise ValueError(
+                f"monitor is 'validation_accuracy' but metrics is {metrics!r}; measure 'accuracy', which classifiers"
+                " have, or monitor 'validation_cost'"
+            )
+    elif monitor != MONITORS[0] or min_delta:
+        name, value = ("min_delta", min_delta) if min_delta else ("monitor", monitor)
+        raise ValueError(f"{name} is {value!r} without patience, which alone asks for it; give patience too")
     if tol is not None:
         positive("tol", tol)
+    return min_delta
+
+
+def on_nonfinite(on_nonfinite: str, callbacks: tuple[Callable, ...]) -> str:
+    """Return it if it is known, and, where epochs are tried again, if there are callbacks to change what they do."""
+    if choice("on_nonfinite", on_nonfinite, ON_NONFINITE) == "rollback" and not callbacks:
+        raise ValueError(
+            "on_nonfinite is 'rollback' without callbacks, and an epoch tried again would fail as before; give one that"
+            " lowers the rate, such as lambda loop, history: jaxnet.scale_learning_rate(loop, 0.5) if loop.rollbacks"
+            " else None"
+        )
+    return on_nonfinite
 
 
 def callbacks(callbacks: Any) -> tuple[Callable, ...]:

@@ -1,18 +1,22 @@
 """Epochs as pure functions: one as a scan over mini-batches, and many as one compiled program.
 
 `run_epochs` is that program. It runs epochs until a limit that the host sets, or until training has to stop:
-convergence (tol), no lower validation cost (patience), numbers that are not finite. All of that is decided inside the
+convergence (tol), no better validation (patience), numbers that are not finite. All of that is decided inside the
 program, so the result does not depend on how epochs are cut into chunks. The loop's state is donated to each chunk and
 lives in one copy.
 
 An epoch does not undo anything: it reports whether it is finite, and `run_epochs` returns the state after the last
-epoch that is. `replay` walks the failed one step by step to find the step.
+epoch that is. `replay` walks the failed one step by step to find the step. Only where steps are to be skipped does each
+judge itself, and is undone by itself; an epoch is then finite if one of its steps was. What an optimizer refuses
+by optax.apply_if_finite is its own affair: such a step is judged by the state alone, and not measured.
 
 Legend: X (n_x, m), Y (n_y, m); `data` holds them by columns or by rows, see batches.py.
 
 Source: the lecture notes, section 8 (gradient descent).
 """
 
+import functools
+import operator
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +29,7 @@ from jaxnet._xla.compile import BoundedJit, with_fallback
 from jaxnet._xla.small_call import OPTIONS, single_call
 from jaxnet.metrics import accuracy_of
 from jaxnet.network import cost_and_output
+from jaxnet.train import optimizers
 from jaxnet.train.batches import Data, gather, random_batches
 from jaxnet.train.config import FitConfig
 from jaxnet.train.state import LoopState, TrainState, select
@@ -41,10 +46,33 @@ class Chunk(NamedTuple):
     finite: Bool[Array, ""]
 
 
+class Measured(NamedTuple):
+    """What steps on mini-batches measure.
+
+    metrics, weight: of the batch, and the sum of its weights.
+    refused: whether the optimizer's optax.apply_if_finite refused the gradient; None where it has none.
+    skipped: whether it was not finite, and undone; None where steps are not skipped.
+    """
+
+    metrics: dict[str, Array]
+    weight: Array
+    refused: Array | None
+    skipped: Array | None
+
+    @property
+    def excused(self) -> Array | None:
+        """Which steps may have metrics that are not finite; None where none may."""
+        reasons = [reason for reason in (self.refused, self.skipped) if reason is not None]
+        return functools.reduce(operator.or_, reasons) if reasons else None
+
+
 def full_batch_epoch(config: FitConfig, state: TrainState, data: Data):
     """One step on all examples: the notes' "repeat { predict, dW, db, W -= α dW }"."""
     state, metrics = _step(config)(state, *data)
-    return state, metrics, step_is_finite(state, metrics)
+    finite = step_is_finite(state, metrics, optimizers.refused_update(state.opt_state))
+    if config.on_nonfinite == "skip":
+        metrics["skipped"] = jnp.int32(0)  # the next step would be this one again
+    return state, metrics, finite
 
 
 def mini_batch_epoch(config: FitConfig, state: TrainState, data: Data):
@@ -56,16 +84,25 @@ def mini_batch_epoch(config: FitConfig, state: TrainState, data: Data):
     state, batches = _shuffle(config, state, data)
     step = _batch_step(config, data, padded=batches.examples.size > data.X.shape[0])
 
-    def body(state, batch):
-        state, metrics, weight = step(state, *batch)
-        return state, (metrics, weight)
+    state, steps = jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
+    finite = step_is_finite(state, steps.metrics, steps.excused)
+    epoch = _over_the_epoch(steps)
+    if steps.skipped is not None:
+        epoch["skipped"] = steps.skipped.sum(dtype=jnp.int32)
+        finite &= (~steps.skipped & (steps.weight > 0)).any()
+    return state, epoch, finite
 
-    state, (metrics, weights) = jax.lax.scan(body, state, batches)
-    finite = step_is_finite(state, metrics)
+
+def _over_the_epoch(steps: Measured) -> dict[str, Array]:
+    """The mean of each metric over the examples, and the largest norm: NaN where all steps are excused."""
+    metrics, weights, excused = steps.metrics, steps.weight, steps.excused
+    if excused is not None:
+        metrics, weights = select(excused, jax.tree.map(jnp.zeros_like, (metrics, weights)), (metrics, weights))
     epoch = {name: (values * weights).sum() / weights.sum() for name, values in metrics.items()}
     if "gradient_norm" in metrics:
-        epoch["gradient_norm"] = metrics["gradient_norm"].max()
-    return state, epoch, finite
+        largest = metrics["gradient_norm"].max()
+        epoch["gradient_norm"] = largest if excused is None else jnp.where(excused.all(), jnp.nan, largest)
+    return epoch
 
 
 def _step(config: FitConfig):
@@ -79,16 +116,20 @@ def _shuffle(config: FitConfig, state: TrainState, data: Data):
 
 
 def _batch_step(config: FitConfig, data: Data, padded: bool):
-    """A function (state, examples, counts) -> state, metrics and the sum of the weights: a step on one mini-batch."""
+    """A function (state, examples, counts) -> (state, measured): a step on one mini-batch."""
     step = _step(config)
 
-    def batch_step(state: TrainState, examples, counts):
+    def batch_step(state: TrainState, examples, counts) -> tuple[TrainState, Measured]:
         X, Y, weights = gather(data, examples, counts, config.mesh)
         total = weights.sum()
         new, metrics = step(state, X, Y, None if data.weights is None and not padded else weights)
+        refused, skipped = optimizers.refused_update(new.opt_state), None
+        if config.on_nonfinite == "skip":
+            skipped = ~step_is_finite(new, metrics, refused)
+            new = select(skipped, state, new)
         if data.weights is not None:
             new = select(total > 0, new, state)
-        return new, metrics, total
+        return new, Measured(metrics, total, refused, skipped)
 
     return batch_step
 
@@ -100,18 +141,19 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
     """
     epoch = full_batch_epoch if config.batch_size is None else mini_batch_epoch
     state, metrics, finite = epoch(config, loop.state, data)
-    loop = loop._replace(state=state, epoch=loop.epoch + 1)
+    loop = loop._replace(state=state, epoch=loop.epoch + 1, rollbacks=jnp.zeros_like(loop.rollbacks))
     if config.tol is not None:
         loop = _compare_with_last(config.tol, loop, metrics["cost"])
-    metrics = {name: metrics[name] for name in config.metrics}
+    names = (*config.metrics, "skipped") if config.on_nonfinite == "skip" else config.metrics
+    metrics = {name: metrics[name] for name in names}
     if validation_data is not None:
         J, A = cost_and_output(config.net, state.params, *validation_data, config.precision)
         metrics["validation_cost"] = J
         finite &= jnp.isfinite(J)
         if "accuracy" in config.metrics:
-            metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y)
+            metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y, validation_data.weights)
         if config.patience is not None:
-            loop = _compare_with_best(loop, J)
+            loop = _compare_with_best(config, loop, metrics[config.monitor])
     return loop, metrics, finite
 
 
@@ -121,12 +163,13 @@ def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
     return loop._replace(last_cost=J, epochs_without_change=jnp.where(unchanged, loop.epochs_without_change + 1, 0))
 
 
-def _compare_with_best(loop: LoopState, J) -> LoopState:
+def _compare_with_best(config: FitConfig, loop: LoopState, score) -> LoopState:
     begun = loop.epochs_since_best >= 0
-    better = ~begun | (loop.best_cost > J)
+    lower, higher = (score, loop.best_score) if config.monitor == "validation_cost" else (loop.best_score, score)
+    better = ~begun | (higher > lower + config.min_delta)
     return loop._replace(
         best_params=select(better, loop.params, loop.best_params),
-        best_cost=jnp.where(better, J, loop.best_cost),
+        best_score=jnp.where(better, score, loop.best_score),
         epochs_since_best=jnp.where(better, 0, loop.epochs_since_best + 1),
     )
 
@@ -174,32 +217,39 @@ def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState
     """Walk an epoch that is not finite step by step, to the first such step.
 
     Return the state before it, its metrics with the gradient's norm, and False; or, where all are finite, the state
-    after the last step, its metrics, and True. A step by itself may be rounded otherwise than in a scan.
+    after the last step, its metrics, and True. Where steps are skipped, False is that all of them were. A step by
+    itself may be rounded otherwise than in a scan.
     """
     judged = {"cost", *config.metrics}  # as in the epoch: the norm of a finite gradient can overflow
-    config = replace(config, metrics=(*judged, "gradient_norm"))
+    skips = config.on_nonfinite == "skip"
+    config = replace(config, metrics=(*judged, "gradient_norm"), on_nonfinite="raise")
     if config.batch_size is None:
         step, batches = _step(config), None
-        take = lambda state, i: step(state, *data)
+
+        def take(state, i):
+            state, metrics = step(state, *data)
+            return state, Measured(metrics, jnp.ones(()), optimizers.refused_update(state.opt_state), None)
+
         steps = 1
     else:
         state, batches = _shuffle(config, state, data)
         step = _batch_step(config, data, padded=batches.examples.size > data.X.shape[0])
-        take = lambda state, i: step(state, batches.examples[i], batches.counts[i])[:2]
+        take = lambda state, i: step(state, batches.examples[i], batches.counts[i])
         steps = len(batches.examples)
 
     def body(carry):
-        state, i, _, _ = carry
-        new, metrics = take(state, i)
-        finite = step_is_finite(new, {name: metrics[name] for name in judged})
-        return select(finite, new, state), i + 1, metrics, finite
+        state, i, _, any_before = carry
+        new, (metrics, weight, refused, _) = take(state, i)
+        finite = step_is_finite(new, {name: metrics[name] for name in judged}, refused)
+        good = any_before | (finite & (weight > 0)) if skips else finite
+        return select(finite, new, state), i + 1, metrics, good
 
     def more(carry):
-        _, i, _, finite = carry
-        return finite & (i < steps)
+        _, i, _, good = carry
+        return (i < steps) & (skips | good)
 
-    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(take, state, 0)[1])
-    state, _, metrics, finite = jax.lax.while_loop(more, body, (state, 0, nothing, jnp.array(True)))
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(take, state, 0)[1].metrics)
+    state, _, metrics, finite = jax.lax.while_loop(more, body, (state, 0, nothing, jnp.array(not skips)))
     return state, metrics, finite
 
 

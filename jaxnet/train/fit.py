@@ -27,7 +27,7 @@ from jaxnet.mlp import MLP, Params
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data, Place
-from jaxnet.train.callbacks import Callback, any_stops
+from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import (
     is_stopped,
@@ -40,11 +40,12 @@ from jaxnet.train.epochs import (
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
-from jaxnet.train.warnings import warn_of_a_cost_that_never_fell
+from jaxnet.train.warnings import warn_of_a_cost_that_never_fell, warn_of_dead_relus, warn_of_unscaled_inputs
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two synchronisations with the host
 CHUNK_SECONDS = 0.2  # ... and about this long, so that the bar moves and Ctrl-C takes effect
 SMALL_STEPS = 1_000  # in the first chunk of a small network, some 10 ms; others begin with one epoch
+MOST_ROLLBACKS = 10  # of one epoch: ten rates, each half the last, are a thousandth
 LARGE = 10  # of a feature or target that has not been scaled: of a million normal numbers none is beyond 5
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
@@ -52,10 +53,11 @@ DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an
 class FitResult(NamedTuple):
     """What `fit` returns.
 
-    params: the best by validation cost where patience was given, else the last.
+    params: the best by the monitored metric where patience was given, else the last.
     history: NumPy vectors, one entry an epoch: the metrics that were asked for, as seen by the steps before each update
         ("cost" and "accuracy" are the epoch's mean over examples, "gradient_norm" its largest), and with validation
-        data "validation_cost" and, beside "accuracy", "validation_accuracy" (after the epoch).
+        data "validation_cost" and, beside "accuracy", "validation_accuracy" (after the epoch). "skipped" counts the
+        steps that on_nonfinite="skip" has left out, and the others are of the steps taken.
     loop: all that `fit(..., resume=result)` needs to go on.
     """
 
@@ -70,7 +72,10 @@ class FitResult(NamedTuple):
 
 
 class NotFiniteError(FloatingPointError):
-    """Cost, metrics, new params or the validation cost were not finite; `.result` holds the last good state."""
+    """Cost, metrics, new params or the validation cost were not finite; `.result` holds the last good state.
+
+    What `fit` does instead, `on_nonfinite` says.
+    """
 
     result: FitResult
 
@@ -87,10 +92,13 @@ def fit(
     batch_size: int | str | None = "auto",
     params: Params | None = None,
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: inputs.Validation | None = None,
     patience: int | None = None,
+    monitor: str = "validation_cost",
+    min_delta: float = 0.0,
     tol: float | None = None,
     metrics: Iterable[str] | None = None,
+    on_nonfinite: str = "raise",
     gradient: str = "manual",
     precision: str = "float32",
     progress: bool = True,
@@ -121,19 +129,28 @@ def fit(
             as in the notes. A last partial batch counts for what it has.
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
-        validation: (X, Y) to measure after each epoch.
-        patience: stop after so many epochs without a lower validation cost, and return the best params.
+        validation: (X, Y), or (X, Y, weights), to measure after each epoch.
+        patience: stop after so many epochs in a row in which the monitored metric has not become better, and return
+            the best params.
+        monitor: what patience watches: "validation_cost", or "validation_accuracy", of which more is better.
+        min_delta: by how much a metric has to be better than the best so far to count as better.
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
         metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
             classifiers, the accuracy. What is not named is not computed, but for the cost, which is guarded: numbers
             that are not finite stop training whatever is measured.
+        on_nonfinite: what follows a step whose numbers are not finite, which is undone in any case. "raise": a
+            NotFiniteError. "skip": the next mini-batch; an epoch of which no step is left raises. "rollback": the
+            whole epoch is undone, the callbacks are called with the `LoopState` before it, whose `rollbacks` is not 0,
+            and it is tried again from the one that they return; where they return none, or after ten in a row, it
+            raises. A gradient that optax.apply_if_finite refuses is left to that, and such a step is not measured.
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
         precision: a name of the table in _xla/matmul.py. Params are float64 with "float64", or where those given, else
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
         progress: show a progress bar, if standard error is a terminal.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
-            history so far; one that returns True, and no other value, stops training.
+            history so far. One that returns True stops training; one that returns a LoopState, such as
+            `scale_learning_rate` makes, has it go on from that; no other answer counts.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
@@ -153,8 +170,11 @@ def fit(
     start = params if resume is None else _checked_result(net, resume, key, params, precision).loop.params
     dtype = inputs.working_dtype(X, start, checks.policy(precision))
     host = inputs.dataset(net, X, Y, weights, validation, dtype)
-    settings.stopping(patience, tol, validation)
+    metrics = settings.metrics(net, metrics)
+    min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
     settings.placement(device, mesh)
+    callbacks = settings.callbacks(callbacks)
+    on_nonfinite = settings.on_nonfinite(on_nonfinite, callbacks)
     config = FitConfig(
         net=net,
         optimizer=optimizers.hashable(optimizers.optimizer(DEFAULT_OPTIMIZER if optimizer is None else optimizer)),
@@ -162,11 +182,16 @@ def fit(
         precision=precision,
         batch_size=inputs.batch_size(batch_size, host.X.shape[1]),
         patience=patience,
+        monitor=monitor,
+        min_delta=min_delta,
         tol=tol,
-        metrics=settings.metrics(net, metrics),
+        metrics=metrics,
         mesh=mesh,
+        on_nonfinite=on_nonfinite,
     )
-    callbacks = settings.callbacks(callbacks)
+    if resume is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
+        skipped = {"skipped": np.zeros(int(resume.loop.epoch), np.int32)}
+        resume = resume._replace(history=skipped | resume.history)
     if resume is None:
         checks.key(key)
 
@@ -179,7 +204,7 @@ def fit(
         else:
             loop = _resume(config, resume.loop, resume.history, epochs, validated=host.validation is not None)
         data = Data.by_rows(*host[:3], place) if config.batch_size else _full_batch(*host[:3], mesh, place)
-        validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+        validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
         loop = jax.device_put(loop, parallel.replicated(mesh) if mesh else data.X.sharding)  # wherever it was before
         jax.block_until_ready((loop, data, validation_data))
     optimizers.check_learning_rate(loop.state.opt_state)
@@ -188,6 +213,8 @@ def fit(
     optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
     if resume is None:
         warn_of_a_cost_that_never_fell(result.history)
+        warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
+    warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
 
 
@@ -253,20 +280,29 @@ def _resume(config: FitConfig, loop: LoopState, history: dict, epochs: int, vali
     )  # fmt: skip
     names = {*config.metrics} | ({"validation_cost"} if validated else set())
     names |= {"validation_accuracy"} if validated and "accuracy" in config.metrics else set()
+    names |= {"skipped"} if config.on_nonfinite == "skip" else set()
     if done and set(history) != names:
         has, wants = (", ".join(sorted(each)) or "nothing" for each in (history, names))
         raise ValueError(
-            f"resume.history has {has}; expected {wants}, which metrics and validation ask for: resume with those of"
-            " the earlier fit"
+            f"resume.history has {has}; expected {wants}, which metrics, validation and on_nonfinite ask for: resume"
+            " with those of the earlier fit"
         )
     fresh = loop_start(loop.state, tracks_best=config.patience is not None)
-    if config.patience is None or loop.best_params is None:  # not tracked until now, or no longer
+    if config.patience is None or not _has_best(config.monitor, loop, history):
         loop = loop._replace(
-            best_params=fresh.best_params, best_cost=fresh.best_cost, epochs_since_best=fresh.epochs_since_best
+            best_params=fresh.best_params, best_score=fresh.best_score, epochs_since_best=fresh.epochs_since_best
         )
     if config.tol is None:
         loop = loop._replace(last_cost=fresh.last_cost, epochs_without_change=fresh.epochs_without_change)
     return jax.tree.map(jnp.copy, loop)
+
+
+def _has_best(monitor: str, loop: LoopState, history: dict) -> bool:
+    """Whether the loop's best is of this metric: the history of that epoch tells it from another's."""
+    since = int(loop.epochs_since_best)
+    if loop.best_params is None or since < 0:
+        return False
+    return bool(np.isclose(history[monitor][int(loop.epoch) - 1 - since], loop.best_score, rtol=1e-5))
 
 
 def _full_batch(X, Y, weights, mesh: Mesh | None, place: Place) -> Data:
@@ -318,14 +354,18 @@ def _train(config, loop, history, data, validation_data, epochs, progress, callb
                     history.extend(log, int(loop.epoch) - epoch)
                     bar.update(int(loop.epoch) - epoch)
                     epoch = int(loop.epoch)
-                if not finite:
-                    loop, message = _not_finite(config, loop, data, validation_data)
-                    raise NotFiniteError(message)
-                if "cost" in config.metrics:
+                if finite and "cost" in config.metrics:
                     bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
                 pace.adapt()
-                if any_stops(callbacks, loop, history):
-                    break
+                if finite or (config.on_nonfinite == "rollback" and loop.rollbacks < MOST_ROLLBACKS):
+                    before = loop if finite else loop._replace(rollbacks=loop.rollbacks + 1)
+                    loop, stops = call_all(callbacks, before, history)
+                    if stops:
+                        break
+                    if finite or loop is not before:
+                        continue
+                loop, message = _not_finite(config, loop, data, validation_data)
+                raise NotFiniteError(message)
     except BaseException as error:
         set_result(error, _result(loop, history))
         raise
@@ -347,6 +387,7 @@ def _result(loop: LoopState, history: History) -> FitResult:
 
 def _not_finite(config: FitConfig, loop: LoopState, data: Data, validation_data: Data | None) -> tuple[LoopState, str]:
     """The last good state of an epoch that was not finite, and in words what was not, where, and what helps."""
+    loop = loop._replace(rollbacks=jnp.zeros_like(loop.rollbacks))  # whoever resumes from it has new ones
     state, measured, steps_are_finite = replay_chunk(config, loop.state, data)
     epoch, largest = int(loop.epoch) + 1, _largest(data)
     if steps_are_finite and validation_data is not None:
@@ -367,9 +408,10 @@ def _not_finite(config: FitConfig, loop: LoopState, data: Data, validation_data:
     at_rate = "" if rate is None else f", learning rate {rate:.3g}"
     wide = [np.asarray(layer.W, np.float64) for layer in state.params]  # where squares of float32 do not overflow
     norms = ", ".join(f"|W[{number}]| = {np.linalg.norm(W):.3g}" for number, W in enumerate(wide, 1))
+    others = " and at all others of that epoch" if config.on_nonfinite == "skip" and config.batch_size else ""
     return loop._replace(state=state), (
         "the cost, a metric, the new params or the optimizer's state are not finite"
-        f" at step {int(state.step) + 1} (epoch {epoch}): {numbers}{beyond}{at_rate}; {norms};"
+        f" at step {int(state.step) + 1} (epoch {epoch}){others}: {numbers}{beyond}{at_rate}; {norms};"
         f" largest |X| {largest['X']:.3g}, |Y| {largest['Y']:.3g}."
         f" The step was undone and the state before it is in this error's .result; {_remedy(measured, largest)}"
     )

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxnet import checks
 from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
 from jaxnet.values import class_targets, example_weights, host_array, real_numbers
 
+Validation = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]  # (X, Y[, weights])
 AUTO = 128  # examples of a mini-batch, where there are as many
 
 
@@ -25,19 +27,21 @@ class HostData(NamedTuple):
     X: np.ndarray
     Y: np.ndarray
     weights: np.ndarray | None
-    validation: tuple[np.ndarray, np.ndarray] | None
+    validation: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None
 
 
 def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> HostData:
-    """Return X, Y, weights and the validation pair as NumPy arrays of that dtype, all of them fit for net."""
+    """Return X, Y, weights and the validation data as NumPy arrays of that dtype, all of them fit for net."""
     checks.mlp(net)
     X, Y, weights = _examples(net, X, Y, weights, dtype)
     if validation is not None:
-        if not isinstance(validation, tuple) or len(validation) != 2:
+        if not isinstance(validation, tuple) or len(validation) not in (2, 3):
             length = f" of {len(validation)}" if isinstance(validation, tuple) else ""
-            raise ValueError(f"validation is {type_name(validation)}{length}; expected a tuple (X, Y)")
-        *validation, _ = _examples(net, *validation, None, dtype, "validation ")
-        validation = tuple(validation)
+            raise ValueError(
+                f"validation is {type_name(validation)}{length}; expected a tuple (X, Y), or (X, Y, weights)"
+            )
+        X_validation, Y_validation, weights_validation = (*validation, None)[:3]
+        validation = _examples(net, X_validation, Y_validation, weights_validation, dtype, "validation ")
     if net.loss == "cross_entropy":
         if net.activations[-1] == "sigmoid":
             _not_one_hot(Y)
@@ -49,7 +53,7 @@ def _examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str =
     given = X, Y
     X, Y = host_array(f"{of}X", X, dtype), host_array(f"{of}Y", Y, dtype)
     if weights is not None:
-        weights = _example_weights(weights, dtype)
+        weights = _example_weights(f"{of}weights", weights, dtype)
     checks.columns(f"{of}X", X, net.sizes[0], "n_x")
     checks.target_shapes(net, X, Y, weights, of)
     for name, values, cast in zip(("X", "Y"), given, (X, Y), strict=True):
@@ -107,10 +111,10 @@ def _classes(Y: np.ndarray) -> np.ndarray:
     return np.unique(Y.argmax(axis=0) if Y.shape[0] > 1 else (Y[0] > 0.5).astype(int))
 
 
-def _example_weights(weights: Any, dtype: np.dtype) -> np.ndarray:
+def _example_weights(argument: str, weights: Any, dtype: np.dtype) -> np.ndarray:
     """Return the weights as a NumPy vector that is finite, nowhere negative and somewhere positive."""
-    weights = host_array("weights", weights, np.dtype(np.float64))
-    example_weights(weights, weights)
+    weights = host_array(argument, weights, np.dtype(np.float64))
+    example_weights(weights, weights, argument)
     # Only their ratios count; sums of 1e38 or 1e-40 could not be distinguished from infinity or 0.
     return (weights / weights.max()).astype(dtype)
 

@@ -5,15 +5,19 @@ a warm-up, under a mask or while gradients are accumulated, and goes uphill in s
 rates that the state shows, those of optax.inject_hyperparams, are checked; of others the history tells (warnings.py).
 """
 
+import functools
 import inspect
+import operator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from jaxtyping import Array, Bool
 
 from jaxnet._arguments import type_name
 from jaxnet.mlp import Params
+from jaxnet.train.state import first_difference
 from jaxnet.train.warnings import warn
 
 EXTRA = ("value", "grad", "value_fn")  # for those that search along a line, or watch the cost
@@ -57,24 +61,9 @@ def extra_arguments(optimizer: Any) -> tuple[str, ...]:
 def check_state(argument: str, opt_state: Any, optimizer: Any, params: Params, remedy: str) -> None:
     """Raise ValueError where a state is not what the optimizer makes for these params."""
     expected = jax.eval_shape(optimizer.init, params)
-    difference = _first_difference(jax.eval_shape(lambda tree: tree, opt_state), expected)
+    difference = first_difference(opt_state, expected)
     if difference:
         raise ValueError(f"{argument} is another optimizer's: {difference}; {remedy}")
-
-
-def _first_difference(tree: Any, expected: Any) -> str | None:
-    """Where two trees of shapes first differ in structure, shape or dtype, in words; None where they do not."""
-    got = dict(jax.tree_util.tree_leaves_with_path(tree))
-    want = dict(jax.tree_util.tree_leaves_with_path(expected))
-    for path in [*want, *(path for path in got if path not in want)]:
-        name = jax.tree_util.keystr(path)
-        if path not in got or path not in want:
-            return f"{name} is {'missing' if path in want else 'too many'}"
-        has, wants = ((leaf.dtype, leaf.shape) for leaf in (got[path], want[path]))
-        if has != wants:
-            return f"{name} is {has[0]}{list(has[1])}; expected {wants[0]}{list(wants[1])}"
-    structures = [jax.tree.structure(each) for each in (tree, expected)]
-    return None if structures[0] == structures[1] else "it is {}; expected {}".format(*structures)
 
 
 def learning_rate(opt_state: Any) -> float | None:
@@ -83,18 +72,42 @@ def learning_rate(opt_state: Any) -> float | None:
     return float(rates[0]) if rates else None
 
 
-def check_learning_rate(opt_state: Any) -> None:
+def check_learning_rate(opt_state: Any, argument: str = "optimizer") -> None:
     """Raise ValueError where a state shows a constant learning rate that no descent has; a schedule may begin at 0."""
     for node in _with_hyperparams(opt_state):
         rate = np.asarray(node.hyperparams["learning_rate"])
         scheduled = "learning_rate" in getattr(node, "hyperparams_states", ())
         if not scheduled and not (np.isfinite(rate) & (rate > 0)).all():
-            raise ValueError(f"optimizer has learning_rate {rate:g}; expected a finite number above 0")
+            raise ValueError(f"{argument} has learning_rate {rate:g}; expected a finite number above 0")
+
+
+def with_scaled_rate(opt_state: Any, factor: float) -> Any:
+    """The state with factor times its learning rate; ValueError where it shows none, or one that a schedule sets."""
+    nodes = _with_hyperparams(opt_state)
+    if not nodes:
+        raise ValueError(
+            "optimizer shows no learning rate to be changed; expected one of optax.inject_hyperparams, such as"
+            " optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
+        )
+    if any("learning_rate" in getattr(node, "hyperparams_states", ()) for node in nodes):
+        raise ValueError("optimizer has a learning_rate that its schedule sets at each step; expected a number")
+
+    def scaled(node: Any) -> Any:
+        if not _has_rate(node):
+            return node
+        rate = node.hyperparams["learning_rate"]
+        return node._replace(hyperparams=node.hyperparams | {"learning_rate": (rate * factor).astype(rate.dtype)})
+
+    return jax.tree.map(scaled, opt_state, is_leaf=_has_rate)
 
 
 def _with_hyperparams(opt_state: Any) -> list:
     """The states of optax.inject_hyperparams that hold a learning rate, wherever they stand."""
-    return _nodes(opt_state, lambda node: "learning_rate" in getattr(node, "hyperparams", ()))
+    return _nodes(opt_state, _has_rate)
+
+
+def _has_rate(node: Any) -> bool:
+    return "learning_rate" in getattr(node, "hyperparams", ())
 
 
 def warn_of_unapplied_gradients(opt_state: Any) -> None:
@@ -110,6 +123,15 @@ def warn_of_unapplied_gradients(opt_state: Any) -> None:
             " so far, that no update has used; choose epochs and batch_size so that the window divides the number of"
             " steps, or go on with resume"
         )
+
+
+def refused_update(opt_state: Any) -> Bool[Array, "..."] | None:
+    """Whether optax.apply_if_finite was given a gradient that is not finite; None where the optimizer has none.
+
+    It has then counted it, and left the params alone as long as its limit allows.
+    """
+    guards = _nodes(opt_state, lambda node: isinstance(node, optax.ApplyIfFiniteState))
+    return functools.reduce(operator.or_, (~guard.last_finite for guard in guards)) if guards else None
 
 
 def _nodes(tree: Any, wanted: Any) -> list:

@@ -36,8 +36,9 @@ def train_step(
 
     With optax.sgd(rate) the update is W -= rate * dW, as in the notes. Metrics are scalars at the incoming state, and
     "finite". Where the cost, a metric or the new state is not finite, or all weights are 0, the state comes back
-    unchanged. It keeps its dtype: in float16 Adam's eps=1e-8 is 0, and no step of it is finite; make float32 params
-    (`fit` does).
+    unchanged; a gradient that is not finite is left to optax.apply_if_finite where that is in the optimizer, and what
+    it counts is kept. The state keeps its dtype: in float16 Adam's eps=1e-8 is 0, and no step of it is finite; make
+    float32 params (`fit` does).
 
     Args:
         net: the network.
@@ -69,7 +70,8 @@ def train_step(
         state = state._replace(params=params)
         new, metrics = step(state, X, Y, weights)
         finite = step_is_finite(new, metrics)
-        counts = finite if weights is None else finite & (weights.sum() > 0)
+        counts = step_is_finite(new, metrics, optimizers.refused_update(new.opt_state))
+        counts = counts if weights is None else counts & (weights.sum() > 0)
         return select(counts, new, state), {name: metrics[name] for name in named} | {"finite": finite}
 
     return guarded_step
@@ -102,9 +104,13 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
     return step
 
 
-def step_is_finite(state: TrainState, metrics: dict[str, Array]) -> Bool[Array, ""]:
-    """Whether all metrics, params and what the optimizer accumulates are; once they are not, they stay so."""
+def step_is_finite(state: TrainState, metrics: dict[str, Array], excused: Array | None = None) -> Bool[Array, ""]:
+    """Whether all metrics, params and what the optimizer accumulates are; once they are not, they stay so.
+
+    The metrics may be of one step or of many. Those of a step that is excused are not judged.
+    """
     finite = all_finite((state.params, state.opt_state))
     for values in metrics.values():
-        finite &= jnp.isfinite(values).all()
+        is_finite = jnp.isfinite(values)
+        finite &= (is_finite if excused is None else is_finite | excused).all()
     return finite

@@ -34,7 +34,7 @@ from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data
-from jaxnet.train.callbacks import Callback, any_stops
+from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import next_epoch, replay
 from jaxnet.train.fit import memory_needs, set_result
@@ -112,7 +112,7 @@ def sweep(
     epochs: int = 20,
     batch_size: int | str | None = "auto",
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: inputs.Validation | None = None,
     metrics: Iterable[str] | None = None,
     gradient: str = "manual",
     precision: str = "float32",
@@ -139,7 +139,7 @@ def sweep(
         epochs: passes over the data.
         batch_size: examples a step, as in `fit`.
         weights: (m,), as in `fit`.
-        validation: (X, Y), as in `fit`.
+        validation: (X, Y) or (X, Y, weights), as in `fit`.
         metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
         precision: a name of the table in _xla/matmul.py, as in `fit`.
@@ -173,7 +173,7 @@ def sweep(
     )
     with enough_memory():
         data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
-        validation_data = None if host.validation is None else Data.by_columns(*host.validation, None, place)
+        validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
 
     platform = next(iter(data.X.devices())).platform
     small = small_call.fits(platform, net.sizes, m, batch_size)
@@ -229,8 +229,13 @@ def sweep(
                     for _ in in_threads(train_task, range(len(members))):
                         bar.update(min(size, n * (1 + bar.n // n) - bar.n))
                 record()
-                if callbacks and any_stops(callbacks, _joined([part.loop for part in members], n), history):
-                    break
+                if callbacks:
+                    loop = _joined([part.loop for part in members], n)
+                    answered, stops = call_all(callbacks, loop, history)
+                    if answered is not loop:
+                        raise TypeError("callbacks returned a LoopState; expected none, which `fit` alone goes on from")
+                    if stops:
+                        break
             whole = result(in_threads)
         except BaseException as error:
             pool.shutdown(cancel_futures=True)  # waits for the tasks in work

@@ -1,12 +1,33 @@
-"""What a training that went through says about itself: one warning for each symptom, silenced as any other."""
+"""What a training that went through says about itself: one warning for each symptom, silenced as any other.
 
+All of it is read from the history, or computed on the host: no fit compiles anything for it.
+"""
+
+import math
 import warnings
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.special import entr, expit, ndtr
+
+from jaxnet.activations import LEAK
+from jaxnet.mlp import MLP, Params
 
 ENOUGH = 3  # epochs, before which a cost that has not fallen tells nothing
 UNCHANGED = 1e-6  # relative: the rounding of float32 in an epoch's mean
+SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason for a cost
+FAR_ABOVE = 10  # times what the cost would be of a network that answers 0: a start draws answers of about 1
+SAMPLE = 32  # examples at once: of a layer that is alive, some of them activate a unit
+ON_HOST = {  # the activations of hidden layers
+    "identity": lambda Z: Z,
+    "sigmoid": expit,
+    "tanh": np.tanh,
+    "relu": lambda Z: np.maximum(Z, 0),
+    "leaky_relu": lambda Z: np.where(Z > 0, Z, LEAK * Z),
+    "softplus": lambda Z: np.logaddexp(0, Z),
+    "gelu": lambda Z: Z * ndtr(Z),
+    "silu": lambda Z: Z * expit(Z),
+}
 
 
 class TrainingWarning(UserWarning):
@@ -34,3 +55,72 @@ def warn_of_a_cost_that_never_fell(history: Mapping[str, np.ndarray]) -> None:
             f"the cost never changed: {first:.6g} in all {len(costs)} epochs; is the learning rate 0, or the"
             " gradient, as with weights that are all 0?"
         )
+
+
+def warn_of_unscaled_inputs(
+    net: MLP, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, history: Mapping[str, np.ndarray]
+) -> None:
+    """Warn where X is far from unit scale, and the cost is what that makes of it.
+
+    Large inputs drive the first cost far above what the targets ask for; from small ones nothing has been learned that
+    a constant does not know.
+    """
+    costs = history.get("cost", np.zeros(0))
+    largest = max(float(X.max()), -float(X.min()))
+    remedy = "standardise X: subtract each row's mean and divide by its standard deviation"
+    if largest > SCALES[1] and costs.size and costs[0] > FAR_ABOVE * (at_zero := _cost_at_zero(net, Y, weights)):
+        warn(
+            f"X is as large as {largest:.3g}, and the cost of the first epoch is {costs[0]:.3g}, far above the"
+            f" {at_zero:.3g} that the targets explain; {remedy}"
+        )
+    elif 0 < largest < SCALES[0] and len(costs) >= ENOUGH and costs.min() > 0.99 * _cost_of_a_constant(net, Y, weights):
+        warn(
+            f"X is nowhere larger than {largest:.3g}, and in {len(costs)} epochs the cost has not fallen below that of"
+            f" the best constant answer; it is {costs[-1]:.3g}; {remedy}"
+        )
+
+
+def _cost_at_zero(net: MLP, Y: np.ndarray, weights: np.ndarray | None) -> float:
+    """J of a network whose Z[L] is 0; of squared errors with 1/2 more for each output, for answers of about 1."""
+    if net.loss == "cross_entropy":
+        return math.log(len(Y)) if net.activations[-1] == "softmax" else len(Y) * math.log(2)
+    return 0.5 * float(np.average(Y.astype(np.float64) ** 2, axis=1, weights=weights).sum() + len(Y))
+
+
+def _cost_of_a_constant(net: MLP, Y: np.ndarray, weights: np.ndarray | None) -> float:
+    """J of the best answer that is the same for all examples, their mean: an entropy, or half the variance."""
+    Y = Y.astype(np.float64)
+    mean = np.average(Y, axis=1, weights=weights)
+    if net.loss == "cross_entropy":
+        return float((entr(mean) + (0 if net.activations[-1] == "softmax" else entr(1 - mean))).sum())
+    return 0.5 * float(np.average((Y - mean[:, None]) ** 2, axis=1, weights=weights).sum())
+
+
+def warn_of_dead_relus(net: MLP, params: Params, X: np.ndarray, Y: np.ndarray) -> None:
+    """Warn where all units of a relu layer are 0 for every example; an output of 0 where all targets are is meant."""
+    dead = {l for l, name in enumerate(net.activations, 1) if name == "relu" and (l < len(params) or Y.any())}
+    if not dead:
+        return
+    layers = [(np.asarray(W), np.asarray(b)) for W, b in params[: max(dead)]]
+    stride = -(-X.shape[1] // SAMPLE)
+    for first in range(stride):  # the first of them, in a network that is alive
+        dead &= _inactive(net, layers, X[:, first::stride])
+        if not dead:
+            return
+    l = min(dead)
+    warn(
+        f"layer {l} is dead: each of its {net.sizes[l]} 'relu' units is 0 for every example of X, and with it their"
+        " gradient; lower the learning rate, standardise X, or take 'leaky_relu'"
+    )
+
+
+def _inactive(net: MLP, layers: list[tuple[np.ndarray, np.ndarray]], A: np.ndarray) -> set[int]:
+    """The layers, counted from 1, of which no unit has a Z above 0 for these examples."""
+    inactive = set()
+    with np.errstate(all="ignore"):  # of sums that overflow only the sign counts
+        for l, ((W, b), name) in enumerate(zip(layers, net.activations, strict=False), 1):
+            Z = W @ A + b
+            if not (Z > 0).any():
+                inactive.add(l)
+            A = ON_HOST[name](Z)
+    return inactive

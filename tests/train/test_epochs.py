@@ -13,7 +13,7 @@ import jaxnet
 from jaxnet import network
 from jaxnet._xla.permutation import random_permutation
 from jaxnet.train import batches
-from jaxnet.train.config import FitConfig
+from jaxnet.train.config import MONITORS, FitConfig
 from jaxnet.train.epochs import N_ITER_NO_CHANGE, run_chunk
 from jaxnet.train.state import loop_start
 from tests.comparison import assert_trees_close
@@ -223,6 +223,30 @@ def test_patience_that_never_runs_out_still_gives_the_best():
     result = fit(validation=(X, 1 - Y), patience=50, epochs=10)
     best = jaxnet.cost(NET, result.params, jnp.asarray(X), jnp.asarray(1 - Y))
     np.testing.assert_allclose(best, result.history["validation_cost"].min(), rtol=1e-6)
+
+
+def patience_by_hand(scores, patience, min_delta, higher_is_better):
+    """The epochs trained and the one whose params come back, from the monitored metric alone."""
+    sign, best, at = -1 if higher_is_better else 1, np.inf, 0
+    for epoch, score in enumerate(sign * np.asarray(scores), 1):
+        if best > score + np.float32(min_delta):
+            best, at = score, epoch
+        if epoch - at == patience:
+            return epoch, at
+    return len(scores), at
+
+
+@pytest.mark.parametrize("min_delta", [0.0, 0.02])
+@pytest.mark.parametrize("monitor", MONITORS)
+def test_patience_watches_the_monitored_metric(monitor, min_delta):
+    """A small min_delta ends a slow descent early, and a metric of which more is better is not taken for a cost."""
+    settings = {"validation": (X[:, :20], Y[:, :20]), "epochs": 60}
+    scores = fit(**settings).history[monitor]
+    epochs, best = patience_by_hand(scores, 3, min_delta, monitor == "validation_accuracy")
+    result = fit(**settings, patience=3, monitor=monitor, min_delta=min_delta)
+    assert len(result.history[monitor]) == epochs < 60
+    assert_trees_close(result.params, fit(**settings | {"epochs": best}).params, 1e-5)
+    np.testing.assert_allclose(result.loop.best_score, scores[best - 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [1, 7])

@@ -33,6 +33,19 @@ def test_history():
     np.testing.assert_allclose(result.history["validation_cost"][-1], cost, rtol=1e-5)
 
 
+def test_validation_weights_count_in_cost_and_accuracy():
+    weights = np.random.default_rng(0).choice([0.0, 1.0, 5.0], 20)
+    validation = X[:, :20], Y[:, :20], weights
+    result = fit(validation=validation, epochs=4)
+    J = jaxnet.cost(NET, result.params, *validation)
+    np.testing.assert_allclose(result.history["validation_cost"][-1], J, rtol=1e-5)
+    accuracy = jaxnet.accuracy(jaxnet.predict(NET, result.params, X[:, :20]), *validation[1:])
+    np.testing.assert_allclose(result.history["validation_accuracy"][-1], accuracy, rtol=1e-5)
+    chex.assert_trees_all_equal(
+        fit(validation=(*validation[:2], None), epochs=4), fit(validation=validation[:2], epochs=4)
+    )
+
+
 def test_regression_has_no_accuracy():
     net = jaxnet.MLP((2, 3, 1), ("tanh", "identity"))
     result = jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=OPTIMIZER, epochs=2, batch_size=None)

@@ -16,6 +16,7 @@ RESUMES = {
     "schedule": {"optimizer": optax.sgd(optax.cosine_decay_schedule(0.5, 48), momentum=0.9)},
     "full batch, tol": {"batch_size": None, "tol": 1e-3},
     "patience": {"validation": (X[:, :20], 1 - Y[:, :20]), "patience": 9},
+    "monitored": {"validation": (X[:, :20], Y[:, :20]), "patience": 9, "monitor": "validation_accuracy"},
     "weights": {"weights": np.arange(60) % 3},
 }
 
@@ -94,6 +95,14 @@ def test_patience_and_tol_begin_anew_where_they_were_off_between():
     stopped = fit(tol=1e9, batch_size=None, epochs=50)
     between = fit(batch_size=None, epochs=20, resume=stopped, key=None)
     assert len(fit(tol=1e-9, batch_size=None, epochs=40, resume=between, key=None).history["cost"]) > 20
+
+
+def test_the_best_of_another_metric_is_not_compared_with():
+    """A cost of 0.7 is more than any accuracy: patience begins anew with the metric that it watches now."""
+    validation = {"validation": (X[:, :20], Y[:, :20]), "patience": 50}
+    first = fit(**validation, epochs=4)
+    result = fit(**validation, monitor="validation_accuracy", epochs=9, resume=first, key=None)
+    assert result.loop.best_score == result.history["validation_accuracy"][4:].max()
 
 
 def test_resume_refuses_another_network():

@@ -8,7 +8,9 @@ import optax
 import pytest
 
 import jaxnet
-from tests.train.flower import fit
+from jaxnet.activations import ACTIVATIONS
+from jaxnet.train.warnings import ON_HOST, warn_of_dead_relus, warn_of_unscaled_inputs
+from tests.train.flower import X, Y, fit
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,103 @@ def test_it_is_silenced_as_any_other():
     with warnings.catch_warnings(action="error"):
         warnings.simplefilter("ignore", jaxnet.TrainingWarning)
         fit(optimizer=optax.sgd(0.0), epochs=3)
+
+
+SLOW = optax.sgd(1e-3)
+RELU = jaxnet.MLP((2, 4, 1), ("relu", "sigmoid"))
+ALIVE = jaxnet.init(RELU, jax.random.key(0))
+DEAD = (ALIVE[0]._replace(b=ALIVE[0].b - 1e3), ALIVE[1])
+
+
+def train(net=RELU, X=X, Y=Y, **changes):
+    settings = {"key": jax.random.key(0), "optimizer": SLOW, "epochs": 3, "batch_size": 16}
+    return jaxnet.fit(net, X, Y, **settings | changes)
+
+
+def test_a_dead_layer_is_told():
+    with pytest.warns(
+        jaxnet.TrainingWarning, match=r"layer 1 is dead: each of its 4 'relu' units is 0 for every"
+    ) as caught:
+        train(params=DEAD)
+    assert len(caught) == 1
+    train(params=ALIVE)
+
+
+def said(function, *arguments):
+    """The warnings of a function, as texts."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function(*arguments)
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_layer_is_dead_only_if_no_example_activates_any_unit():
+    """One example of a thousand, or one unit of four, is alive; so is an output of 0 where all targets are 0."""
+    many = np.tile(X, 17)
+    assert len(said(warn_of_dead_relus, RELU, DEAD, many, Y)) == 1
+    for place in (0, 500, 1019):
+        alive = many.copy()
+        alive[:, place] = 1e4 * np.sign(np.asarray(ALIVE[0].W[0]))
+        assert said(warn_of_dead_relus, RELU, DEAD, alive, Y) == []
+    one_unit = (DEAD[0]._replace(b=DEAD[0].b.at[2].set(1e3)), DEAD[1])
+    assert said(warn_of_dead_relus, RELU, one_unit, many, Y) == []
+    price = jaxnet.MLP((2, 1), ("relu",))
+    never = (jaxnet.Layer(0 * np.ones((1, 2), np.float32), -np.ones((1, 1), np.float32)),)
+    assert "layer 1 is dead: each of its 1 " in said(warn_of_dead_relus, price, never, X, Y)[0]
+    assert said(warn_of_dead_relus, price, never, X, 0 * Y) == []
+
+
+@pytest.mark.parametrize("before", sorted(set(ACTIVATIONS) - {"softmax"}))
+def test_a_relu_layer_is_judged_behind_any_activation(before):
+    """By the forward pass that training has: the layer is dead just where jaxnet says that Z is nowhere above 0."""
+    net = jaxnet.MLP((2, 3, 4, 1), (before, "relu", "sigmoid"))
+    params = jaxnet.init(net, jax.random.key(2), 2.0)
+    _, cache = jaxnet.forward(net, params, X)
+    at_most = float(cache[2].Z.max())
+    for shift, dead in ((at_most + 1e-3, True), (at_most - 1e-3, False)):
+        shifted = (params[0], params[1]._replace(b=params[1].b - shift), params[2])
+        found = said(warn_of_dead_relus, net, shifted, X, Y)
+        assert [text.startswith("layer 2 is dead") or before == "relu" for text in found] == [True] * dead
+    np.testing.assert_allclose(ON_HOST[before](np.asarray(cache[1].Z)), cache[1].A, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "identity"])
+def test_inputs_far_from_unit_scale(output):
+    """Large ones beside a first cost that the targets do not explain, small ones that have taught nothing."""
+    net = jaxnet.MLP((2, 4, 1), ("relu", output))
+    large = r"X is as large as \S+e\+0[45], and the cost of the first epoch is \S+, far above .*standardise X"
+    with pytest.warns(jaxnet.TrainingWarning, match=large) as caught:
+        train(net, 1e4 * X, params=ALIVE, optimizer=optax.sgd(1e-9))
+    assert len(caught) == 1
+    with pytest.warns(jaxnet.TrainingWarning, match=r"X is nowhere larger than \S+e-05, .* 3 epochs .*standardise X"):
+        train(jaxnet.MLP((2, 4, 1), ("tanh", output)), 1e-5 * X)
+
+
+def test_inputs_of_any_scale_are_fine_where_the_cost_is():
+    wide, identity = 1e4 * X, jaxnet.MLP((2, 1), ("identity",))
+    fine = [
+        (RELU, wide, Y, [0.7, 0.6, 0.5]),
+        (RELU, wide, Y, []),  # not measured
+        (identity, wide, 1e4 * Y, [1e8, 1e7, 1e6]),  # the targets are as large
+        (RELU, 1e-5 * X, Y, [0.7, 0.6, 0.5]),  # learned all the same
+        (RELU, 1e-5 * X, Y, [0.7, 0.7]),  # too early to tell
+        (RELU, 100 * X, Y, [50.0, 20.0, 10.0]),
+        (RELU, 0 * X, Y, [0.7, 0.7, 0.7]),  # nothing to be scaled
+    ]
+    for net, inputs, targets, costs in fine:
+        assert said(warn_of_unscaled_inputs, net, inputs, targets, None, {"cost": np.array(costs)}) == []
+
+
+def test_what_the_targets_explain_is_weighted():
+    """Of weights that leave one class the best constant costs nothing, and a cost of 0.1 is nothing learned."""
+    weights, cost = Y[0] + 1e-9, {"cost": np.full(3, 0.1)}
+    assert len(said(warn_of_unscaled_inputs, RELU, 1e-5 * X, Y, weights, cost)) == 1
+    assert said(warn_of_unscaled_inputs, RELU, 1e-5 * X, Y, None, cost) == []
+
+
+def test_warnings_compile_nothing(compiled):
+    train()
+    compiled.clear()
+    result = train()
+    warn_of_dead_relus(RELU, result.params, X, Y)
+    assert compiled == []

@@ -145,13 +145,14 @@ def several_classes(given: Given, net) -> Given:
 
 
 def validation_of(own: Point) -> Setting:
-    """A pair (X, Y) to validate on, or what is none."""
+    """What to validate on, (X, Y) or (X, Y, weights), or what is none."""
     X, Y = own.X.astype(np.float32), own.Y.astype(np.float32)
     return Setting(
-        right=((X, Y), (X.tolist(), Y.tolist()), (np.matrix(X), Y.astype(np.longdouble))),
+        right=((X, Y), (X.tolist(), Y.tolist()), (np.matrix(X), Y.astype(np.longdouble)), (X, Y, [1] * X.shape[1])),
         wrong=(
             (X,),
             (X, Y, Y),
+            (X, Y, -np.ones(X.shape[1])),
             (X, None),
             (X.T, Y),
             (X[:, :3], Y),
@@ -182,8 +183,11 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "batch_size": Setting((M,), (0, -1, M + 1, 2.5, "all"), leave_out=("3", "jax 0-d"), optional=True),
         "validation": validation_of(own),
         "patience": Setting(wrong=(0, 3, -1, 1.5), optional=True),  # there is nothing to validate on
+        "monitor": Setting(("validation_cost",), ("validation_accuracy", "cost")),
+        "min_delta": Setting((0, np.float32(0)), (0.1, -0.1, "0")),
         "tol": Setting((1e-4,), (0, -1e-4, "1e-4"), leave_out=POSITIVE, optional=True),
         "metrics": metrics_of(own.net),
+        "on_nonfinite": Setting(("skip",), ("rollback", "ignore")),  # without callbacks
         "gradient": GRADIENTS,
         "precision": Setting(wrong=("float64", "high")),
         "callbacks": Setting(((), [], function, [function]), ((3,), [None]), leave_out=(*EMPTY, *FUNCTIONS)),
