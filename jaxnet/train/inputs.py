@@ -127,7 +127,7 @@ def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
     """
     if params is not None:
         given = params[0].W.dtype
-    elif hasattr(X, "dtype") or not jax.config.jax_enable_x64:
+    elif hasattr(X, "dtype") or jax.dtypes.canonicalize_dtype("float64") == jnp.float32:
         given = getattr(X, "dtype", None)
     else:  # a frame or list of float64, as NumPy reads it
         given = real_numbers("X", X).dtype
