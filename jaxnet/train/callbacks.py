@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet._arguments import choice, count, from_zero, positive, share
+from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
 from jaxnet.train import optimizers
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, checked_loop
@@ -41,7 +41,10 @@ def scale_learning_rate(loop: LoopState, factor: float) -> LoopState:
     Raises:
         ValueError: the optimizer's state shows no learning rate that can be set, for which there is
             optax.inject_hyperparams(optax.sgd)(learning_rate=0.1); or factor is not a finite number above 0.
+        TypeError: loop is not a LoopState.
     """
+    if not isinstance(loop, LoopState):
+        raise TypeError(f"loop is {type_name(loop)}; expected the LoopState that a callback is given")
     opt_state = optimizers.with_scaled_rate(loop.state.opt_state, positive("factor", factor))
     return loop._replace(state=loop.state._replace(opt_state=opt_state))
 
