@@ -43,8 +43,7 @@ def scale_learning_rate(loop: LoopState, factor: float) -> LoopState:
             optax.inject_hyperparams(optax.sgd)(learning_rate=0.1); or factor is not a finite number above 0.
         TypeError: loop is not a LoopState.
     """
-    if not isinstance(loop, LoopState):
-        raise TypeError(f"loop is {type_name(loop)}; expected the LoopState that a callback is given")
+    _require_loop(loop)
     opt_state = optimizers.with_scaled_rate(loop.state.opt_state, positive("factor", factor))
     return loop._replace(state=loop.state._replace(opt_state=opt_state))
 
@@ -77,6 +76,11 @@ def reduce_on_plateau(
         return reduced if epochs and epochs % patience == 0 else None
 
     return reduce
+
+
+def _require_loop(loop: Any) -> None:
+    if not isinstance(loop, LoopState):
+        raise TypeError(f"loop is {type_name(loop)}; expected the LoopState that a callback is given")
 
 
 def _epochs_since_best(values: np.ndarray, min_delta: float, higher_is_better: bool) -> int:
