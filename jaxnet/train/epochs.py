@@ -23,14 +23,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from jaxnet._xla.compile import BoundedJit, with_fallback
 from jaxnet._xla.small_call import OPTIONS, single_call
 from jaxnet.metrics import accuracy_of
+from jaxnet.mlp import Params
 from jaxnet.network import cost_and_output
 from jaxnet.train import optimizers
-from jaxnet.train.batches import Data, gather, random_batches
+from jaxnet.train.batches import Batch, Data, gather, random_batches
 from jaxnet.train.config import FitConfig
 from jaxnet.train.state import LoopState, TrainState, select
 from jaxnet.train.step import step_is_finite, unguarded_step
@@ -117,41 +118,60 @@ def _shuffle(config: FitConfig, state: TrainState, data: Data):
 
 def _batch_step(config: FitConfig, data: Data, padded: bool):
     """A function (state, examples, counts) -> (state, measured): a step on one mini-batch."""
-    step = _step(config)
+    weighted = padded or data.weights is not None
 
     def batch_step(state: TrainState, examples, counts) -> tuple[TrainState, Measured]:
-        X, Y, weights = gather(data, examples, counts, config.mesh)
-        total = weights.sum()
-        new, metrics = step(state, X, Y, None if data.weights is None and not padded else weights)
-        refused, skipped = optimizers.refused_update(new.opt_state), None
-        if config.on_nonfinite == "skip":
-            skipped = ~step_is_finite(new, metrics, refused)
-            new = select(skipped, state, new)
+        new, measured = measured_step(config, state, gather(data, examples, counts, config.mesh), weighted)
         if data.weights is not None:
-            new = select(total > 0, new, state)
-        return new, Measured(metrics, total, refused, skipped)
+            new = select(measured.weight > 0, new, state)
+        return new, measured
 
     return batch_step
 
 
+def measured_step(
+    config: FitConfig, state: TrainState, batch: Batch, weighted: bool = True
+) -> tuple[TrainState, Measured]:
+    """A step on one mini-batch, undone where it is to be skipped, and what it measures."""
+    X, Y, weights = batch
+    total = weights.sum()
+    new, metrics = _step(config)(state, X, Y, weights if weighted else None)
+    refused, skipped = optimizers.refused_update(new.opt_state), None
+    if config.on_nonfinite == "skip":
+        skipped = ~step_is_finite(new, metrics, refused)
+        new = select(skipped, state, new)
+    return new, Measured(metrics, total, refused, skipped)
+
+
 def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: Data | None):
-    """Train for an epoch and measure. Return the loop's state, the metrics, and whether all is finite.
+    """Train for an epoch and measure. Return the loop's state, the metrics, and whether all is finite."""
+    epoch = full_batch_epoch if config.batch_size is None else mini_batch_epoch
+    state, metrics, finite = epoch(config, loop.state, data)
+    validated = {} if validation_data is None else validation(config, state.params, validation_data)
+    return end_of_epoch(config, loop, state, metrics, validated, finite)
+
+
+def validation(config: FitConfig, params: Params, data: Data) -> dict[str, Array]:
+    """What is measured on the validation data after an epoch."""
+    J, A = cost_and_output(config.net, params, *data, config.precision)
+    metrics = {"validation_cost": J}
+    if "accuracy" in config.metrics:
+        metrics["validation_accuracy"] = accuracy_of(config.net, A, data.Y, data.weights)
+    return metrics
+
+
+def end_of_epoch(config: FitConfig, loop: LoopState, state: TrainState, metrics, validated, finite):
+    """The loop after an epoch that ends with this state, what was measured, and whether all is finite.
 
     The validation cost too: one that is not can't be compared with the best.
     """
-    epoch = full_batch_epoch if config.batch_size is None else mini_batch_epoch
-    state, metrics, finite = epoch(config, loop.state, data)
     loop = loop._replace(state=state, epoch=loop.epoch + 1, rollbacks=jnp.zeros_like(loop.rollbacks))
     if config.tol is not None:
         loop = _compare_with_last(config.tol, loop, metrics["cost"])
     names = (*config.metrics, "skipped") if config.on_nonfinite == "skip" else config.metrics
-    metrics = {name: metrics[name] for name in names}
-    if validation_data is not None:
-        J, A = cost_and_output(config.net, state.params, *validation_data, config.precision)
-        metrics["validation_cost"] = J
-        finite &= jnp.isfinite(J)
-        if "accuracy" in config.metrics:
-            metrics["validation_accuracy"] = accuracy_of(config.net, A, validation_data.Y, validation_data.weights)
+    metrics = {name: metrics[name] for name in names} | validated
+    if validated:
+        finite &= jnp.isfinite(metrics["validation_cost"])
         if config.patience is not None:
             loop = _compare_with_best(config, loop, metrics[config.monitor])
     return loop, metrics, finite
@@ -253,9 +273,4 @@ def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState
     return state, metrics, finite
 
 
-def validation_cost(config: FitConfig, state: TrainState, validation_data: Data) -> Float[Array, ""]:
-    """J on the validation data."""
-    return cost_and_output(config.net, state.params, *validation_data, config.precision)[0]
-
-
-replay_chunk, jit_validation_cost = BoundedJit(replay), BoundedJit(validation_cost)
+replay_chunk, jit_validation = BoundedJit(replay), BoundedJit(validation)

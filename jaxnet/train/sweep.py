@@ -37,8 +37,9 @@ from jaxnet.train.batches import Data
 from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import next_epoch, replay
-from jaxnet.train.fit import memory_needs, set_result
 from jaxnet.train.history import History
+from jaxnet.train.in_memory import memory_needs
+from jaxnet.train.result import set_result
 from jaxnet.train.state import LoopState, TrainState, loop_start, select
 from jaxnet.train.step import GRADIENTS
 from jaxnet.values import real_numbers, refuse_first

@@ -252,7 +252,7 @@ def test_patience_watches_the_monitored_metric(monitor, min_delta):
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_chunks_do_not_change_the_result(chunk, monkeypatch):
     whole = fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30)
-    monkeypatch.setattr("jaxnet.train.fit.CHUNK_STEPS", chunk)
+    monkeypatch.setattr("jaxnet.train.in_memory.CHUNK_STEPS", chunk)
     chex.assert_trees_all_equal(fit(batch_size=None, epochs=50, tol=1e-3, validation=(X, Y), patience=30), whole)
 
 

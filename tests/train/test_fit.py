@@ -429,7 +429,7 @@ def test_memory_that_is_not_there_is_named_with_sizes(monkeypatch):
     def allocate(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4000000000000 bytes.")
 
-    monkeypatch.setattr("jaxnet.train.fit.run_small_chunk", allocate)
+    monkeypatch.setattr("jaxnet.train.in_memory.run_small_chunk", allocate)
     words = (
         r"sizes \(2, 4, 1\) takes 68 B for the params, 68 B for the optimizer's state, and 640 B for Z and A of 16"
         r" examples, beside 720 B of data; narrow the network, or lower batch_size"

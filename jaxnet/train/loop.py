@@ -1,0 +1,91 @@
+"""The loop of training: the only part of it that is not a pure function.
+
+It runs epochs in chunks, records what they measured, moves the progress bar and calls the callbacks between them, and
+holds Ctrl-C back while a chunk runs, so that state and history always belong together.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from tqdm import tqdm
+
+from jaxnet.train import signals
+from jaxnet.train.callbacks import Callback, call_all
+from jaxnet.train.config import FitConfig
+from jaxnet.train.epochs import Chunk, is_stopped
+from jaxnet.train.history import History
+from jaxnet.train.result import FitResult, NotFiniteError, result_of, set_result
+from jaxnet.train.state import LoopState
+
+MOST_ROLLBACKS = 10  # of one epoch: ten rates, each half the last, are a thousandth
+
+
+@runtime_checkable
+class Epochs(Protocol):
+    """Where epochs come from: data in memory, or a stream of batches.
+
+    unit: what the progress bar counts.
+    position: where a stream stands between two epochs, as text; None where there is nothing to tell.
+    """
+
+    unit: str
+    position: str | None
+
+    def run(self, loop: LoopState, last: int, between_steps: Callable[[int], None]) -> Chunk:
+        """Train for one epoch or more, at most to number `last`; the loop that is given may be used up.
+
+        between_steps is called with the number of steps taken where the host has a moment; it may raise.
+        """
+        ...
+
+    def failure(self, loop: LoopState) -> tuple[LoopState, str]:
+        """After an epoch that was not finite: the last good state, and what was not finite, in words."""
+        ...
+
+
+def train(
+    config: FitConfig,
+    source: Epochs,
+    loop: LoopState,
+    history: History,
+    epochs: int,
+    progress: bool,
+    callbacks: tuple[Callback, ...],
+    enough_memory: Callable[[], AbstractContextManager[None]],
+) -> FitResult:
+    """Run chunk after chunk, up to that number of epochs or until training stops by itself."""
+    epoch, position = int(loop.epoch), source.position
+    try:
+        with tqdm(initial=epoch, total=epochs, unit=source.unit, disable=None if progress else True) as bar:
+            while epoch < epochs and not is_stopped(config, loop):
+                # a chunk takes the old loop: no stop before the new one is recorded
+                with signals.deferred() as deliver, enough_memory():
+
+                    def between_steps(number: int, deliver=deliver) -> None:
+                        deliver()
+                        bar.set_postfix(step=number, refresh=False)
+                        bar.update(0)
+
+                    loop, log, finite = source.run(loop, epochs, between_steps)
+                    done, position = int(loop.epoch) - epoch, source.position
+                    history.extend(log, done)
+                    bar.update(done)
+                    epoch += done
+                if finite and "cost" in config.metrics:
+                    bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
+                if finite or (config.on_nonfinite == "rollback" and loop.rollbacks < MOST_ROLLBACKS):
+                    before = loop if finite else loop._replace(rollbacks=loop.rollbacks + 1)
+                    loop, stops = call_all(callbacks, before, history)
+                    if stops:
+                        break
+                    if finite or loop is not before:
+                        continue
+                loop, message = source.failure(loop)
+                loop = loop._replace(rollbacks=jnp.zeros_like(loop.rollbacks))  # whoever resumes from it has new ones
+                raise NotFiniteError(message)
+    except BaseException as error:
+        set_result(error, result_of(loop, history, position))
+        raise
+    return result_of(loop, history, position)

@@ -1,0 +1,56 @@
+"""What training returns, and the error that keeps it where numbers were not finite."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnet.mlp import Params
+from jaxnet.train.history import History
+from jaxnet.train.state import LoopState, TrainState
+
+
+class FitResult(NamedTuple):
+    """What `fit` returns.
+
+    params: the best by the monitored metric where patience was given, else the last.
+    history: NumPy vectors, one entry an epoch: the metrics that were asked for, as seen by the steps before each update
+        ("cost" and "accuracy" are the epoch's mean over examples, "gradient_norm" its largest), and with validation
+        data "validation_cost" and, beside "accuracy", "validation_accuracy" (after the epoch). "skipped" counts the
+        steps that on_nonfinite="skip" has left out, and the others are of the steps taken.
+    loop: all that `fit(..., resume=result)` needs to go on.
+    position: where a stream of batches stood after the last whole epoch, as its iterable tells it; None where it
+        cannot, and of arrays, whose order the key tells.
+    """
+
+    params: Params
+    history: dict[str, np.ndarray]
+    loop: LoopState
+    position: str | None = None
+
+    @property
+    def state(self) -> TrainState:
+        """The last params, optimizer state, step and key, as `train_step` takes them."""
+        return self.loop.state
+
+
+class NotFiniteError(FloatingPointError):
+    """Cost, metrics, new params or the validation cost were not finite; `.result` holds the last good state.
+
+    What `fit` does instead, `on_nonfinite` says.
+    """
+
+    result: FitResult
+
+
+def result_of(loop: LoopState, history: History, position: str | None) -> FitResult:
+    """The result of a training that stands there."""
+    best = loop.best_params
+    return FitResult(loop.params if best is None else best, history.arrays(), loop, position)
+
+
+def set_result(error: BaseException, result: Any) -> None:
+    """Make it the error's `.result`; where the class of the error refuses that, a note says so."""
+    try:
+        setattr(error, "result", result)  # noqa: B010 - no attribute of every exception
+    except (AttributeError, TypeError) as refusal:
+        error.add_note(f"jaxnet: this error has no .result, for {type(error).__name__} lets none be set ({refusal})")
