@@ -68,7 +68,7 @@ def _plain_array(argument: str, values: Any) -> np.ndarray:
         raise TypeError(
             f"{argument} is {type_name(values)}, which has to be read to the end; expected an array of real numbers:"
             f" np.stack(list({argument}), axis=-1) of single examples, np.concatenate(list({argument}), axis=-1) of"
-            " batches of columns, or a loop of `train_step` over them"
+            " batches of columns, or fit(net, batches), which reads them as it trains"
         )
     if isinstance(values, Tracer):
         raise TypeError(f"{argument} is traced, and has no values to check yet; call this outside jit, grad and vmap")

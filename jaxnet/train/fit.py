@@ -18,7 +18,7 @@ from jaxnet._xla.compile import BoundedJit
 from jaxnet.initialisers import init
 from jaxnet.mlp import MLP, Params
 from jaxnet.train import config as settings
-from jaxnet.train import inputs, optimizers
+from jaxnet.train import inputs, optimizers, streams
 from jaxnet.train.batches import Data
 from jaxnet.train.callbacks import Callback
 from jaxnet.train.config import FitConfig
@@ -29,20 +29,27 @@ from jaxnet.train.result import FitResult
 from jaxnet.train.resume import checked_result, resumed_loop
 from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
-from jaxnet.train.warnings import warn_of_a_cost_that_never_fell, warn_of_dead_relus, warn_of_unscaled_inputs
+from jaxnet.train.streamed import Streamed
+from jaxnet.train.warnings import (
+    SAMPLE,
+    warn_of_a_cost_that_never_fell,
+    warn_of_dead_relus,
+    warn_of_unscaled_inputs,
+)  # fmt: skip
 
 DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
 
 def fit(
     net: MLP,
-    X: ArrayLike,
-    Y: ArrayLike,
+    X: ArrayLike | Iterable,
+    Y: ArrayLike | None = None,
     *,
     key: PRNGKeyArray | Array | None = None,
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 20,
     steps: int | None = None,
+    steps_per_epoch: int | None = None,
     batch_size: int | str | None = "auto",
     params: Params | None = None,
     weights: ArrayLike | None = None,
@@ -61,7 +68,7 @@ def fit(
     mesh: Mesh | None = None,
     resume: FitResult | None = None,
 ) -> FitResult:
-    """Train a network on arrays in memory; return its params, the history and the last state.
+    """Train a network on arrays or on a stream of batches; return its params, the history and the last state.
 
     Whatever interrupts training (a cost that is not finite, Ctrl-C, a callback that raises) is raised with a
     `.result`: the FitResult of this fit up to the last good state, also where the error had a result before, such as
@@ -69,7 +76,10 @@ def fit(
 
     Args:
         net: the network.
-        X: (n_x, m), examples as columns; its values are checked once, on the host.
+        X: (n_x, m), examples as columns; its values are checked once, on the host. An np.memmap of more than 256 MiB
+            is read in windows of 64 MiB, in a random order, and not copied. Or, without Y, an iterable of batches
+            (X, Y) or (X, Y, weights), each by columns: a list, a generator, a loader. They are checked as they come,
+            and the next is read while one is computed; what is held does not grow with their number.
         Y: (n_y, m): 0 or 1 for a sigmoid, columns that sum to 1 (`one_hot`) for softmax, numbers otherwise.
         key: a JAX random key for the initial weights and the order of the examples: same key, same bits. Left out
             where a fit is resumed.
@@ -79,11 +89,13 @@ def fit(
             optax.MultiSteps has gathered and not applied when training ends changes no param; a warning says so.
         epochs: passes over the data, those before a resume included; with batch_size=None an epoch is one step.
         steps: the same as epochs for full-batch gradient descent, by its usual name.
+        steps_per_epoch: with batches, how many are an epoch, after which there is a history entry, validation and
+            callbacks; the next epoch reads on, from the start where they end. None is a pass over them.
         batch_size: examples a step; "auto" is 128, or all where there are fewer; None is all of them in one step,
             as in the notes. A last partial batch counts for what it has.
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
-        validation: (X, Y), or (X, Y, weights), to measure after each epoch.
+        validation: (X, Y), or (X, Y, weights), to measure after each epoch; beside batches also an iterable of such.
         patience: stop after so many epochs in a row in which the monitored metric has not become better, and return
             the best params.
         monitor: what patience watches: "validation_cost", or "validation_accuracy", of which more is better.
@@ -110,7 +122,9 @@ def fit(
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
         resume: a FitResult to go on from, to the epoch number `epochs` of the whole training: with the same data and
             settings, 4 epochs and then 12 give the bits of 12 at once, history included. The result of a
-            NotFiniteError goes on from the step before the one that failed, with a new epoch.
+            NotFiniteError goes on from the step before the one that failed, with a new epoch. Batches go on where
+            they stood after the last whole epoch, if their iterable can tell and set that (get_state and set_state of
+            its iterator, as Grain's; or its own state_dict and load_state_dict); others begin with what they then give.
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which, what it is and what to do.
@@ -122,8 +136,19 @@ def fit(
     if params is not None:
         params = checks.params(net, params)
     start = params if resume is None else checked_result(net, resume, key, params, precision).loop.params
-    dtype = inputs.working_dtype(X, start, checks.policy(precision))
-    host = inputs.dataset(net, X, Y, weights, validation, dtype)
+    dtype_for = partial(inputs.working_dtype, params=start, precision=checks.policy(precision))
+    stream = streams.stream(net, X, Y, weights, batch_size, steps_per_epoch)
+    validation_stream = None if stream is None or validation is None else streams.validation_stream(net, validation)
+    if stream is None:
+        host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X))
+    else:
+        done, position = (0, None) if resume is None else (int(resume.loop.epoch), resume.position)
+        host = inputs.HostData(*stream.begin(position, epochs - done, dtype_for), None)
+        if validation_stream is not None:
+            validation_stream.begin(None, 1, lambda X: host.X.dtype)
+        elif validation is not None:
+            host = host._replace(validation=inputs.validation_examples(net, validation, host.X.dtype))
+    dtype = host.X.dtype
     metrics = settings.metrics(net, metrics)
     min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
     settings.placement(device, mesh)
@@ -134,7 +159,7 @@ def fit(
         optimizer=optimizers.hashable(optimizers.optimizer(DEFAULT_OPTIMIZER if optimizer is None else optimizer)),
         gradient=choice("gradient", gradient, GRADIENTS),
         precision=precision,
-        batch_size=inputs.batch_size(batch_size, host.X.shape[1]),
+        batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else host.X.shape[1],
         patience=patience,
         monitor=monitor,
         min_delta=min_delta,
@@ -156,20 +181,24 @@ def fit(
             key, params = place((key, params))
             loop = _begin(config, key, params, dtype)
         else:
-            loop = resumed_loop(config, resume.loop, resume.history, epochs, validated=host.validation is not None)
-        data = Data.by_rows(*host[:3], place) if config.batch_size else full_batch(*host[:3], mesh, place)
+            loop = resumed_loop(config, resume.loop, resume.history, epochs, validated=validation is not None)
         validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
-        loop = jax.device_put(loop, parallel.replicated(mesh) if mesh else data.X.sharding)  # wherever it was before
+        if stream is None:
+            data = Data.by_rows(*host[:3], place) if config.batch_size else full_batch(*host[:3], mesh, place)
+            source = InMemory(config, data, validation_data, one_by_one=bool(callbacks))
+        else:
+            data, source = None, Streamed(config, stream, validation_stream or validation_data, place)
+        loop = jax.device_put(loop, place(0.0).sharding)  # wherever it was before
         jax.block_until_ready((loop, data, validation_data))
     optimizers.check_learning_rate(loop.state.opt_state)
     history = History(None if resume is None else resume.history)
-    source = InMemory(config, data, validation_data, one_by_one=bool(callbacks))
     result = train(config, source, loop, history, epochs, progress, callbacks, enough_memory)
     optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
     if resume is None:
         warn_of_a_cost_that_never_fell(result.history)
         warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
-    warn_of_dead_relus(net, result.params, host.X, host.Y)
+    if stream is None or host.X.shape[1] >= SAMPLE:  # of a stream there is the first batch
+        warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
 
 

@@ -5,6 +5,7 @@ A message names the argument, what it is, what was expected, and the remedy.
 Legend: X (n_x, m) and Y (n_y, m) hold examples as columns.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxnet import checks
+from jaxnet import checks, values
 from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
-from jaxnet.values import class_targets, example_weights, host_array, real_numbers
+from jaxnet.values import class_targets, host_array, masking_weights, real_numbers
 
-Validation = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]  # (X, Y[, weights])
+Pair, Weighted = tuple[ArrayLike, ArrayLike], tuple[ArrayLike, ArrayLike, ArrayLike | None]
+Validation = Pair | Weighted | Iterable  # (X, Y[, weights]), or batches of them
 AUTO = 128  # examples of a mini-batch, where there are as many
 
 
@@ -33,15 +35,9 @@ class HostData(NamedTuple):
 def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> HostData:
     """Return X, Y, weights and the validation data as NumPy arrays of that dtype, all of them fit for net."""
     checks.mlp(net)
-    X, Y, weights = _examples(net, X, Y, weights, dtype)
+    X, Y, weights = examples(net, X, Y, weights, dtype)
     if validation is not None:
-        if not isinstance(validation, tuple) or len(validation) not in (2, 3):
-            length = f" of {len(validation)}" if isinstance(validation, tuple) else ""
-            raise ValueError(
-                f"validation is {type_name(validation)}{length}; expected a tuple (X, Y), or (X, Y, weights)"
-            )
-        X_validation, Y_validation, weights_validation = (*validation, None)[:3]
-        validation = _examples(net, X_validation, Y_validation, weights_validation, dtype, "validation ")
+        validation = validation_examples(net, validation, dtype)
     if net.loss == "cross_entropy":
         if net.activations[-1] == "sigmoid":
             _not_one_hot(Y)
@@ -49,15 +45,46 @@ def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.d
     return HostData(X, Y, weights, validation)
 
 
-def _examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
+def validation_examples(net: MLP, validation: Any, dtype: np.dtype) -> tuple:
+    """Return the validation data as NumPy arrays of that dtype."""
+    if not isinstance(validation, tuple) or len(validation) not in (2, 3):
+        length = f" of {len(validation)}" if isinstance(validation, tuple) else ""
+        raise ValueError(f"validation is {type_name(validation)}{length}; expected a tuple (X, Y), or (X, Y, weights)")
+    X, Y, weights = (*validation, None)[:3]
+    return examples(net, X, Y, weights, dtype, "validation ")
+
+
+def parts_of_a_batch(batch: Any, of: str) -> tuple:
+    """Return a batch of a stream as (X, Y, weights), not yet looked at; weights may be None."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        length = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+        raise TypeError(
+            f"{of}is {type_name(batch)}{length}; expected (X, Y) or (X, Y, weights), with examples as columns"
+        )
+    return (*batch, None)[:3]
+
+
+def batch(net: MLP, parts: tuple, dtype: np.dtype, of: str) -> tuple:
+    """Return the parts as NumPy arrays of that dtype; the weights may all be 0, and then the batch counts nothing."""
+    X, Y, weights = parts
+    X, Y, _ = examples(net, X, Y, None, dtype, of)
+    if weights is not None:
+        given, weights = weights, host_array(f"{of}weights", weights, dtype)
+        masking_weights(weights, given, f"{of}weights")
+        checks.weights_shape(weights, X.shape[1], f"{of}weights")
+    return X, Y, weights
+
+
+def examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
+    """Return X, Y and weights as NumPy arrays of that dtype; `of` stands before their names in messages."""
     given = X, Y
     X, Y = host_array(f"{of}X", X, dtype), host_array(f"{of}Y", Y, dtype)
     if weights is not None:
-        weights = _example_weights(f"{of}weights", weights, dtype)
+        weights = example_weights(f"{of}weights", weights).astype(dtype)
     checks.columns(f"{of}X", X, net.sizes[0], "n_x")
     checks.target_shapes(net, X, Y, weights, of)
-    for name, values, cast in zip(("X", "Y"), given, (X, Y), strict=True):
-        _rows_that_collapse(f"{of}{name}", values, cast)
+    for name, before, cast in zip(("X", "Y"), given, (X, Y), strict=True):
+        _rows_that_collapse(f"{of}{name}", before, cast)
     if net.loss == "cross_entropy":
         class_targets(f"{of}Y", Y, net.activations[-1], given[1])
     return X, Y, weights
@@ -111,12 +138,14 @@ def _classes(Y: np.ndarray) -> np.ndarray:
     return np.unique(Y.argmax(axis=0) if Y.shape[0] > 1 else (Y[0] > 0.5).astype(int))
 
 
-def _example_weights(argument: str, weights: Any, dtype: np.dtype) -> np.ndarray:
-    """Return the weights as a NumPy vector that is finite, nowhere negative and somewhere positive."""
+def example_weights(argument: str, weights: Any) -> np.ndarray:
+    """Return the weights as a NumPy vector that is finite, nowhere negative and of which the largest is 1.
+
+    Only their ratios count; sums of 1e38 or 1e-40 could not be distinguished from infinity or 0.
+    """
     weights = host_array(argument, weights, np.dtype(np.float64))
-    example_weights(weights, weights, argument)
-    # Only their ratios count; sums of 1e38 or 1e-40 could not be distinguished from infinity or 0.
-    return (weights / weights.max()).astype(dtype)
+    values.example_weights(weights, weights, argument)
+    return weights / weights.max()
 
 
 def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
@@ -134,6 +163,11 @@ def working_dtype(X: Any, params: Any, precision: str) -> np.dtype:
     follows = isinstance(given, np.dtype) and given.name == "float64"  # in any order of its bytes, of NumPy or JAX
     name = "float64" if follows or precision == "float64" else "float32"
     return jnp.dtype(jax.dtypes.canonicalize_dtype(name))
+
+
+def steps_per_epoch(steps: int | None) -> int | None:
+    """Return the number of batches of an epoch; None is a pass over them."""
+    return None if steps is None else count("steps_per_epoch", steps, otherwise=", or None for a pass over the batches")
 
 
 def batch_size(size: int | str | None, m: int) -> int | None:

@@ -27,11 +27,14 @@ class Epochs(Protocol):
     """Where epochs come from: data in memory, or a stream of batches.
 
     unit: what the progress bar counts.
-    position: where a stream stands between two epochs, as text; None where there is nothing to tell.
     """
 
     unit: str
-    position: str | None
+
+    @property
+    def position(self) -> str | None:
+        """Where a stream stands between two epochs, as text; None where there is nothing to tell."""
+        ...
 
     def run(self, loop: LoopState, last: int, between_steps: Callable[[int], None]) -> Chunk:
         """Train for one epoch or more, at most to number `last`; the loop that is given may be used up.
