@@ -21,17 +21,12 @@ import jax
 import numpy as np
 
 from jaxnet import atomic_files
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None
+from jaxnet.lock import LockedError, only_user
 
 REQUIRED = {  # of every record
     "experiment": str, "notes": str, "about": str, "data": dict, "claim": str, "held": bool, "command": str,
     "seconds": int | float, "ended": str,
 }  # fmt: skip
-LOCK = ".lock"
 
 
 def files(results: Path, name: str) -> tuple[Path, Path]:
@@ -49,12 +44,9 @@ def only_run(results: Path) -> Iterator[None]:
     with contextlib.ExitStack() as opened:
         with _named(results):
             results.mkdir(parents=True, exist_ok=True)
-            lock = os.open(results / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-            opened.callback(os.close, lock)
             try:
-                if fcntl:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                opened.enter_context(only_user(results))
+            except LockedError:
                 sys.exit(f"--results: another run is at work in {results}; wait for its end, or give another directory")
         yield
 

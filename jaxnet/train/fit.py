@@ -1,5 +1,6 @@
 """`fit`: check what comes in, put it where it belongs, and train."""
 
+import os
 from collections.abc import Iterable
 from functools import partial
 
@@ -17,6 +18,7 @@ from jaxnet._xla import memory
 from jaxnet._xla.compile import BoundedJit
 from jaxnet.initialisers import init
 from jaxnet.mlp import MLP, Params
+from jaxnet.train import checkpoint as checkpoint_files
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, streams
 from jaxnet.train.batches import Data
@@ -36,8 +38,6 @@ from jaxnet.train.warnings import (
     warn_of_dead_relus,
     warn_of_unscaled_inputs,
 )  # fmt: skip
-
-DEFAULT_OPTIMIZER = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 
 
 def fit(
@@ -66,7 +66,10 @@ def fit(
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
     mesh: Mesh | None = None,
-    resume: FitResult | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    every: int | str = 1,
+    keep: int = 3,
+    resume: FitResult | bool | None = None,
 ) -> FitResult:
     """Train a network on arrays or on a stream of batches; return its params, the history and the last state.
 
@@ -120,7 +123,15 @@ def fit(
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
-        resume: a FitResult to go on from, to the epoch number `epochs` of the whole training: with the same data and
+        checkpoint: a directory in which to save the whole state while training goes on, and where it ends or is
+            interrupted: Ctrl-C, SIGTERM (which then ends the program with status 0), an error, a kill lose only what
+            came after the last. One program at a time uses it. Needs the extra "checkpoint".
+        every: save after each so many epochs, or so many seconds, as "60s".
+        keep: how many of the last checkpoints to keep, beside the best: by monitor, or by the cost where there are no
+            validation data.
+        resume: True, to go on from the newest checkpoint that is whole, if there is one, to the epoch number `epochs`
+            of the whole training, bit for bit as if nothing had stopped it; key and params are for the start. Or a
+            FitResult to go on from, to the epoch number `epochs` of the whole training: with the same data and
             settings, 4 epochs and then 12 give the bits of 12 at once, history included. The result of a
             NotFiniteError goes on from the step before the one that failed, with a new epoch. Batches go on where
             they stood after the last whole epoch, if their iterable can tell and set that (get_state and set_state of
@@ -130,71 +141,84 @@ def fit(
         ValueError, TypeError: an argument does not fit; the message says which, what it is and what to do.
         NotFiniteError: the cost, a metric, the params, the optimizer's state or the validation cost became NaN or
             infinite. Under jax_debug_nans and jax_debug_infs it is JAX's FloatingPointError, of the operation.
+        OSError: the checkpoint's directory cannot be made or written, another program uses it, or a save failed, which
+            is raised at the next or at the end; those before are as they were.
+        ImportError: checkpoint is given, and Orbax is not installed.
         MemoryError: the device cannot hold the params, the optimizer's state, the data or a batch's pass.
     """
-    epochs = settings.epochs(epochs, steps, batch_size)
-    if params is not None:
-        params = checks.params(net, params)
-    start = params if resume is None else checked_result(net, resume, key, params, precision).loop.params
-    dtype_for = partial(inputs.working_dtype, params=start, precision=checks.policy(precision))
-    stream = streams.stream(net, X, Y, weights, batch_size, steps_per_epoch)
-    validation_stream = None if stream is None or validation is None else streams.validation_stream(net, validation)
-    if stream is None:
-        host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X))
-    else:
-        done, position = (0, None) if resume is None else (int(resume.loop.epoch), resume.position)
-        host = inputs.HostData(*stream.begin(position, epochs - done, dtype_for), None)
-        if validation_stream is not None:
-            validation_stream.begin(None, 1, lambda X: host.X.dtype)
-        elif validation is not None:
-            host = host._replace(validation=inputs.validation_examples(net, validation, host.X.dtype))
-    dtype = host.X.dtype
-    metrics = settings.metrics(net, metrics)
-    min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
-    settings.placement(device, mesh)
-    callbacks = settings.callbacks(callbacks)
-    on_nonfinite = settings.on_nonfinite(on_nonfinite, callbacks)
-    config = FitConfig(
-        net=net,
-        optimizer=optimizers.hashable(optimizers.optimizer(DEFAULT_OPTIMIZER if optimizer is None else optimizer)),
-        gradient=choice("gradient", gradient, GRADIENTS),
-        precision=precision,
-        batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else host.X.shape[1],
-        patience=patience,
-        monitor=monitor,
-        min_delta=min_delta,
-        tol=tol,
-        metrics=metrics,
-        mesh=mesh,
-        on_nonfinite=on_nonfinite,
-    )
-    if resume is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
-        skipped = {"skipped": np.zeros(int(resume.loop.epoch), np.int32)}
-        resume = resume._replace(history=skipped | resume.history)
-    if resume is None:
-        checks.key(key)
-
-    place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
-    enough_memory = partial(memory.out_of_memory, lambda: memory_needs(config, host))
-    with enough_memory():
-        if resume is None:
-            key, params = place((key, params))
-            loop = _begin(config, key, params, dtype)
+    with checkpoint_files.opened(checkpoint, every, keep, resume) as checkpoints:
+        epochs = settings.epochs(epochs, steps, batch_size)
+        chosen = optimizers.hashable(optimizers.optimizer(optimizers.DEFAULT if optimizer is None else optimizer))
+        if params is not None:
+            params = checks.params(net, params)
+        if resume is True:
+            earlier = checkpoints.restored(net, chosen)
+            key, params = (key, params) if earlier is None else (None, None)  # of a start that is behind us
         else:
-            loop = resumed_loop(config, resume.loop, resume.history, epochs, validated=validation is not None)
-        validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
+            earlier = None if resume is False else resume
+        if earlier is not None:
+            earlier = checked_result(net, earlier, key, params, precision)
+        start = params if earlier is None else earlier.loop.params
+        dtype_for = partial(inputs.working_dtype, params=start, precision=checks.policy(precision))
+        stream = streams.stream(net, X, Y, weights, batch_size, steps_per_epoch)
+        validation_stream = None if stream is None or validation is None else streams.validation_stream(net, validation)
         if stream is None:
-            data = Data.by_rows(*host[:3], place) if config.batch_size else full_batch(*host[:3], mesh, place)
-            source = InMemory(config, data, validation_data, one_by_one=bool(callbacks))
+            host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X))
         else:
-            data, source = None, Streamed(config, stream, validation_stream or validation_data, place)
-        loop = jax.device_put(loop, place(0.0).sharding)  # wherever it was before
-        jax.block_until_ready((loop, data, validation_data))
-    optimizers.check_learning_rate(loop.state.opt_state)
-    history = History(None if resume is None else resume.history)
-    result = train(config, source, loop, history, epochs, progress, callbacks, enough_memory)
+            done, position = (0, None) if earlier is None else (int(earlier.loop.epoch), earlier.position)
+            host = inputs.HostData(*stream.begin(position, epochs - done, dtype_for), None)
+            if validation_stream is not None:
+                validation_stream.begin(None, 1, lambda X: host.X.dtype)
+            elif validation is not None:
+                host = host._replace(validation=inputs.validation_examples(net, validation, host.X.dtype))
+        dtype = host.X.dtype
+        metrics = settings.metrics(net, metrics)
+        min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
+        settings.placement(device, mesh)
+        callbacks = settings.callbacks(callbacks)
+        on_nonfinite = settings.on_nonfinite(on_nonfinite, callbacks)
+        config = FitConfig(
+            net=net,
+            optimizer=chosen,
+            gradient=choice("gradient", gradient, GRADIENTS),
+            precision=precision,
+            batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else host.X.shape[1],
+            patience=patience,
+            monitor=monitor,
+            min_delta=min_delta,
+            tol=tol,
+            metrics=metrics,
+            mesh=mesh,
+            on_nonfinite=on_nonfinite,
+        )
+        if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
+            skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
+            earlier = earlier._replace(history=skipped | earlier.history)
+        if earlier is None:
+            checks.key(key)
+        checkpoints.begin(config)
+
+        place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
+        enough_memory = partial(memory.out_of_memory, lambda: memory_needs(config, host))
+        with enough_memory():
+            if earlier is None:
+                key, params = place((key, params))
+                loop = _begin(config, key, params, dtype)
+            else:
+                loop = resumed_loop(config, earlier.loop, earlier.history, epochs, validated=validation is not None)
+            validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
+            if stream is None:
+                data = Data.by_rows(*host[:3], place) if config.batch_size else full_batch(*host[:3], mesh, place)
+                source = InMemory(config, data, validation_data, one_by_one=bool(callbacks))
+            else:
+                data, source = None, Streamed(config, stream, validation_stream or validation_data, place)
+            loop = jax.device_put(loop, place(0.0).sharding)  # wherever it was before
+            jax.block_until_ready((loop, data, validation_data))
+        optimizers.check_learning_rate(loop.state.opt_state)
+        history = History(None if earlier is None else earlier.history)
+        result = train(config, source, loop, history, epochs, progress, callbacks, checkpoints, enough_memory)
     optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
-    if resume is None:
+    if earlier is None:
         warn_of_a_cost_that_never_fell(result.history)
         warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
     if stream is None or host.X.shape[1] >= SAMPLE:  # of a stream there is the first batch

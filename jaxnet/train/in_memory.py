@@ -13,7 +13,7 @@ from jaxnet import parallel
 from jaxnet._xla import memory, small_call
 from jaxnet._xla.compile import checks_numbers
 from jaxnet.initialisers import shapes
-from jaxnet.train import failure, inputs
+from jaxnet.train import failure, inputs, signals
 from jaxnet.train.batches import Data, Place
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import (
@@ -56,7 +56,7 @@ class InMemory:
         """Train for a chunk, at most to epoch number `last`; the loop that is given is used up."""
         last = min(int(loop.epoch) + self._epochs, last)
         chunk = self._run(self._config, loop, self._data, self._validation_data, jnp.int32(last), self._capacity)
-        jax.block_until_ready(chunk.finite)
+        signals.wait(chunk.finite)
         now = time.perf_counter()
         if now - self._began < CHUNK_SECONDS:
             self._epochs = min(2 * self._epochs, self._capacity)

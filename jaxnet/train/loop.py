@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jaxnet.train import signals
 from jaxnet.train.callbacks import Callback, call_all
+from jaxnet.train.checkpoint import NoCheckpoints, noted_in
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import Chunk, is_stopped
 from jaxnet.train.history import History
@@ -56,10 +57,11 @@ def train(
     epochs: int,
     progress: bool,
     callbacks: tuple[Callback, ...],
+    checkpoints: NoCheckpoints,
     enough_memory: Callable[[], AbstractContextManager[None]],
 ) -> FitResult:
     """Run chunk after chunk, up to that number of epochs or until training stops by itself."""
-    epoch, position = int(loop.epoch), source.position
+    epoch, position, failed = int(loop.epoch), source.position, None
     try:
         with tqdm(initial=epoch, total=epochs, unit=source.unit, disable=None if progress else True) as bar:
             while epoch < epochs and not is_stopped(config, loop):
@@ -68,10 +70,11 @@ def train(
 
                     def between_steps(number: int, deliver=deliver) -> None:
                         deliver()
+                        checkpoints.exit_if_asked()
                         bar.set_postfix(step=number, refresh=False)
                         bar.update(0)
 
-                    loop, log, finite = source.run(loop, epochs, between_steps)
+                    loop, log, finite = source.run(loop, checkpoints.next_stop(epoch, epochs), between_steps)
                     done, position = int(loop.epoch) - epoch, source.position
                     history.extend(log, done)
                     bar.update(done)
@@ -81,14 +84,20 @@ def train(
                 if finite or (config.on_nonfinite == "rollback" and loop.rollbacks < MOST_ROLLBACKS):
                     before = loop if finite else loop._replace(rollbacks=loop.rollbacks + 1)
                     loop, stops = call_all(callbacks, before, history)
+                    if finite:
+                        checkpoints.save_if_due(loop, history, position)
+                    checkpoints.exit_if_asked()
                     if stops:
                         break
                     if finite or loop is not before:
                         continue
-                loop, message = source.failure(loop)
                 loop = loop._replace(rollbacks=jnp.zeros_like(loop.rollbacks))  # whoever resumes from it has new ones
+                failed, message = source.failure(loop)
                 raise NotFiniteError(message)
+        checkpoints.save(loop, history, position)
     except BaseException as error:
-        set_result(error, result_of(loop, history, position))
+        set_result(error, result_of(failed or loop, history.arrays(), position))
+        with noted_in(error):
+            checkpoints.save(loop, history, position)
         raise
-    return result_of(loop, history, position)
+    return result_of(loop, history.arrays(), position)

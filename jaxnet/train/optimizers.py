@@ -20,6 +20,7 @@ from jaxnet.mlp import Params
 from jaxnet.train.state import first_difference
 from jaxnet.train.warnings import warn
 
+DEFAULT = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
 EXTRA = ("value", "grad", "value_fn")  # for those that search along a line, or watch the cost
 
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnet.mlp import Params
-from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, TrainState
 
 
@@ -42,10 +41,10 @@ class NotFiniteError(FloatingPointError):
     result: FitResult
 
 
-def result_of(loop: LoopState, history: History, position: str | None) -> FitResult:
+def result_of(loop: LoopState, history: dict[str, np.ndarray], position: str | None) -> FitResult:
     """The result of a training that stands there."""
     best = loop.best_params
-    return FitResult(loop.params if best is None else best, history.arrays(), loop, position)
+    return FitResult(loop.params if best is None else best, history, loop, position)
 
 
 def set_result(error: BaseException, result: Any) -> None:

@@ -1,37 +1,89 @@
-"""Deferring SIGINT: Ctrl-C is noted while a chunk runs, and handled once its results are recorded."""
+"""Signals: noted while a chunk runs, and handled once its results are recorded."""
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+POLL = 0.02  # of the time waited so far: what waiting may add to it
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], None]]:
     """Hold Ctrl-C back until the block is done, then do what it would have done: the former handler is called.
 
-    Python's raises KeyboardInterrupt; one of the caller's own may return, and the program goes on. Where nothing of
-    Python's handles the signal (in other threads, or where it is ignored) there is nothing to hold back. Within the
-    block, a call of what this yields does the same for what has come so far.
+    Python's raises KeyboardInterrupt; one of the caller's own may return, and the program goes on. Within the block, a
+    call of what this yields does the same for what has come so far; and a second Ctrl-C waits for nothing. So is
+    SIGTERM held back, where something of Python's handles it. Where nothing does (in other threads, or where a signal
+    is ignored) there is nothing to hold back.
     """
-    former = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or former in (signal.SIG_IGN, None):
-        yield lambda: None
-        return
-    received = []
+    formers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    held = {signum: former for signum, former in formers.items() if callable(former) or _ends(signum, former)}
+    if threading.current_thread() is not threading.main_thread():
+        held = {}
+    received: list[tuple[int, Any]] = []
+
+    def hold(signum: int, frame: Any) -> None:
+        again = signum in [earlier for earlier, _ in received]
+        received.append((signum, frame))
+        if again:
+            deliver()
 
     def deliver() -> None:
         while received:
-            signum, frame = received.pop(0)
+            signum, frame = received.pop()
+            former: Any = held[signal.Signals(signum)]
             if callable(former):
                 former(signum, frame)
             else:  # SIG_DFL
-                signal.signal(signal.SIGINT, former)
+                signal.signal(signum, former)
                 signal.raise_signal(signum)
 
-    signal.signal(signal.SIGINT, lambda *signum_and_frame: received.append(signum_and_frame))
+    for signum in held:
+        signal.signal(signum, hold)
     try:
         yield deliver
     finally:
-        signal.signal(signal.SIGINT, former)
+        for signum, former in held.items():
+            signal.signal(signum, former)
         deliver()
+
+
+def _ends(signum: signal.Signals, former: Any) -> bool:
+    """Whether Ctrl-C has the system's action; SIGTERM that has it ends the program, and nobody asked for more."""
+    return signum == signal.SIGINT and former is signal.SIG_DFL
+
+
+@contextlib.contextmanager
+def exit_at_sigterm() -> Iterator[Callable[[], None]]:
+    """Note a SIGTERM that would end the program at once; a call of what this yields exits for it, with status 0.
+
+    And so does the end of the block. In other threads, and where something handles SIGTERM already, nothing is done.
+    """
+    asked = []
+
+    def exit_if_asked() -> None:
+        if asked:
+            raise SystemExit(0)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, lambda signum, frame: asked.append(signum))
+    try:
+        yield exit_if_asked
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    exit_if_asked()
+
+
+def wait(array: Any) -> Any:
+    """Block until an array is computed, and let Python handle signals meanwhile, which it cannot while JAX blocks."""
+    began = time.perf_counter()
+    while not array.is_ready():
+        time.sleep(min(1e-4 + POLL * (time.perf_counter() - began), 0.1))
+    return jax.block_until_ready(array)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool
 
 from jaxnet import parallel
 from jaxnet._xla.compile import BoundedJit, checks_numbers
-from jaxnet.train import failure
+from jaxnet.train import failure, signals
 from jaxnet.train.batches import Batch, Data, Place
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import Chunk, Measured, end_of_epoch, jit_validation, measured_step
@@ -61,7 +61,7 @@ class Streamed:
             if len(sent) < 2 and batch is not None:
                 continue
             latest, finite, measured = sent.pop(0)
-            if not jax.block_until_ready(finite):
+            if not signals.wait(finite):
                 self._failure = partial(self._step_failure, state, latest)
                 return Chunk(loop, {}, finite)
             steps += 1

@@ -34,9 +34,9 @@ class TrainingWarning(UserWarning):
     """Training went through, and yet something about it is hardly what was meant."""
 
 
-def warn(message: str) -> None:
-    """Warn the caller of the function that calls a function of this package."""
-    warnings.warn(message, TrainingWarning, stacklevel=4)
+def warn(message: str, stacklevel: int = 4) -> None:
+    """Warn the caller of the function that calls the function that calls this."""
+    warnings.warn(message, TrainingWarning, stacklevel=stacklevel)
 
 
 def warn_of_a_cost_that_never_fell(history: Mapping[str, np.ndarray]) -> None:

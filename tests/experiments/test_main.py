@@ -16,6 +16,7 @@ import pytest
 import experiments.__main__ as all_experiments
 from experiments.runner import experiment, plots, results
 from jaxnet import datasets
+from jaxnet.lock import LOCK
 from tests.experiments.claims import full_disk
 
 NAMES = ("alpha", "beta", "gamma")
@@ -207,7 +208,7 @@ def test_a_second_run_in_a_directory_is_refused_before_any_work(program, monkeyp
     refusal = f"--results: another run is at work in {tmp_path}; wait for its end"
     with results.only_run(tmp_path), pytest.raises(SystemExit, match=refusal):
         program()
-    assert [path.name for path in tmp_path.iterdir()] == [results.LOCK]
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_some_keep_the_cards_of_the_others(run_all):

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.runner import results
 from jaxnet.atomic_files import NotSavedError
+from jaxnet.lock import LOCK
 from tests.experiments.claims import full_disk
 
 RECORD = {
@@ -70,7 +71,7 @@ def test_a_directory_that_is_a_symbolic_link_is_refused(tmp_path):
     (inside / "planar").symlink_to(outside)
     with pytest.raises(SystemExit, match=r"--results: .*planar cannot be written \(it is a symbolic link\); move it"):
         results.require_writable(inside, *results.files(inside, "planar"))
-    (inside / results.LOCK).symlink_to(outside / "lock")
+    (inside / LOCK).symlink_to(outside / "lock")
     with pytest.raises(SystemExit, match=r"--results: .* cannot be written"), results.only_run(inside):
         pytest.fail("it began to work")
     assert names(outside) == []

@@ -1,0 +1,528 @@
+"""Checkpoints: the same bits after any kill, no damaged file loaded in silence, nothing lost at a failed save."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+from jaxnet.array_files import DamagedFileError
+from jaxnet.atomic_files import NotSavedError
+from jaxnet.lock import LOCK, LockedError, only_user
+from jaxnet.train import checkpoint
+from tests.train.checkpointed import EPOCHS, NET, OPTIMIZER, X, Y, digest, train
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("implicit_promotion")
+
+
+def names(directory):
+    return sorted(int(path.name) for path in Path(directory).iterdir() if path.name != LOCK)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The digest of the training that nothing interrupts."""
+    with pytest.MonkeyPatch.context():
+        jax.config.update("jax_numpy_dtype_promotion", "standard")
+        result = digest(train(None, resume=None))
+        jax.config.update("jax_numpy_dtype_promotion", "strict")
+    return result
+
+
+# What is saved comes back
+
+
+def test_training_in_parts_is_the_whole_one_bit_for_bit(tmp_path, whole):
+    """To 7 epochs, to 13 and to 40: raising epochs goes on exactly, and a finished training stays as it is."""
+    for epochs in (7, 13, EPOCHS, EPOCHS):
+        result = train(tmp_path, epochs=epochs)
+    assert digest(result) == whole == digest(checkpoint.restore(tmp_path, NET, OPTIMIZER))
+
+
+INJECTED = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
+OTHERS = {
+    "a raw key": {"key": jnp.array([7, 9], jnp.uint32)},
+    "another kind of key": {"key": jax.random.key(3, impl="rbg")},
+    "no validation": {"validation": None, "patience": None},
+    "all metrics": {"metrics": ["cost", "accuracy", "gradient_norm"], "on_nonfinite": "skip"},
+    "MultiSteps": {"optimizer": optax.MultiSteps(optax.apply_if_finite(optax.adam(1e-2), 3), 5), "epochs": 5},
+    "full batch, tol": {"batch_size": None, "tol": 1e-9, "validation": None, "patience": None},
+    "a rate that falls": {"optimizer": INJECTED, "callbacks": jaxnet.reduce_on_plateau(0.5, patience=1)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_state_comes_back_bit_for_bit(tmp_path, name):
+    settings = {"epochs": 6, **OTHERS[name]}
+    expected = digest(train(None, resume=None, **settings))
+    train(tmp_path, **settings | {"epochs": 3})
+    assert digest(train(tmp_path, **settings)) == expected
+
+
+def test_float64_comes_back_and_is_not_rounded(tmp_path, x64):
+    del x64
+    settings = {"epochs": 4, "precision": "float64"}
+    result = train(tmp_path, **settings)
+    assert result.params[0].W.dtype == np.float64
+    assert digest(checkpoint.restore(tmp_path, NET, OPTIMIZER)) == digest(result)
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"trained in float64, but 64-bit is off in JAX"):
+        checkpoint.restore(tmp_path, NET, OPTIMIZER)
+
+
+def test_a_result_is_saved_and_restored_by_hand(tmp_path):
+    result = train(None, resume=None, epochs=4)
+    assert checkpoint.latest(tmp_path / "new") is None
+    path = checkpoint.save(tmp_path / "new", NET, result)
+    assert path == tmp_path / "new" / "00000004" and checkpoint.latest(tmp_path / "new") == 4
+    assert digest(checkpoint.restore(tmp_path / "new", NET, OPTIMIZER)) == digest(result)
+
+
+def test_the_position_of_a_stream_is_saved(tmp_path):
+    class Loader:
+        done = 0
+
+        def __iter__(self):
+            while True:
+                self.done += 1
+                yield X[:, self.done % 7 :], Y[:, self.done % 7 :]
+
+        def state_dict(self):
+            return {"done": self.done}
+
+        def load_state_dict(self, state):
+            self.done = state["done"]
+
+    def stream(directory, epochs):
+        common = {
+            "key": jax.random.key(3),
+            "optimizer": OPTIMIZER,
+            "steps_per_epoch": 5,
+            "resume": directory is not None,
+        }
+        return jaxnet.fit(NET, Loader(), epochs=epochs, checkpoint=directory, **common)
+
+    expected = stream(None, 6)
+    stream(tmp_path, 2)
+    assert digest(stream(tmp_path, 6)) == digest(expected)
+
+
+# When, and which are kept
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    """The validation targets are inverted: it is worse with every epoch, and the first is the best."""
+    train(tmp_path, epochs=9, keep=2)
+    assert names(tmp_path) == [1, 8, 9]
+
+
+def test_every_so_many_epochs_and_where_training_ends(tmp_path):
+    saved = []
+    train(tmp_path, epochs=8, every=3, callbacks=lambda loop, history: saved.append(names(tmp_path)))
+    assert names(tmp_path) == [3, 6, 8] and saved[2] == [] and saved[7][0] == 3
+
+
+def test_every_so_many_seconds(tmp_path):
+    train(tmp_path / "a", epochs=5, every="1000s")
+    assert names(tmp_path / "a") == [5]
+    train(tmp_path / "b", epochs=5, every="0.001s", keep=9)
+    assert names(tmp_path / "b") == [1, 2, 3, 4, 5]
+
+
+def test_what_interrupts_training_is_saved_first(tmp_path):
+    class StopError(Exception):
+        pass
+
+    def stop(loop, history):
+        if loop.epoch == 4:
+            raise StopError
+
+    with pytest.raises(StopError) as caught:
+        train(tmp_path, every=100, callbacks=stop)
+    assert names(tmp_path) == [4] and int(caught.value.result.loop.epoch) == 4
+
+
+def test_the_epoch_before_one_that_is_not_finite_is_saved(tmp_path):
+    """With a rate that does not diverge it can be gone on from."""
+    rate = optax.piecewise_constant_schedule(0.1, {9: 1e30})
+    with pytest.raises(jaxnet.NotFiniteError) as caught:
+        train(tmp_path, optimizer=optax.sgd(rate), every=100)
+    assert names(tmp_path) == [int(caught.value.result.loop.epoch)]
+    lower = optax.sgd(optax.piecewise_constant_schedule(0.1, {9: 1}))
+    assert int(train(tmp_path, optimizer=lower, epochs=6).loop.epoch) == 6
+
+
+def test_a_callback_s_change_is_in_the_checkpoint_of_its_epoch(tmp_path):
+    halve = lambda loop, history: jaxnet.scale_learning_rate(loop, 0.5)
+    train(tmp_path, optimizer=INJECTED, epochs=3, callbacks=halve)
+    restored = checkpoint.restore(tmp_path, NET, INJECTED)
+    assert float(restored.state.opt_state.hyperparams["learning_rate"]) == pytest.approx(0.1 / 8)
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A directory with the checkpoints of epochs 2 and 3, and the digests of both."""
+    directory = tmp_path_factory.mktemp("saved")
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    results = [train(directory, epochs=epochs, keep=2) for epochs in (2, 3)]
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    shutil.rmtree(directory / "00000001", ignore_errors=True)
+    assert names(directory) == [2, 3]
+    return directory, [digest(result) for result in results]
+
+
+def damage(file, rng):
+    """Flip a bit, cut, or delete."""
+    content = bytearray(file.read_bytes())
+    how = rng.choice(["flip"] * 8 + ["cut", "delete"])
+    if how == "delete":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(content[: rng.randrange(len(content) + 1)])
+    elif content:
+        bit = rng.randrange(8 * len(content))
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_no_damage_is_loaded_in_silence(saved, tmp_path, count):
+    """Bits, cuts and deletions over all files of the newest: what comes is it, or the one before it and a warning."""
+    directory, (before, newest) = saved
+    rng, found = random.Random(count), 0
+    for trial in range(count):
+        copy = tmp_path / str(trial)
+        shutil.copytree(directory, copy)
+        files = sorted(path for path in (copy / "00000003").rglob("*") if path.is_file())
+        damage(
+            rng.choices(files, [1 + path.stat().st_size for path in files])[0] if trial % 2 else rng.choice(files), rng
+        )
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            result = digest(checkpoint.restore(copy, NET, OPTIMIZER))
+        texts = [str(warning.message) for warning in told if warning.category is jaxnet.TrainingWarning]
+        if texts:
+            found += 1
+            assert result == before and len(texts) == 1 and f"{copy}/00000003 is damaged" in texts[0], texts
+        else:
+            assert result == newest
+        shutil.rmtree(copy)
+    assert found > 0.5 * count  # of many files Orbax reads a part
+
+
+def test_training_goes_on_from_the_newest_whole_one_and_writes_over_the_damaged(saved, tmp_path, whole):
+    shutil.copytree(saved[0], tmp_path / "run")
+    for file in (tmp_path / "run" / "00000003" / "record").iterdir():
+        file.write_bytes(b"")  # empty metadata
+    with pytest.warns(
+        jaxnet.TrainingWarning, match=r"00000003 is damaged: its record .*training goes on from .*00000002"
+    ):
+        assert digest(train(tmp_path / "run")) == whole
+    assert names(tmp_path / "run")[-3:] == [EPOCHS - 2, EPOCHS - 1, EPOCHS]
+
+
+def test_where_none_is_whole_nothing_begins(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "run")
+    for file in (tmp_path / "run").rglob("manifest.ocdbt"):
+        file.unlink()
+    with pytest.raises(DamagedFileError, match=r"no checkpoint that is whole \(.*00000003 is damaged.*00000002"):
+        train(tmp_path / "run")
+    with pytest.raises(DamagedFileError, match="has no checkpoint; expected a directory that fit"):
+        checkpoint.restore(tmp_path / "none", NET)
+
+
+def rewritten(path, change):
+    """Change a record, and make its digest right."""
+    file = path / "record" / "metadata"
+    record = json.loads(file.read_text())
+    del record["sha256"]
+    change(record)
+    record["sha256"] = checkpoint._digest_of_record(record)
+    file.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(version=2), "is of version 2 of the format; this jaxnet reads version 1: update"),
+        (lambda record: record["net"].update(sizes=[2, 9, 1]), r"another network: net.sizes is \[2, 9, 1\] there; exp"),
+        (lambda record: record["leaves"].pop(0), r"\.state\.params\[0\]\.W is missing there; expected float32\[4, 2\]"),
+        (
+            lambda record: record["leaves"].append(["x", "float32", [1], ""]),
+            r"x is float32\[1\] there; expected nothing",
+        ),
+        (
+            lambda record: record["leaves"][0].__setitem__(2, [2**40]),
+            r"\[0\]\.W is float32\[1099511627776\] there; exp",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_an_error_at_once(saved, tmp_path, change, message):
+    """Never the one before it: that is of the same kind."""
+    shutil.copytree(saved[0], tmp_path / "run")
+    rewritten(tmp_path / "run" / "00000003", change)
+    with pytest.raises(ValueError, match=message):
+        checkpoint.restore(tmp_path / "run", NET, OPTIMIZER)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(epoch=7),
+        lambda record: record.update(key="os.system"),
+        lambda record: record["leaves"].reverse(),
+        lambda record: record.update(leaves=3),
+    ],
+)
+def test_a_record_that_does_not_fit_is_damage(saved, tmp_path, change):
+    shutil.copytree(saved[0], tmp_path / "run")
+    rewritten(tmp_path / "run" / "00000003", change)
+    with pytest.warns(jaxnet.TrainingWarning, match="00000003 is damaged"):
+        assert digest(checkpoint.restore(tmp_path / "run", NET, OPTIMIZER)) == saved[1][0]
+
+
+def test_the_first_path_that_differs_is_named(saved):
+    with pytest.raises(ValueError, match=r"net\.sizes is \[2, 4, 1\] there; expected \[2, 5, 1\]"):
+        checkpoint.restore(saved[0], jaxnet.MLP((2, 5, 1), ("tanh", "sigmoid")), OPTIMIZER)
+    with pytest.raises(ValueError, match=r"\.state\.opt_state\[0\]\.count is int32\[\] there; expected nothing"):
+        checkpoint.restore(saved[0], NET, optax.sgd(0.1))
+    with (
+        pytest.raises(ValueError, match="precision is 'float64' but resume was trained in float32"),
+        jax.enable_x64(True),
+    ):
+        train(saved[0], precision="float64")
+
+
+def test_settings_that_changed_are_told(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "run")
+    with pytest.warns(jaxnet.TrainingWarning, match=r"other settings \(batch_size 16, now 20; patience 100, now 50\)"):
+        train(tmp_path / "run", batch_size=20, patience=50, epochs=4)
+
+
+# The directory
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoint": 3}, "checkpoint is an int; expected the path of a directory"),
+        ({"checkpoint": "a\0b"}, "without null characters"),
+        ({"checkpoint": None}, "resume is True without checkpoint; give the directory"),
+        ({"every": 0}, "every is 0; expected an integer of at least 1 epochs, or seconds such as '60s'"),
+        ({"every": "soon"}, "every is 'soon'; expected"),
+        ({"every": "0s"}, "every is '0s'; expected"),
+        ({"keep": 0}, "keep is 0; expected an integer of at least 1"),
+        ({"resume": None}, "has checkpoints of an earlier training, up to epoch 3; give resume=True to go on from"),
+    ],
+)
+def test_fit_refuses(saved, changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        train(
+            **{"directory": saved[0]} | ({"directory": changes["checkpoint"]} if "checkpoint" in changes else changes)
+        )
+
+
+def test_a_directory_that_cannot_be_made_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    began = []
+    with pytest.raises(
+        NotSavedError, match=r"file/run cannot be written \(Not a directory\); give a directory that can"
+    ):
+        train(tmp_path / "file" / "run", callbacks=lambda loop, history: began.append(loop))
+    assert not began
+
+
+def test_one_training_at_a_time_uses_a_directory(tmp_path):
+    with only_user(tmp_path), pytest.raises(LockedError, match="another program is at work in .*; wait for its end"):
+        train(tmp_path)
+    program = f"import time; from jaxnet.lock import *\nwith only_user(Path({str(tmp_path)!r})): print(1, flush=True); time.sleep(99)"
+    other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert other.stdout.readline()
+        with pytest.raises(LockedError):
+            train(tmp_path, epochs=1)
+    finally:
+        other.kill()
+        other.wait()
+    assert int(train(tmp_path, epochs=1).loop.epoch) == 1  # a dead process holds nothing
+
+
+def test_without_orbax_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+    with pytest.raises(ImportError, match=r'pip install "jaxnet\[checkpoint\]"'):
+        train(tmp_path)
+
+
+# Saves that fail
+
+
+def test_a_save_that_failed_in_the_background_is_raised_at_the_next(tmp_path, monkeypatch):
+    failed = []
+
+    def fail_once(*arguments, **keywords):
+        if not failed:
+            failed.append(True)
+            raise OSError("no space left on device")
+        return move(*arguments, **keywords)
+
+    move = os.rename
+    monkeypatch.setattr(os, "rename", fail_once)  # the last thing that a save does, in Orbax's thread
+    seen = []
+    with pytest.raises(NotSavedError, match=r"00000001 cannot be saved \(no space left"):
+        train(tmp_path, callbacks=lambda loop, history: seen.append(int(loop.epoch)))
+    assert failed and seen == [1, 2]
+
+
+DISK_FULL = """
+import resource, signal, sys
+from tests.train.checkpointed import *
+train(sys.argv[1], epochs=3)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def fill(loop, history):
+    if loop.epoch == 5:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+try:
+    train(sys.argv[1], callbacks=fill, epochs=int(sys.argv[2]))
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("epochs", [40, 5], ids=["at the next step", "at the end"])
+def test_a_full_disk_is_an_error_and_what_was_saved_stays(tmp_path, whole, epochs):
+    run = subprocess.run(
+        [sys.executable, "-c", DISK_FULL, tmp_path, str(epochs)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert re.search(r"NotSavedError .*0000000[56] cannot be saved .*those before it are as they were", run.stdout), run
+    assert 4 in names(tmp_path)
+    assert digest(train(tmp_path)) == whole
+
+
+# Kills and signals, of a program of its own
+
+
+def begun(directory):
+    program = [sys.executable, "-m", "tests.train.checkpointed", directory]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def until(program, line):
+    """Read what it prints, up to that line."""
+    for text in program.stdout:
+        if text.startswith(line):
+            return text
+    pytest.fail(program.stderr.read())
+
+
+def finished(directory):
+    """The digest that the program prints when it is started and left alone."""
+    program = begun(directory)
+    return until(program, "digest").split()[1]
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_the_end_is_the_same(tmp_path, whole, kills):
+    """With kill -9, in steps and in saves; what is lost is what came after the last checkpoint."""
+    rng = random.Random(kills)
+    for kill in range(kills):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True) if kill % 5 == 0 else None
+        program = begun(tmp_path / "run")
+        until(
+            program,
+            f"epoch {min(EPOCHS - 1, 1 + 7 * (kill % 5) + rng.randrange(7))}" if rng.random() < 0.9 else "begins",
+        )
+        time.sleep(rng.random() * 0.15)  # about as long as an epoch and its save
+        program.kill()
+        program.wait()
+        if kill % 5 == 4 or kill == kills - 1:
+            assert finished(tmp_path / "run") == whole
+
+
+def test_sigterm_saves_and_exits_with_0(tmp_path, whole):
+    program = begun(tmp_path)
+    until(program, "epoch 5")
+    program.terminate()
+    assert program.wait(timeout=60) == 0, program.stderr.read()
+    assert 5 <= names(tmp_path)[-1] < EPOCHS
+    assert finished(tmp_path) == whole
+
+
+def test_ctrl_c_saves_and_ends_as_python_does(tmp_path, whole):
+    program = begun(tmp_path)
+    until(program, "epoch 5")
+    program.send_signal(signal.SIGINT)
+    assert program.wait(timeout=60) == -signal.SIGINT  # 130 for a shell
+    assert 5 <= names(tmp_path)[-1] < EPOCHS
+    assert finished(tmp_path) == whole
+
+
+SLOW_CHUNK = """
+import sys
+from tests.train.checkpointed import *
+net = jaxnet.MLP((512, 1024, 1024, 1), ("tanh", "tanh", "sigmoid"))
+X, Y = np.ones((512, 8192), np.float32), np.arange(8192, dtype=np.float32)[None] % 2
+start = lambda loop, history: print("epoch", int(loop.epoch), flush=True)
+jaxnet.fit(net, X, Y, key=jax.random.key(0), epochs=99, batch_size=8, checkpoint=sys.argv[1], callbacks=start)
+"""
+
+
+def test_a_second_ctrl_c_quits_at_once(tmp_path):
+    """Within an epoch that takes several seconds; what is on disk stays whole."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", SLOW_CHUNK, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    until(program, "epoch 1")
+    time.sleep(0.5)
+    began = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert program.poll() is None  # the first waits for the epoch
+    program.send_signal(signal.SIGINT)
+    program.wait(timeout=60)
+    print("seconds", time.monotonic() - began)
+    assert program.returncode == -signal.SIGINT
+    net = jaxnet.MLP((512, 1024, 1024, 1), ("tanh", "tanh", "sigmoid"))
+    assert int(checkpoint.restore(tmp_path, net).loop.epoch) == 1
+
+
+def test_in_another_thread_no_signal_is_touched(tmp_path):
+    seen = []
+
+    def run():
+        note = lambda loop, history: seen.append((signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)))
+        train(tmp_path, epochs=1, callbacks=note)
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_the_handler_of_sigterm_is_put_back(tmp_path):
+    seen = []
+    train(tmp_path, epochs=1, callbacks=lambda loop, history: seen.append(signal.getsignal(signal.SIGTERM)))
+    assert seen[0] is not signal.SIG_DFL and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
