@@ -365,7 +365,8 @@ def _content(net: MLP, settings: dict[str, Any], result: FitResult) -> tuple[dic
     for path, leaf in jax.tree_util.tree_leaves_with_path(result.loop):
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         leaves[jax.tree_util.keystr(path)] = jax.random.key_data(leaf) if is_key else leaf
-    leaves = jax.device_get(leaves | {f"history.{name}": values for name, values in result.history.items()})
+    leaves |= {f"history.{name}": values for name, values in result.history.items()}
+    leaves = {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
     key = result.loop.state.key
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     record = {

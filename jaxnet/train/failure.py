@@ -5,14 +5,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnet.train import optimizers
-from jaxnet.train.config import FitConfig
 from jaxnet.train.state import LoopState, TrainState
 
 LARGE = 10  # of a feature or target that has not been scaled: of a million normal numbers none is beyond 5
 
 
-def of_a_step(config: FitConfig, loop: LoopState, state: TrainState, measured: dict[str, Array], X, Y) -> str:
-    """A step from that state, of the loop's next epoch, on such data."""
+def of_a_step(loop: LoopState, state: TrainState, measured: dict[str, Array], X, Y, all_skipped: bool) -> str:
+    """A step from that state, of the loop's next epoch, on such data; perhaps all of the epoch were skipped."""
     largest = _largest(X, Y)
     rate = optimizers.learning_rate(state.opt_state)
     norm = measured["gradient_norm"]
@@ -22,7 +21,7 @@ def of_a_step(config: FitConfig, loop: LoopState, state: TrainState, measured: d
     at_rate = "" if rate is None else f", learning rate {rate:.3g}"
     wide = [np.asarray(layer.W, np.float64) for layer in state.params]  # where squares of float32 do not overflow
     norms = ", ".join(f"|W[{number}]| = {np.linalg.norm(W):.3g}" for number, W in enumerate(wide, 1))
-    others = " and at all others of that epoch" if config.on_nonfinite == "skip" and config.batch_size else ""
+    others = " and at all others of that epoch" if all_skipped else ""
     return (
         "the cost, a metric, the new params or the optimizer's state are not finite"
         f" at step {int(state.step) + 1} (epoch {int(loop.epoch) + 1}){others}: {numbers}{beyond}{at_rate}; {norms};"

@@ -182,7 +182,7 @@ def fit(
             optimizer=chosen,
             gradient=choice("gradient", gradient, GRADIENTS),
             precision=precision,
-            batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else host.X.shape[1],
+            batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else None,
             patience=patience,
             monitor=monitor,
             min_delta=min_delta,

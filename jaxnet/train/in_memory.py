@@ -71,7 +71,8 @@ class InMemory:
             J = jit_validation(config, state.params, validation_data)["validation_cost"]
             if not jnp.isfinite(J):
                 return loop, failure.of_validation(loop, J, measured["cost"], validation_data[:2], data[:2])
-        return loop._replace(state=state), failure.of_a_step(config, loop, state, measured, *data[:2])
+        all_skipped = config.on_nonfinite == "skip" and config.batch_size is not None
+        return loop._replace(state=state), failure.of_a_step(loop, state, measured, *data[:2], all_skipped)
 
 
 def full_batch(X, Y, weights, mesh: Mesh | None, place: Place) -> Data:

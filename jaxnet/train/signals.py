@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,13 @@ def deferred() -> Iterator[Callable[[], None]]:
     """Hold Ctrl-C back until the block is done, then do what it would have done: the former handler is called.
 
     Python's raises KeyboardInterrupt; one of the caller's own may return, and the program goes on. Within the block, a
-    call of what this yields does the same for what has come so far; and a second Ctrl-C waits for nothing. So is
-    SIGTERM held back, where something of Python's handles it. Where nothing does (in other threads, or where a signal
-    is ignored) there is nothing to hold back.
+    call of what this yields does the same for what has come so far. So is SIGTERM held back, where something of
+    Python's handles it. Where nothing does (in other threads, or where a signal is ignored) there is nothing to hold
+    back.
+
+    A second Ctrl-C waits for nothing. It ends a program as the system would: KeyboardInterrupt would end it only after
+    the chunk, which JAX waits for at the exit. In an interactive session, and with a handler of the caller's own, that
+    handler is called.
     """
     formers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     held = {signum: former for signum, former in formers.items() if callable(former) or _ends(signum, former)}
@@ -30,6 +35,8 @@ def deferred() -> Iterator[Callable[[], None]]:
     def hold(signum: int, frame: Any) -> None:
         again = signum in [earlier for earlier, _ in received]
         received.append((signum, frame))
+        if again and held[signal.Signals(signum)] is signal.default_int_handler and not hasattr(sys, "ps1"):
+            held[signal.Signals(signum)] = signal.SIG_DFL
         if again:
             deliver()
 

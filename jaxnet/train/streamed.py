@@ -35,8 +35,7 @@ class Streamed:
     def __init__(self, config: FitConfig, stream: Stream, validation: Data | Stream | None, place: Place):
         """Take validation data that are in device memory already, or a stream of their own."""
         self._config, self._stream, self._validation = config, stream, validation
-        self._to_device = partial(ToDevice, config.mesh, place)
-        self._training_batches = self._to_device()
+        self._to_device = ToDevice(config.mesh, place)
         self._step = jit_step_again if checks_numbers() else jit_step
         self._failure: Callable[[LoopState], tuple[LoopState, str]]
 
@@ -49,7 +48,7 @@ class Streamed:
         """Train for one epoch, and measure."""
         key, epoch_key = jax.random.split(loop.state.key)
         state, good = _jit_copy((loop.state._replace(key=key), jnp.array(True)))
-        batches: Iterator[Any] = map(self._training_batches, self._stream.epoch(epoch_key))
+        batches: Iterator[Any] = map(self._to_device, self._stream.epoch(epoch_key))
         steps, means = 0, Means()
         sent: list[tuple[Batch, Bool[Array, ""], Measured]] = []
         batch = latest = next(batches)  # an epoch has one, or its stream has raised
@@ -81,7 +80,8 @@ class Streamed:
 
     def _step_failure(self, state: TrainState, batch: Batch, loop: LoopState) -> tuple[LoopState, str]:
         measured = self._measured(state, batch)
-        return loop._replace(state=state), failure.of_a_step(self._config, loop, state, measured, batch.X, batch.Y)
+        all_skipped = self._config.on_nonfinite == "skip"
+        return loop._replace(state=state), failure.of_a_step(loop, state, measured, batch.X, batch.Y, all_skipped)
 
     def _validation_failure(self, J, data: Data, state: TrainState, batch: Batch, loop: LoopState):
         cost = self._measured(state, batch)["cost"]
@@ -107,27 +107,37 @@ class Streamed:
     def _validation_batches(self) -> Iterable[Data]:
         if isinstance(self._validation, Data):
             return [self._validation]
-        to_device = self._to_device()
         stream: Any = self._validation
-        return (Data(*to_device(columns)) for columns in stream.epoch(jax.random.key(0)))  # in any order
+        return (Data(*self._to_device(columns)) for columns in stream.epoch(jax.random.key(0)))  # in any order
 
 
 class ToDevice:
-    """Sends batches to the device, all of one width: a narrower one is padded with examples of weight 0."""
+    """Sends batches to the device, with examples of weight 0 up to a width that few batches differ in."""
 
     def __init__(self, mesh: Mesh | None, place: Place):
-        """Begin with the width of the first batch; a wider one widens those after it."""
-        self._mesh, self._width = mesh, 0
+        """Split the columns over the mesh, or place all on one device."""
+        self._mesh = mesh
         self._place = place if mesh is None else partial(jax.device_put, device=_layout(mesh))
 
     def __call__(self, columns: Columns) -> Batch:
         """The batch on the device, in memory that is not the caller's."""
         X, Y, weights = columns
         m = X.shape[1]
-        self._width = max(self._width, m + parallel.padding(m, self._mesh))
+        width = padded(m)
+        width += parallel.padding(width, self._mesh)
         weights = np.ones(m, X.dtype) if weights is None else weights
-        pad = lambda array: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, self._width - m)])
+        pad = lambda array: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - m)])
         return Batch(*self._place((pad(X), pad(Y), pad(weights))))
+
+
+def padded(m: int) -> int:
+    """The width for m columns: at most an eighth more, and eight from each power of two to the next.
+
+    So batches of any sizes share few programs; and the width, on which rounding depends, is told by the batch alone: a
+    resumed training may begin with another one.
+    """
+    unit = 1 << max(0, m.bit_length() - 4)
+    return -(-m // unit) * unit
 
 
 def _layout(mesh: Mesh) -> tuple:

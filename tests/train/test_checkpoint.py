@@ -13,7 +13,6 @@ import time
 import warnings
 from pathlib import Path
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,16 +22,20 @@ import pytest
 import jaxnet
 from jaxnet.array_files import DamagedFileError
 from jaxnet.atomic_files import NotSavedError
-from jaxnet.lock import LOCK, LockedError, only_user
+from jaxnet.lock import LockedError, only_user
 from jaxnet.train import checkpoint
 from tests.train.checkpointed import EPOCHS, NET, OPTIMIZER, X, Y, digest, train
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures("implicit_promotion")
+pytestmark = [
+    pytest.mark.usefixtures("implicit_promotion"),
+    # Where one array of a damaged checkpoint cannot be read, Orbax leaves the reads of others to a loop that is closed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def names(directory):
-    return sorted(int(path.name) for path in Path(directory).iterdir() if path.name != LOCK)
+    return sorted(int(path.name) for path in Path(directory).iterdir() if path.name.isdigit())
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ OTHERS = {
     "another kind of key": {"key": jax.random.key(3, impl="rbg")},
     "no validation": {"validation": None, "patience": None},
     "all metrics": {"metrics": ["cost", "accuracy", "gradient_norm"], "on_nonfinite": "skip"},
-    "MultiSteps": {"optimizer": optax.MultiSteps(optax.apply_if_finite(optax.adam(1e-2), 3), 5), "epochs": 5},
+    "MultiSteps": {"optimizer": optax.MultiSteps(optax.adam(1e-2), 4).gradient_transformation()},
     "full batch, tol": {"batch_size": None, "tol": 1e-9, "validation": None, "patience": None},
     "a rate that falls": {"optimizer": INJECTED, "callbacks": jaxnet.reduce_on_plateau(0.5, patience=1)},
 }
@@ -140,7 +143,7 @@ def test_every_so_many_epochs_and_where_training_ends(tmp_path):
 def test_every_so_many_seconds(tmp_path):
     train(tmp_path / "a", epochs=5, every="1000s")
     assert names(tmp_path / "a") == [5]
-    train(tmp_path / "b", epochs=5, every="0.001s", keep=9)
+    train(tmp_path / "b", epochs=5, every="0.001s", keep=9, callbacks=lambda loop, history: None)
     assert names(tmp_path / "b") == [1, 2, 3, 4, 5]
 
 
@@ -159,12 +162,11 @@ def test_what_interrupts_training_is_saved_first(tmp_path):
 
 def test_the_epoch_before_one_that_is_not_finite_is_saved(tmp_path):
     """With a rate that does not diverge it can be gone on from."""
-    rate = optax.piecewise_constant_schedule(0.1, {9: 1e30})
+    rate = lambda step: jnp.where(step < 9, 0.1, jnp.inf)
     with pytest.raises(jaxnet.NotFiniteError) as caught:
         train(tmp_path, optimizer=optax.sgd(rate), every=100)
     assert names(tmp_path) == [int(caught.value.result.loop.epoch)]
-    lower = optax.sgd(optax.piecewise_constant_schedule(0.1, {9: 1}))
-    assert int(train(tmp_path, optimizer=lower, epochs=6).loop.epoch) == 6
+    assert int(train(tmp_path, optimizer=optax.sgd(lambda step: 0.1), epochs=6).loop.epoch) == 6
 
 
 def test_a_callback_s_change_is_in_the_checkpoint_of_its_epoch(tmp_path):
@@ -351,18 +353,25 @@ def test_a_directory_that_cannot_be_made_is_told_before_the_first_step(tmp_path)
     assert not began
 
 
+HOLDS = """
+import sys, time
+from pathlib import Path
+from jaxnet.lock import only_user
+with only_user(Path(sys.argv[1])):
+    print("holds", flush=True)
+    time.sleep(99)
+"""
+
+
 def test_one_training_at_a_time_uses_a_directory(tmp_path):
-    with only_user(tmp_path), pytest.raises(LockedError, match="another program is at work in .*; wait for its end"):
+    with only_user(tmp_path), pytest.raises(LockedError, match=r"another program is at work in .*; wait for its end"):
         train(tmp_path)
-    program = f"import time; from jaxnet.lock import *\nwith only_user(Path({str(tmp_path)!r})): print(1, flush=True); time.sleep(99)"
-    other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
-    try:
+    program = [sys.executable, "-c", HOLDS, tmp_path]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, cwd=ROOT) as other:
         assert other.stdout.readline()
         with pytest.raises(LockedError):
             train(tmp_path, epochs=1)
-    finally:
         other.kill()
-        other.wait()
     assert int(train(tmp_path, epochs=1).loop.epoch) == 1  # a dead process holds nothing
 
 
@@ -412,31 +421,33 @@ def test_a_full_disk_is_an_error_and_what_was_saved_stays(tmp_path, whole, epoch
     run = subprocess.run(
         [sys.executable, "-c", DISK_FULL, tmp_path, str(epochs)], capture_output=True, text=True, cwd=ROOT
     )
-    assert re.search(r"NotSavedError .*0000000[56] cannot be saved .*those before it are as they were", run.stdout), run
-    assert 4 in names(tmp_path)
+    told = r"NotSavedError .*0000000[456] cannot be saved .*those before it are as they were"
+    assert re.search(told, run.stdout), run
+    assert 3 in names(tmp_path)
     assert digest(train(tmp_path)) == whole
 
 
 # Kills and signals, of a program of its own
 
 
-def begun(directory):
-    program = [sys.executable, "-m", "tests.train.checkpointed", directory]
+def begun(directory, *program):
+    """A process that ends with its block."""
+    program = [sys.executable, *(program or ("-m", "tests.train.checkpointed")), directory]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def until(program, line):
-    """Read what it prints, up to that line."""
-    for text in program.stdout:
-        if text.startswith(line):
-            return text
+def until(program, word, least=0):
+    """Read what it prints, up to a line of that word and of at least that number."""
+    for line in program.stdout:
+        if line.startswith(word) and (not least or int(line.split()[1]) >= least):
+            return line
     pytest.fail(program.stderr.read())
 
 
 def finished(directory):
     """The digest that the program prints when it is started and left alone."""
-    program = begun(directory)
-    return until(program, "digest").split()[1]
+    with begun(directory) as program:
+        return until(program, "digest").split()[1]
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
@@ -444,67 +455,58 @@ def test_killed_at_any_moment_the_end_is_the_same(tmp_path, whole, kills):
     """With kill -9, in steps and in saves; what is lost is what came after the last checkpoint."""
     rng = random.Random(kills)
     for kill in range(kills):
-        shutil.rmtree(tmp_path / "run", ignore_errors=True) if kill % 5 == 0 else None
-        program = begun(tmp_path / "run")
-        until(
-            program,
-            f"epoch {min(EPOCHS - 1, 1 + 7 * (kill % 5) + rng.randrange(7))}" if rng.random() < 0.9 else "begins",
-        )
-        time.sleep(rng.random() * 0.15)  # about as long as an epoch and its save
-        program.kill()
-        program.wait()
+        if kill % 5 == 0:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        with begun(tmp_path / "run") as program:
+            until(program, *(("epoch", 1 + 7 * (kill % 5) + rng.randrange(7)) if kill % 10 else ("begins",)))
+            time.sleep(rng.random() * 0.15)  # about as long as an epoch and its save
+            program.kill()
         if kill % 5 == 4 or kill == kills - 1:
             assert finished(tmp_path / "run") == whole
 
 
 def test_sigterm_saves_and_exits_with_0(tmp_path, whole):
-    program = begun(tmp_path)
-    until(program, "epoch 5")
-    program.terminate()
-    assert program.wait(timeout=60) == 0, program.stderr.read()
+    with begun(tmp_path) as program:
+        until(program, "epoch", 5)
+        program.terminate()
+        assert program.wait(timeout=60) == 0, program.stderr.read()
     assert 5 <= names(tmp_path)[-1] < EPOCHS
     assert finished(tmp_path) == whole
 
 
 def test_ctrl_c_saves_and_ends_as_python_does(tmp_path, whole):
-    program = begun(tmp_path)
-    until(program, "epoch 5")
-    program.send_signal(signal.SIGINT)
-    assert program.wait(timeout=60) == -signal.SIGINT  # 130 for a shell
+    with begun(tmp_path) as program:
+        until(program, "epoch", 5)
+        program.send_signal(signal.SIGINT)
+        assert program.wait(timeout=60) == -signal.SIGINT  # 130 for a shell
     assert 5 <= names(tmp_path)[-1] < EPOCHS
     assert finished(tmp_path) == whole
 
 
-SLOW_CHUNK = """
+LONG_EPOCH = """
 import sys
 from tests.train.checkpointed import *
-net = jaxnet.MLP((512, 1024, 1024, 1), ("tanh", "tanh", "sigmoid"))
-X, Y = np.ones((512, 8192), np.float32), np.arange(8192, dtype=np.float32)[None] % 2
-start = lambda loop, history: print("epoch", int(loop.epoch), flush=True)
-jaxnet.fit(net, X, Y, key=jax.random.key(0), epochs=99, batch_size=8, checkpoint=sys.argv[1], callbacks=start)
+net = jaxnet.MLP((512, 512, 512, 1), ("tanh", "tanh", "sigmoid"))
+X, Y = np.ones((512, 40_000), np.float32), np.arange(40_000, dtype=np.float32)[None] % 2
+jaxnet.fit(net, X[:, :8], Y[:, :8], key=jax.random.key(0), epochs=1, batch_size=4, checkpoint=sys.argv[1])
+print("saved", flush=True)
+jaxnet.fit(net, X, Y, epochs=2, batch_size=4, checkpoint=sys.argv[1], resume=True)
 """
 
 
 def test_a_second_ctrl_c_quits_at_once(tmp_path):
-    """Within an epoch that takes several seconds; what is on disk stays whole."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", SLOW_CHUNK, tmp_path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    until(program, "epoch 1")
-    time.sleep(0.5)
-    began = time.monotonic()
-    program.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    assert program.poll() is None  # the first waits for the epoch
-    program.send_signal(signal.SIGINT)
-    program.wait(timeout=60)
-    print("seconds", time.monotonic() - began)
-    assert program.returncode == -signal.SIGINT
-    net = jaxnet.MLP((512, 1024, 1024, 1), ("tanh", "tanh", "sigmoid"))
+    """Within an epoch that takes a minute; what is on disk stays whole."""
+    with begun(tmp_path, "-c", LONG_EPOCH) as program:
+        until(program, "saved")
+        time.sleep(6)  # it is compiled, and runs
+        program.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert program.poll() is None  # the first waits for the end of the epoch
+        program.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert program.wait(timeout=60) == -signal.SIGINT
+        assert time.monotonic() - began < 10
+    net = jaxnet.MLP((512, 512, 512, 1), ("tanh", "tanh", "sigmoid"))
     assert int(checkpoint.restore(tmp_path, net).loop.epoch) == 1
 
 
