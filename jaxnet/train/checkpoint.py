@@ -219,12 +219,13 @@ def opened(directory: Any, every: Any, keep: Any, resume: Any) -> Iterator[NoChe
         OSError: the directory cannot be made or written (NotSavedError), or another program trains in it.
         ImportError: Orbax is not installed.
     """
+    every, keep = _interval(every), count("keep", keep)
     if directory is None:
         if resume is True:
             raise ValueError("resume is True without checkpoint; give the directory, or the FitResult to go on from")
         yield NoCheckpoints()
         return
-    place, every, keep = _directory(directory), _interval(every), count("keep", keep)
+    place = _directory(directory)
     _orbax()
     with _for_one_program(place):
         if resume is not True and any(_epochs_in(place)):

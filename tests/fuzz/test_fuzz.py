@@ -70,7 +70,7 @@ def test_the_reference_is_the_oracle(name):
 def test_every_public_function_is_called():
     public = {name: thing for name, thing in vars(jaxnet).items() if inspect.isfunction(inspect.unwrap(thing))}
     devices = {f"parallel.{name}" for name, thing in vars(jaxnet.parallel).items() if inspect.isfunction(thing)}
-    assert set(DRAWN) == {*public, *devices, "MLP"}
+    assert set(DRAWN) == {*public, *devices, "MLP", "fit of a stream"}
 
 
 @pytest.mark.filterwarnings("ignore")  # NumPy deprecates its matrix

@@ -180,6 +180,10 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "optimizer": OPTIMIZERS,
         "epochs": Setting((np.int64(1),), (0, -1, 1.0, "1"), (jnp.int32(1),), COUNTS),
         "steps": Setting((1,), (0, -1, 1.5), leave_out=COUNTS, optional=True),
+        "steps_per_epoch": Setting(wrong=(1, 0, -1), optional=True),  # of batches, and these are arrays
+        "checkpoint": Setting(wrong=(3, b"run", "run\0", ["run"]), leave_out=("a text", "path"), optional=True),
+        "every": Setting((2, "60s", "0.5 s"), (0, -1, 1.5, "0s", "-1s", "60", "1m", None), leave_out=COUNTS),
+        "keep": Setting((2,), (0, -1, 1.5, "3", None), leave_out=COUNTS),
         "batch_size": Setting((M,), (0, -1, M + 1, 2.5, "all"), leave_out=("3", "jax 0-d"), optional=True),
         "validation": validation_of(own),
         "patience": Setting(wrong=(0, 3, -1, 1.5), optional=True),  # there is nothing to validate on
@@ -193,7 +197,7 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "callbacks": Setting(((), [], function, [function]), ((3,), [None]), leave_out=(*EMPTY, *FUNCTIONS)),
         "device": Setting(("cpu",), ("gpu", "tpu", "cuda", "CPU", 0), optional=True),
         "mesh": Setting(wrong=(mesh_of_x, jax.devices()), optional=True),
-        "resume": Setting(wrong=(another_result(),), optional=True),
+        "resume": Setting((False,), (another_result(), True), optional=True),  # True needs a checkpoint
     }
 
 
@@ -233,6 +237,40 @@ def fit(rng) -> Case:
         return unlike_layers("params", answer.params, *problem.step(RATE), problem)
 
     return Case("fit", given, lambda **arguments: jaxnet.fit(progress=False, **arguments), complaint)
+
+
+@draws("fit of a stream", 3)
+def fit_of_a_stream(rng) -> Case:
+    """One epoch of one batch: a step on all examples, as above."""
+    own = point(rng, pick(rng, FEW), M)
+    change = changed(rng, "net", "params", *DATA * 6)
+    given = settled(network_arguments(rng, DATA, own, change), own.net, FLOAT32)
+    Y = given["Y"].meaning
+    if own.net.activations[-1] == "softmax" and Y is not None and Y.ndim == 2 and Y.size:
+        given["Y"] = given["Y"].refused_if((np.abs(Y.sum(axis=0) - 1) > 0.1).any())
+    given |= {"net": junk(rng) if "net" in change else fine(own.net, str(own.net.activations))}
+    given["params"] = params_like(rng, own.params) if "params" in change else plain_params(rng, own.params)
+    if given["params"].value is None:  # drawn by what is no concern here
+        given["params"] = plain_params(rng, own.params)
+
+    def call(net, params, X, Y, weights):
+        common = {"key": KEY.value, "optimizer": SGD, "epochs": 1, "progress": False}
+        return jaxnet.fit(net, [(X, Y, weights)], params=params, **common)
+
+    def complaint(answer):
+        meant = Meant(given["params"].meaning.params, FLOAT32)
+        problem = Problem.of(given | {"params": given["params"]._replace(meaning=meant)}, own.net)
+        weights = problem.weights
+        if isinstance(answer, jaxnet.NotFiniteError):
+            known = all(np.isfinite(W).all() for W, _ in problem.params)
+            counts = weights is None or weights.sum() > 0
+            return f"got {answer!r}" if known and counts and not problem.overflows else None
+        J, error = problem.cost()
+        if not (abs(answer.history["cost"][0] - J) <= error or problem.overflows):
+            return f"cost is {answer.history['cost']}; expected {J}"
+        return unlike_layers("params", answer.params, *problem.step(RATE), problem)
+
+    return Case("fit of a stream", given, call, complaint)
 
 
 # ---- sweep ----
