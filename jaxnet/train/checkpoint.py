@@ -132,7 +132,9 @@ class Checkpoints(NoCheckpoints):
         """Take the directory; every: a number of epochs, an int, or of seconds, a float."""
         self._directory, self._every, self._keep, self._exit_if_asked = directory, every, keep, exit_if_asked
         self._saved: int | None = None  # the epoch of the last one that was begun
-        self._history: dict[str, np.ndarray] = {}  # until then
+        self._unfinished: int | None = None  # the same, while it is being written
+        self._whole: set[int] = set()  # epochs of those that can be gone on from
+        self._history: dict[str, np.ndarray] = {}  # until the last
         self._record: dict[str, Any] = {"settings": {}}  # of the one that was restored
         self._writer, self._began = _Writer(), time.monotonic()
 
@@ -143,6 +145,7 @@ class Checkpoints(NoCheckpoints):
             return None
         result, self._record = found
         self._saved, self._history = int(result.loop.epoch), result.history
+        self._whole = {epoch for epoch in _epochs_in(self._directory) if epoch <= self._saved}
         return result
 
     def begin(self, config: FitConfig) -> None:
@@ -181,7 +184,8 @@ class Checkpoints(NoCheckpoints):
         self._wait()
         result = result_of(loop, history.arrays(), position)
         self._writer.begin(self._directory, self._config.net, self._settings, result)
-        self._saved, self._history, self._began = epoch, result.history, time.monotonic()
+        self._saved = self._unfinished = epoch
+        self._history, self._began = result.history, time.monotonic()
 
     def exit_if_asked(self) -> None:
         """Exit with status 0 where a SIGTERM has come: what is there is saved on the way out."""
@@ -193,19 +197,23 @@ class Checkpoints(NoCheckpoints):
             self._wait()
 
     def _wait(self) -> None:
-        """Wait for the save that is being written, raise what it met, and remove those that are not to be kept."""
+        """Wait for the one that is being written, raise what it met, and remove those that are not to be kept."""
+        written, self._unfinished = self._unfinished, None
         self._writer.wait()
-        epochs = sorted(_epochs_in(self._directory))
-        for epoch in set(epochs) - {*epochs[-self._keep :], self._best(epochs)}:
+        if written is None:
+            return
+        whole = sorted(self._whole | {written})
+        self._whole = {*whole[-self._keep :], self._best(whole)}
+        for epoch in set(_epochs_in(self._directory)) - self._whole:
             shutil.rmtree(_path(self._directory, epoch), ignore_errors=True)
 
-    def _best(self, epochs: list[int]) -> int | None:
+    def _best(self, epochs: list[int]) -> int:
         """The one with the best metric: what patience monitors, or the cost where there are no validation data."""
         monitor = self._config.monitor if self._config.monitor in self._history else "cost"
         values = self._history.get(monitor, [])
         sign = -1 if monitor.endswith("accuracy") else 1
         known = [epoch for epoch in epochs if 0 < epoch <= len(values)]
-        return min(known, key=lambda epoch: sign * values[epoch - 1], default=None)
+        return min(known, key=lambda epoch: sign * values[epoch - 1], default=epochs[-1])
 
 
 @contextlib.contextmanager
@@ -357,7 +365,8 @@ def _reason(error: BaseException) -> str:
 def _settings(config: FitConfig) -> dict[str, Any]:
     """What of the settings is plain, and changes how training goes on."""
     names = "gradient precision batch_size patience monitor min_delta tol on_nonfinite".split()
-    return {name: getattr(config, name) for name in names}
+    values = {name: getattr(config, name) for name in names}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 def _content(net: MLP, settings: dict[str, Any], result: FitResult) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

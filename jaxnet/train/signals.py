@@ -26,29 +26,30 @@ def deferred() -> Iterator[Callable[[], None]]:
     the chunk, which JAX waits for at the exit. In an interactive session, and with a handler of the caller's own, that
     handler is called.
     """
-    formers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    held = {signum: former for signum, former in formers.items() if callable(former) or _ends(signum, former)}
-    if threading.current_thread() is not threading.main_thread():
-        held = {}
+    held: dict[int, Any] = {}  # the former handlers
     received: list[tuple[int, Any]] = []
+    if threading.current_thread() is threading.main_thread():
+        held = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        held = {
+            signum: former for signum, former in held.items() if callable(former) or _is_default_ctrl_c(signum, former)
+        }
 
     def hold(signum: int, frame: Any) -> None:
-        again = signum in [earlier for earlier, _ in received]
+        again = any(signum == earlier for earlier, _ in received)
         received.append((signum, frame))
-        if again and held[signal.Signals(signum)] is signal.default_int_handler and not hasattr(sys, "ps1"):
-            held[signal.Signals(signum)] = signal.SIG_DFL
+        if again and held[signum] is signal.default_int_handler and not hasattr(sys, "ps1"):
+            _take_default_action(signum)
         if again:
             deliver()
 
     def deliver() -> None:
-        while received:
-            signum, frame = received.pop()
-            former: Any = held[signal.Signals(signum)]
-            if callable(former):
-                former(signum, frame)
-            else:  # SIG_DFL
-                signal.signal(signum, former)
-                signal.raise_signal(signum)
+        pending = received[:]
+        received.clear()
+        for signum, frame in pending:
+            if callable(held[signum]):
+                held[signum](signum, frame)
+            else:
+                _take_default_action(signum)
 
     for signum in held:
         signal.signal(signum, hold)
@@ -60,9 +61,15 @@ def deferred() -> Iterator[Callable[[], None]]:
         deliver()
 
 
-def _ends(signum: signal.Signals, former: Any) -> bool:
-    """Whether Ctrl-C has the system's action; SIGTERM that has it ends the program, and nobody asked for more."""
+def _is_default_ctrl_c(signum: int, former: Any) -> bool:
+    """Whether it is Ctrl-C with the system's action. A SIGTERM that has it ends the program: nobody asked for more."""
     return signum == signal.SIGINT and former is signal.SIG_DFL
+
+
+def _take_default_action(signum: int) -> None:
+    """End the program as the system would."""
+    signal.signal(signum, signal.SIG_DFL)
+    signal.raise_signal(signum)
 
 
 @contextlib.contextmanager

@@ -140,8 +140,9 @@ def test_every_so_many_epochs_and_where_training_ends(tmp_path):
     assert names(tmp_path) == [3, 6, 8] and saved[2] == [] and saved[7][0] == 3
 
 
+@pytest.mark.usefixtures("untyped")
 def test_every_so_many_seconds(tmp_path):
-    train(tmp_path / "a", epochs=5, every="1000s")
+    train(tmp_path / "a", epochs=np.int64(5), every="1000s", patience=np.int64(100))
     assert names(tmp_path / "a") == [5]
     train(tmp_path / "b", epochs=5, every="0.001s", keep=9, callbacks=lambda loop, history: None)
     assert names(tmp_path / "b") == [1, 2, 3, 4, 5]
@@ -239,6 +240,22 @@ def test_training_goes_on_from_the_newest_whole_one_and_writes_over_the_damaged(
     ):
         assert digest(train(tmp_path / "run")) == whole
     assert names(tmp_path / "run")[-3:] == [EPOCHS - 2, EPOCHS - 1, EPOCHS]
+
+
+def test_the_one_that_is_gone_on_from_stays_until_another_is_whole(saved, tmp_path):
+    """The newer one is damaged, and does not count among those to keep."""
+    shutil.copytree(saved[0], tmp_path / "run")
+    (tmp_path / "run" / "00000003" / "record" / "metadata").unlink()
+    seen = []
+    with pytest.warns(jaxnet.TrainingWarning, match="00000003 is damaged"):
+        train(tmp_path / "run", every=2, keep=1, epochs=6, callbacks=lambda *_: seen.append(names(tmp_path / "run")))
+    assert seen[0] == seen[1] == [2, 3] and names(tmp_path / "run") == [2, 6]  # the best, and the last
+
+
+def test_bad_input_is_told_as_without_checkpoints(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is 99 but X has 60 examples") as caught:
+        train(tmp_path, batch_size=99)
+    assert not hasattr(caught.value, "__notes__") and names(tmp_path) == []
 
 
 def test_where_none_is_whole_nothing_begins(saved, tmp_path):
