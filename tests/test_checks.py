@@ -114,6 +114,7 @@ SETTINGS = {
     "x64 off": ({"precision": "float64"}, "precision is float64, but 64-bit is off"),
     "optimizer by name": ({"optimizer": "adam"}, r"optimizer is 'adam'; expected an optax.GradientTransformation"),
     "device unknown": ({"device": "cuda"}, "device is 'cuda'; expected one of 'cpu', 'gpu', 'tpu'"),
+    "device in capitals": ({"device": "GPU"}, "device is 'GPU'; .*did you mean 'gpu'"),
     "device absent": ({"device": "tpu"}, "device is 'tpu', but JAX finds only cpu"),
     "a batch of keys": ({"key": jax.random.split(jax.random.key(0), 2)}, "expected one JAX random key"),
     "net a tuple": ({"net": (3, 4)}, r"net is \(3, 4\); expected an MLP"),
@@ -138,6 +139,7 @@ NETWORKS = {
     "a name too few": (((3, 4, 1), ("sigmoid",)), "activations has 1 names but sizes .* make 2 layers"),
     "width that no machine holds": (((3, 10**30), ("tanh",)), r"sizes\[1\] is 10{30}; expected at most 2147483647"),
     "misspelt": (((3, 1), ("sigmiod",)), r"activations\[0\] is 'sigmiod'; expected one of .*did you mean 'sigmoid'"),
+    "capitals": (((3, 1), ("ReLU",)), r"activations\[0\] is 'ReLU'; expected one of .*did you mean 'relu'"),
     "hidden softmax": (((3, 4, 2), ("softmax", "softmax")), r"activations\[0\] is 'softmax' in a hidden layer"),
     "softmax of one": (((3, 1), ("softmax",)), "softmax with one output is always 1"),
     "loss misspelt": (((3, 1), ("sigmoid",), "crossentropy"), "loss is 'crossentropy'; .*did you mean 'cross_entropy'"),
@@ -236,6 +238,8 @@ def test_params_are_checked_when_traced(params, message, function):
 def test_inputs_are_checked_when_traced():
     with pytest.raises(ValueError, match=r"pass X\.T"):
         jaxnet.predict(NET, PARAMS, X.T)
+    with pytest.raises(ValueError, match=r"X has shape \(2, 12\); expected \(n_x=3, m\): one example a column$"):
+        jaxnet.predict(NET, PARAMS, X[:2])
     with pytest.raises(ValueError, match=r"weights has shape \(1, 12\); expected \(12,\)"):
         jaxnet.cost(NET, PARAMS, X, Y, jnp.ones((1, M)))
     _, cache = jaxnet.forward(NET, PARAMS, jnp.asarray(X))
