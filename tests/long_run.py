@@ -6,6 +6,7 @@ programs, and then counts. It ends with 1 where memory or programs grow.
 
 import argparse
 import gc
+import itertools
 import os
 import sys
 import tempfile
@@ -120,7 +121,8 @@ class Round(NamedTuple):
 
 def rounds(minutes: float, afresh: Callable = fit_afresh, repeated: tuple[Callable, ...] = REPEATED) -> list[Round]:
     """Round after round for so long, after those that fill the caches."""
-    compiled = []
+    compiled, keys, found = [], map(jax.random.key, itertools.count()), []
+    client = jax.devices()[0].client
 
     def note(event: str, seconds: float, **details) -> None:
         if event.endswith("backend_compile_duration"):
@@ -133,22 +135,22 @@ def rounds(minutes: float, afresh: Callable = fit_afresh, repeated: tuple[Callab
         return len(compiled)
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    client, found, began = jax.devices()[0].client, [], 0.0
-    with tqdm(total=round(60 * minutes), unit="s", disable=None) as bar:
-        for number in range(-KEPT - 1, sys.maxsize):
-            if number == 0:
-                began = time.perf_counter()
-            key = jax.random.key(KEPT + 1 + number)
-            counts = programs((afresh,), key), programs(repeated, key)
-            if number < 0:
-                continue
-            gc.collect()
-            seconds = time.perf_counter() - began
-            found.append(Round(seconds, resident_memory(), len(client.live_executables()), *counts))
-            bar.update(min(round(seconds), bar.total) - bar.n)
-            bar.set_postfix(rounds=len(found), memory=f"{found[-1].memory / 1e6:.0f} MB", refresh=False)
-            if seconds >= 60 * minutes:
-                return found
+    try:
+        for key in itertools.islice(keys, KEPT + 1):
+            programs((afresh, *repeated), key)
+        began = time.perf_counter()
+        with tqdm(total=round(60 * minutes), unit="s", disable=None) as bar:
+            while not found or found[-1].seconds < 60 * minutes:
+                key = next(keys)
+                counts = programs((afresh,), key), programs(repeated, key)
+                gc.collect()
+                seconds = time.perf_counter() - began
+                found.append(Round(seconds, resident_memory(), len(client.live_executables()), *counts))
+                bar.set_postfix(rounds=len(found), memory=f"{found[-1].memory / 1e6:.0f} MB", refresh=False)
+                bar.update(round(seconds) - bar.n)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    return found
 
 
 def resident_memory() -> int:
@@ -168,7 +170,8 @@ def growth(found: list[Round]) -> list[str]:
     """What has grown from the first quarter of the time to the last, in words."""
     first, last = quarters(found)
     most = lambda rounds, name: max(getattr(each, name) for each in rounds)
-    grown = [f"programs {name}" for name in ("held", "afresh") if most(last, name) > most(first, name)]
+    names = {"held": "programs held", "afresh": "programs for a fresh optimizer"}
+    grown = [words for name, words in names.items() if most(last, name) > most(first, name)]
     if most(last, "repeated"):
         grown.append("programs for repeated shapes")
     if most(last, "memory") > GROWTH * first[-1].memory:
