@@ -147,7 +147,7 @@ def rounds(minutes: float, afresh: Callable = fit_afresh, repeated: tuple[Callab
                 seconds = time.perf_counter() - began
                 found.append(Round(seconds, resident_memory(), len(client.live_executables()), *counts))
                 bar.set_postfix(rounds=len(found), memory=f"{found[-1].memory / 1e6:.0f} MB", refresh=False)
-                bar.update(round(seconds) - bar.n)
+                bar.update(min(round(seconds), bar.total) - bar.n)
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
     return found
