@@ -124,7 +124,7 @@ def rounds(minutes: float, afresh: Callable = fit_afresh, repeated: tuple[Callab
     compiled, keys, found = [], map(jax.random.key, itertools.count()), []
     client = jax.devices()[0].client
 
-    def note(event: str, seconds: float, **details) -> None:
+    def note(event: str, duration_secs: float, **details) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(details.get("fun_name"))
 
