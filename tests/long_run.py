@@ -76,6 +76,20 @@ def fail_and_go_on(key: jax.Array) -> None:
         jaxnet.fit(NET, X, Y, optimizer=GENTLE, resume=error.result, **settings)
 
 
+def fit_with_checkpoints(key: jax.Array) -> None:
+    """Saved in the background after each epoch, and gone on with from there."""
+    settings = {"key": key, "optimizer": SGD, "batch_size": 16, "progress": False}
+    with tempfile.TemporaryDirectory() as directory:
+        for epochs in (2, 4):
+            jaxnet.fit(NET, X, Y, checkpoint=directory, resume=True, epochs=epochs, **settings)
+
+
+def fit_a_stream(key: jax.Array) -> None:
+    """Batches that are read while training goes on."""
+    batches = [(X[:, start : start + 20], Y[:, start : start + 20]) for start in (0, 20, 40)]
+    jaxnet.fit(NET, batches, key=key, optimizer=SGD, epochs=3, progress=False)
+
+
 def sweep(key: jax.Array) -> None:
     """Three members, in threads."""
     jaxnet.sweep(NET, X, Y, keys=key, learning_rate=[0.1, 0.3, 1.0], epochs=3, batch_size=16, progress=False)
@@ -106,7 +120,10 @@ def save_load_predict(key: jax.Array) -> None:
         jaxnet.predict(net, params, PIXELS[:, :m])
 
 
-REPEATED = (fit_mid_sized, fit_full_batch, fit_with_patience, fail_and_go_on, sweep, check, save_load_predict)
+REPEATED = (
+    fit_mid_sized, fit_full_batch, fit_with_patience, fail_and_go_on, fit_with_checkpoints, fit_a_stream, sweep, check,
+    save_load_predict,
+)  # fmt: skip
 
 
 class Round(NamedTuple):
