@@ -1,6 +1,7 @@
 """The table of faults in the README: every fault has a row, and every row tests that are there."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -35,7 +36,7 @@ FAULTS = {
         "sizes checked before allocating", "no path outside the directory", "compilation cache corrupt",
     ),
 }  # fmt: skip
-WITHOUT_TEST = ("not built yet", "not in the notes", "TODO-CHECKPOINT")  # what a row says that has none
+WITHOUT_TEST = ("not built yet", "not in the notes")  # what a row says that has none
 
 
 def rows(text):
@@ -56,9 +57,20 @@ def rows(text):
     return found
 
 
-def functions(path):
-    """The names of the tests in a file."""
-    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+@functools.cache
+def names_and_texts(path):
+    """The names of the tests in a file, and all texts in it, among which are the names of their cases."""
+    tree = ast.parse(path.read_text())
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, texts
+
+
+def is_there(file, name, case):
+    """Whether the file has a test of that name, and, where a case is named, that case."""
+    if not (TESTS / file).is_file():
+        return False
+    names, texts = names_and_texts(TESTS / file)
+    return name in names and (not case or case in texts)
 
 
 def problems(text):
@@ -71,13 +83,14 @@ def problems(text):
         if set(faults) == set(table) and list(faults) != list(table):
             yield f"{part} is not in the order of its faults"
         for fault, (answer, tests) in table.items():
-            named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
+            named = re.findall(r"`([\w/]+\.py)::(test_\w+)(?:\[([^`]+)\])?`", tests)
             if not named and not any(reason in answer + tests for reason in WITHOUT_TEST):
                 yield f"{fault!r} has no test, and no reason for having none"
-            for file, name in named:
-                path = TESTS / file
-                if not path.is_file() or name not in functions(path):
-                    yield f"{file}::{name} of {fault!r} is not there"
+            yield from (
+                f"{' '.join(filter(None, test))} of {fault!r} is not there" for test in named if not is_there(*test)
+            )
+            if len(named) != tests.count("::"):
+                yield f"{fault!r} has a test that is not spelt `file.py::test_name[case]`"
 
 
 def test_every_fault_has_a_row_and_every_row_its_tests():
@@ -94,16 +107,10 @@ ROW, NEXT = re.search(r"^(\| 1-D X \|.*\n)(.*\n)", README, re.MULTILINE).groups(
         (ROW, ROW + ROW.replace("1-D", "0-D"), "'0-D X' is not a fault of Data"),
         (ROW + NEXT, NEXT + ROW, "Data is not in the order of its faults"),
         (ROW, "| 1-D X | E | a look |\n", "'1-D X' has no test, and no reason"),
-        (
-            "test_checks.py::test_fit_refuses",
-            "test_checks.py::test_fit_accepts",
-            "::test_fit_accepts of '1-D X'",
-        ),
-        (
-            "test_labels.py::test_",
-            "test_label.py::test_",
-            "test_label.py::test_one_hot_refuses of 'label",
-        ),
+        ("test_fit_refuses[1-D X]", "test_fit_accepts[1-D X]", "test_fit_accepts 1-D X of '1-D X' is not there"),
+        ("test_fit_refuses[1-D X]", "test_fit_refuses[5-D X]", "test_fit_refuses 5-D X of '1-D X' is not there"),
+        ("test_labels.py::test_", "test_label.py::test_", "test_label.py test_one_hot_refuses of 'labels 1..k' is not"),
+        ("`test_checks.py::test_fit_refuses[1-D X]`", "test_checks.py::test_fit_refuses", "'1-D X' has a test that is"),
         ("| Numerics |", "| Sums |", "'dead ReLU net' is not a fault of Sums"),
     ],
 )
