@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.sparse import BCOO
 
 import jaxnet
 
@@ -61,6 +62,10 @@ DATA = {
     "strings in X": ({"X": X.astype(str)}, "X has dtype .*; expected real numbers: encode text"),
     "complex X": ({"X": X.astype(complex)}, "X is complex"),
     "sparse X": ({"X": Sparse()}, r"X is sparse \(Sparse\); expected a dense array: X.toarray\(\)"),
+    "JAX's sparse X": (
+        {"X": BCOO((np.ones(1, np.float32), np.zeros((1, 2), np.int32)), shape=(3, M))},
+        r"X is sparse \(BCOO\); expected a dense array: X.todense\(\)",
+    ),
     "X overflows float32": ({"X": changed(X, 1e39, dtype=float)}, r"X holds 1e\+39 at row 1, .* overflows float32"),
     "label below 0": ({"Y": changed(Y, -1)}, "Y holds -1.0 at row 1, column 2 .*from 0 to 1"),
     "labels 1 and 2": ({"net": BINARY, "Y": LABELS[None] % 2 + 1}, r"Y holds 2.0 at row 0.*number two classes 0 and 1"),
