@@ -17,8 +17,9 @@ def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
     choices = tuple(choices)
     if isinstance(name, str) and name in choices:
         return name
-    near = difflib.get_close_matches(str(name), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    lower = {each.lower(): each for each in choices}  # so that the nearest to "ReLU" is "relu"
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{hint}")
 
 

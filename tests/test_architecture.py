@@ -67,6 +67,16 @@ def _names(node):
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
 
 
+CODE_IN_FILES = {"pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"}  # modules that run what they read
+
+
+@pytest.mark.parametrize("folder", ["jaxnet", "experiments"])
+def test_no_file_is_read_that_may_hold_code(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        assert not {name.split(".")[0] for name in imported(path)} & CODE_IN_FILES, path
+        assert "allow_pickle" not in path.read_text(), path
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_documented(name):
     thing = getattr(jaxnet, name)

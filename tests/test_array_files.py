@@ -153,6 +153,26 @@ def test_what_numpy_does_not_pack_is_not_unpacked(packing, archive):
         read(archive(header() + ARRAY.tobytes(), packing))
 
 
+class Touch:
+    """An object that makes a file where it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return self.file.touch, ()
+
+
+def test_nothing_is_unpickled(tmp_path):
+    file, made = tmp_path / "a.npz", tmp_path / "made"
+    np.savez(file, x=np.array([Touch(made)], object))
+    with pytest.raises(DamagedFileError, match=r"x has dtype '\|O'; expected real numbers"):
+        read(file)
+    assert not made.exists()
+    np.load(file, allow_pickle=True)["x"]
+    assert made.exists()  # by who does
+
+
 def test_what_is_not_an_archive_is_refused(tmp_path):
     file = tmp_path / "a.npz"
     for content in (b"", b"PK nonsense", header() + ARRAY.tobytes()):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.sparse import BCOO
 
 import jaxnet
 
@@ -61,6 +62,10 @@ DATA = {
     "strings in X": ({"X": X.astype(str)}, "X has dtype .*; expected real numbers: encode text"),
     "complex X": ({"X": X.astype(complex)}, "X is complex"),
     "sparse X": ({"X": Sparse()}, r"X is sparse \(Sparse\); expected a dense array: X.toarray\(\)"),
+    "JAX's sparse X": (
+        {"X": BCOO((np.ones(1, np.float32), np.zeros((1, 2), np.int32)), shape=(3, M))},
+        r"X is sparse \(BCOO\); expected a dense array: X.todense\(\)",
+    ),
     "X overflows float32": ({"X": changed(X, 1e39, dtype=float)}, r"X holds 1e\+39 at row 1, .* overflows float32"),
     "label below 0": ({"Y": changed(Y, -1)}, "Y holds -1.0 at row 1, column 2 .*from 0 to 1"),
     "labels 1 and 2": ({"net": BINARY, "Y": LABELS[None] % 2 + 1}, r"Y holds 2.0 at row 0.*number two classes 0 and 1"),
@@ -114,6 +119,7 @@ SETTINGS = {
     "x64 off": ({"precision": "float64"}, "precision is float64, but 64-bit is off"),
     "optimizer by name": ({"optimizer": "adam"}, r"optimizer is 'adam'; expected an optax.GradientTransformation"),
     "device unknown": ({"device": "cuda"}, "device is 'cuda'; expected one of 'cpu', 'gpu', 'tpu'"),
+    "device in capitals": ({"device": "GPU"}, "device is 'GPU'; .*did you mean 'gpu'"),
     "device absent": ({"device": "tpu"}, "device is 'tpu', but JAX finds only cpu"),
     "a batch of keys": ({"key": jax.random.split(jax.random.key(0), 2)}, "expected one JAX random key"),
     "net a tuple": ({"net": (3, 4)}, r"net is \(3, 4\); expected an MLP"),
@@ -138,6 +144,7 @@ NETWORKS = {
     "a name too few": (((3, 4, 1), ("sigmoid",)), "activations has 1 names but sizes .* make 2 layers"),
     "width that no machine holds": (((3, 10**30), ("tanh",)), r"sizes\[1\] is 10{30}; expected at most 2147483647"),
     "misspelt": (((3, 1), ("sigmiod",)), r"activations\[0\] is 'sigmiod'; expected one of .*did you mean 'sigmoid'"),
+    "capitals": (((3, 1), ("ReLU",)), r"activations\[0\] is 'ReLU'; expected one of .*did you mean 'relu'"),
     "hidden softmax": (((3, 4, 2), ("softmax", "softmax")), r"activations\[0\] is 'softmax' in a hidden layer"),
     "softmax of one": (((3, 1), ("softmax",)), "softmax with one output is always 1"),
     "loss misspelt": (((3, 1), ("sigmoid",), "crossentropy"), "loss is 'crossentropy'; .*did you mean 'cross_entropy'"),
@@ -236,6 +243,8 @@ def test_params_are_checked_when_traced(params, message, function):
 def test_inputs_are_checked_when_traced():
     with pytest.raises(ValueError, match=r"pass X\.T"):
         jaxnet.predict(NET, PARAMS, X.T)
+    with pytest.raises(ValueError, match=r"X has shape \(2, 12\); expected \(n_x=3, m\): one example a column$"):
+        jaxnet.predict(NET, PARAMS, X[:2])
     with pytest.raises(ValueError, match=r"weights has shape \(1, 12\); expected \(12,\)"):
         jaxnet.cost(NET, PARAMS, X, Y, jnp.ones((1, M)))
     _, cache = jaxnet.forward(NET, PARAMS, jnp.asarray(X))

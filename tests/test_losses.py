@@ -50,6 +50,16 @@ def test_gradient_far_out_is_finite_and_autodiff_s(output, loss, scale, key):
     np.testing.assert_allclose(dZ, want, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_a_saturated_network_has_a_finite_cost_and_gradient(output):
+    """Z = ±1e4: the first example is right and costs nothing, the second is wrong and costs 2 |Z|."""
+    net, params = jaxnet.MLP((1, 2), (output,)), (jaxnet.Layer(jnp.array([[1e4], [-1e4]]), jnp.zeros((2, 1))),)
+    J, grads = jaxnet.value_and_grad(net, params, np.array([[1, -1]]), np.array([[1, 1], [0, 0]]))
+    assert J == 1e4
+    np.testing.assert_array_equal(grads[0].W, [[0.5], [-0.5]])
+    np.testing.assert_array_equal(grads[0].b, [[-0.5], [0.5]])
+
+
 def test_small_costs_keep_their_digits():
     """A probability that misses 1 by less than float32 can tell still has its cost: -ln σ(20) = 2.06e-9."""
     J, _ = cost_of_logits("sigmoid", "cross_entropy", jnp.array([[20.0]]), jnp.array([[1.0]]))

@@ -96,6 +96,13 @@ def test_gradient_norm_in_the_history_is_the_largest_of_the_epoch():
     np.testing.assert_allclose(result.history["gradient_norm"], [norms.max()], rtol=1e-5)
 
 
+def test_an_exploding_gradient_is_seen_in_the_history():
+    """A rate at which each step is twice too long, and more: the norm grows before anything is infinite."""
+    net, settings = jaxnet.MLP((2, 1), ("identity",)), {"batch_size": None, "steps": 6, "metrics": ["gradient_norm"]}
+    norms = jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optax.sgd(10.0), **settings).history["gradient_norm"]
+    assert np.isfinite(norms).all() and (norms[2:] > 2 * norms[1:-1]).all()
+
+
 @pytest.mark.parametrize("settings", [{}, {"batch_size": None, "epochs": 30}], ids=["mini-batch", "full batch"])
 def test_manual_and_autodiff_train_alike(settings):
     manual, autodiff = fit(**settings), fit(**settings, gradient="autodiff")

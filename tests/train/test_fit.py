@@ -1,5 +1,6 @@
 """`fit`: what it returns and takes, what stops it, and nothing lost on the way."""
 
+import gc
 import io
 import os
 import signal
@@ -16,6 +17,7 @@ import optax
 import pytest
 
 import jaxnet
+from jaxnet._xla.compile import KEPT
 from tests import cases
 from tests.comparison import assert_trees_close
 from tests.marks import slow_but
@@ -175,6 +177,24 @@ def test_the_default_optimizer_is_compiled_once(compiled):
     compiled.clear()
     fit(optimizer=None)
     assert not any("run_epochs" in name for name in compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("implicit_promotion")
+def test_a_hundred_fresh_optimizers_hold_no_more_programs_than_the_last_of_them(compiled):
+    """As people write it, a new object at each fit: each compiles programs of its own, and those of the last stay."""
+
+    def programs():
+        gc.collect()
+        return len(jax.devices()[0].client.live_executables())
+
+    before, kept = programs(), jax.jit(lambda x: x + 1).lower(1.0).compile()
+    assert programs() == before + 1 and kept(1.0) == 2.0
+    for number in range(1, 101):
+        fit(optimizer=optax.adam(1e-3), batch_size=None, steps=1)
+        if number == KEPT + 1:
+            full = programs()
+    assert compiled.count("jit(_loop_start)") == 100 and programs() <= full
 
 
 def test_it_starts_from_init():

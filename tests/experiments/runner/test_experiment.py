@@ -163,20 +163,43 @@ def test_docstrings_that_python_left_out_are_read_in_the_source(monkeypatch):
     assert experiment.metadata("planar", planar) == with_docstrings
 
 
-def test_compiled_programs_are_kept_when_asked_for(tmp_path):
+@pytest.fixture
+def cache(tmp_path):
+    """A directory in which compiled programs are kept, for one test."""
     from jax.experimental.compilation_cache import compilation_cache
 
     names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
     before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    try:
-        compilation_cache.reset_cache()
-        experiment.enable_compilation_cache(tmp_path)
-        jax.block_until_ready(jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(7)))
-        assert any(tmp_path.iterdir())
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+    compilation_cache.reset_cache()
+    experiment.enable_compilation_cache(tmp_path)
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def three_x_plus_1():
+    """Of a function that JAX has not seen, whose program is always the same."""
+    return jax.jit(lambda x: x * 3 + 1)(np.ones(7, np.float32))
+
+
+def test_compiled_programs_are_kept_when_asked_for(cache):
+    np.testing.assert_array_equal(three_x_plus_1(), 4)
+    assert any(cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: b"", lambda whole: whole[:50], lambda whole: whole[:-9] + b"jaxnetjax"]
+)
+def test_a_damaged_cache_of_programs_is_a_warning(damage, cache):
+    """Of JAX itself; the program is compiled as if there were none."""
+    three_x_plus_1()
+    entries = [path for path in cache.iterdir() if path.stat().st_size > 100]
+    for path in entries:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache entry"):
+        np.testing.assert_array_equal(three_x_plus_1(), 4)
+    assert entries
 
 
 @pytest.mark.parametrize(("name", "package"), [("experiments.planar", "matplotlib"), ("experiments", "tyro")])
