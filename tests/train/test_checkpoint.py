@@ -502,11 +502,13 @@ def test_ctrl_c_saves_and_ends_as_python_does(tmp_path, whole):
 
 LONG_EPOCH = """
 import sys
+from jaxnet.train import signals
 from tests.train.checkpointed import *
+wait = signals.wait
+signals.wait = lambda array: (print("computing", flush=True), wait(array))
 net = jaxnet.MLP((512, 512, 512, 1), ("tanh", "tanh", "sigmoid"))
 X, Y = np.ones((512, 40_000), np.float32), np.arange(40_000, dtype=np.float32)[None] % 2
 jaxnet.fit(net, X[:, :8], Y[:, :8], key=jax.random.key(0), epochs=1, batch_size=4, checkpoint=sys.argv[1])
-print("saved", flush=True)
 jaxnet.fit(net, X, Y, epochs=2, batch_size=4, checkpoint=sys.argv[1], resume=True)
 """
 
@@ -514,8 +516,8 @@ jaxnet.fit(net, X, Y, epochs=2, batch_size=4, checkpoint=sys.argv[1], resume=Tru
 def test_a_second_ctrl_c_quits_at_once(tmp_path):
     """Within an epoch that takes a minute; what is on disk stays whole."""
     with begun(tmp_path, "-c", LONG_EPOCH) as program:
-        until(program, "saved")
-        time.sleep(6)  # it is compiled, and runs
+        until(program, "computing")
+        until(program, "computing")  # the long one
         program.send_signal(signal.SIGINT)
         time.sleep(1)
         assert program.poll() is None  # the first waits for the end of the epoch
