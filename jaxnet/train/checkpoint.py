@@ -177,9 +177,11 @@ class Checkpoints(NoCheckpoints):
             self.save(loop, history, position)
 
     def save(self, loop: LoopState, history: History, position: str | None) -> None:
-        """Begin to save what is not saved yet; it is on disk when the next one begins, or at the end."""
-        epoch = int(loop.epoch)
-        if epoch == self._saved:
+        """Begin to save what is not saved yet; it is on disk when the next one begins, or at the end.
+
+        What a chunk has taken, which an error or a second Ctrl-C has cut short, is not there any more.
+        """
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(loop)) or (epoch := int(loop.epoch)) == self._saved:
             return
         self._wait()
         result = result_of(loop, history.arrays(), position)
@@ -254,10 +256,12 @@ def opened(directory: Any, every: Any, keep: Any, resume: Any) -> Iterator[NoChe
 
 @contextlib.contextmanager
 def noted_in(error: BaseException) -> Iterator[None]:
-    """Make an exception of the block a note to the error that is on its way."""
+    """Make an exception of the block a note to the error that is on its way; status 0 would say that all is saved."""
     try:
         yield
     except Exception as another:
+        if isinstance(error, SystemExit):
+            raise
         error.add_note(f"jaxnet: and the last checkpoint was not saved: {another}")
 
 

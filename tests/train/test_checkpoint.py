@@ -426,6 +426,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 def fill(loop, history):
     if loop.epoch == 5:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        if sys.argv[2] == "6":
+            signal.raise_signal(signal.SIGTERM)
 try:
     train(sys.argv[1], callbacks=fill, epochs=int(sys.argv[2]))
 except OSError as error:
@@ -433,7 +435,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("epochs", [40, 5], ids=["at the next step", "at the end"])
+@pytest.mark.parametrize("epochs", [40, 5, 6], ids=["at the next step", "at the end", "at SIGTERM"])
 def test_a_full_disk_is_an_error_and_what_was_saved_stays(tmp_path, whole, epochs):
     run = subprocess.run(
         [sys.executable, "-c", DISK_FULL, tmp_path, str(epochs)], capture_output=True, text=True, cwd=ROOT
