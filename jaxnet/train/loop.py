@@ -1,7 +1,8 @@
 """The loop of training: the only part of it that is not a pure function.
 
-It runs epochs in chunks, records what they measured, moves the progress bar and calls the callbacks between them, and
-holds Ctrl-C back while a chunk runs, so that state and history always belong together.
+It runs epochs in chunks, records what they measured, moves the progress bar, calls the callbacks and saves checkpoints
+between them, and holds Ctrl-C back meanwhile, so that state and history always belong together, and what is saved or
+resumed is what training would have gone on from.
 """
 
 from collections.abc import Callable
@@ -65,8 +66,8 @@ def train(
     try:
         with tqdm(initial=epoch, total=epochs, unit=source.unit, disable=None if progress else True) as bar:
             while epoch < epochs and not is_stopped(config, loop):
-                # a chunk takes the old loop: no stop before the new one is recorded
-                with signals.deferred() as deliver, enough_memory():
+                # a chunk takes the old loop, and callbacks may change the new one: no stop before both are done
+                with signals.deferred() as deliver:
 
                     def between_steps(number: int, deliver=deliver) -> None:
                         deliver()
@@ -74,26 +75,31 @@ def train(
                         bar.set_postfix(step=number, refresh=False)
                         bar.update(0)
 
-                    loop, log, finite = source.run(loop, checkpoints.next_stop(epoch, epochs), between_steps)
+                    with enough_memory():
+                        loop, log, finite = source.run(loop, checkpoints.next_stop(epoch, epochs), between_steps)
                     done, position = int(loop.epoch) - epoch, source.position
                     history.extend(log, done)
                     bar.update(done)
                     epoch += done
-                if finite and "cost" in config.metrics:
-                    bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
-                if finite or (config.on_nonfinite == "rollback" and loop.rollbacks < MOST_ROLLBACKS):
-                    before = loop if finite else loop._replace(rollbacks=loop.rollbacks + 1)
-                    loop, stops = call_all(callbacks, before, history)
+                    if finite and "cost" in config.metrics:
+                        bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
+                    goes_on, stops = bool(finite), False
                     if finite:
+                        loop, stops = call_all(callbacks, loop, history)
                         checkpoints.save_if_due(loop, history, position)
-                    checkpoints.exit_if_asked()
-                    if stops:
-                        break
-                    if finite or loop is not before:
-                        continue
-                loop = loop._replace(rollbacks=jnp.zeros_like(loop.rollbacks))  # whoever resumes from it has new ones
-                failed, message = source.failure(loop)
-                raise NotFiniteError(message)
+                    elif config.on_nonfinite == "rollback" and loop.rollbacks < MOST_ROLLBACKS:
+                        undone = loop._replace(rollbacks=loop.rollbacks + 1)
+                        loop, stops = call_all(callbacks, undone, history)
+                        goes_on = loop is not undone
+                checkpoints.exit_if_asked()
+                if stops:
+                    break
+                if not goes_on:
+                    loop = loop._replace(
+                        rollbacks=jnp.zeros_like(loop.rollbacks)
+                    )  # whoever resumes from it has new ones
+                    failed, message = source.failure(loop)
+                    raise NotFiniteError(message)
         checkpoints.save(loop, history, position)
     except BaseException as error:
         set_result(error, result_of(failed or loop, history.arrays(), position))

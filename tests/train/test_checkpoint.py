@@ -24,6 +24,7 @@ from jaxnet.array_files import DamagedFileError
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.lock import LockedError, only_user
 from jaxnet.train import checkpoint
+from jaxnet.train.history import History
 from tests.train.checkpointed import EPOCHS, NET, OPTIMIZER, X, Y, digest, train
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +169,23 @@ def test_the_epoch_before_one_that_is_not_finite_is_saved(tmp_path):
         train(tmp_path, optimizer=optax.sgd(rate), every=100)
     assert names(tmp_path) == [int(caught.value.result.loop.epoch)]
     assert int(train(tmp_path, optimizer=optax.sgd(lambda step: 0.1), epochs=6).loop.epoch) == 6
+
+
+def test_ctrl_c_before_a_callback_waits_for_it(tmp_path, monkeypatch):
+    """What the callback changes is in the checkpoint of its epoch, whenever the signal came."""
+
+    def extend(self, log, epochs):
+        extended(self, log, epochs)
+        signal.raise_signal(signal.SIGINT)
+
+    extended = History.extend
+    monkeypatch.setattr(History, "extend", extend)
+    halve = lambda loop, history: jaxnet.scale_learning_rate(loop, 0.5)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tmp_path, optimizer=INJECTED, callbacks=halve)
+    for result in (caught.value.result, checkpoint.restore(tmp_path, NET, INJECTED)):
+        assert int(result.loop.epoch) == 1
+        assert float(result.state.opt_state.hyperparams["learning_rate"]) == pytest.approx(0.05)
 
 
 def test_a_callback_s_change_is_in_the_checkpoint_of_its_epoch(tmp_path):
