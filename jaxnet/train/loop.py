@@ -7,6 +7,7 @@ resumed is what training would have gone on from.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -68,14 +69,8 @@ def train(
             while epoch < epochs and not is_stopped(config, loop):
                 # a chunk takes the old loop, and callbacks may change the new one: no stop before both are done
                 with signals.deferred() as deliver:
-
-                    def between_steps(number: int, deliver=deliver) -> None:
-                        deliver()
-                        checkpoints.exit_if_asked()
-                        bar.set_postfix(step=number, refresh=False)
-                        bar.update(0)
-
                     with enough_memory():
+                        between_steps = partial(_between_steps, deliver, checkpoints, bar)
                         loop, log, finite = source.run(loop, checkpoints.next_stop(epoch, epochs), between_steps)
                     done, position = int(loop.epoch) - epoch, source.position
                     history.extend(log, done)
@@ -107,3 +102,11 @@ def train(
             checkpoints.save(loop, history, position)
         raise
     return result_of(loop, history.arrays(), position)
+
+
+def _between_steps(deliver: Callable[[], None], checkpoints: NoCheckpoints, bar: tqdm, number: int) -> None:
+    """Take what signals have come, which may raise, and show the number of steps."""
+    deliver()
+    checkpoints.exit_if_asked()
+    bar.set_postfix(step=number, refresh=False)
+    bar.update(0)

@@ -26,39 +26,48 @@ def deferred() -> Iterator[Callable[[], None]]:
     the chunk, which JAX waits for at the exit. In an interactive session, and with a handler of the caller's own, that
     handler is called.
     """
-    held: dict[int, Any] = {}  # the former handlers
-    received: list[tuple[int, Any]] = []
-    if threading.current_thread() is threading.main_thread():
-        held = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-        held = {
-            signum: former for signum, former in held.items() if callable(former) or _is_default_ctrl_c(signum, former)
-        }
+    held = _Held()
+    for signum in held.formers:
+        signal.signal(signum, held.hold)
+    try:
+        yield held.deliver
+    finally:
+        for signum, former in held.formers.items():
+            signal.signal(signum, former)
+        held.deliver()
 
-    def hold(signum: int, frame: Any) -> None:
-        again = any(signum == earlier for earlier, _ in received)
-        received.append((signum, frame))
-        if again and held[signum] is signal.default_int_handler and not hasattr(sys, "ps1"):
+
+class _Held:
+    """The signals that are held back: their former handlers, and what has come."""
+
+    def __init__(self):
+        """Look at the handlers of now; where this thread is not the main one, nothing is held back."""
+        handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        main = threading.current_thread() is threading.main_thread()
+        self.formers: dict[int, Any] = {
+            signum: former
+            for signum, former in handlers.items()
+            if main and (callable(former) or _is_default_ctrl_c(signum, former))
+        }
+        self._received: list[tuple[int, Any]] = []
+
+    def hold(self, signum: int, frame: Any) -> None:
+        """Note the first of its kind; the second ends the waiting."""
+        again = any(signum == earlier for earlier, _ in self._received)
+        self._received.append((signum, frame))
+        if again and self.formers[signum] is signal.default_int_handler and not hasattr(sys, "ps1"):
             _take_default_action(signum)
         if again:
-            deliver()
+            self.deliver()
 
-    def deliver() -> None:
-        pending = received[:]
-        received.clear()
-        for signum, frame in pending:
-            if callable(held[signum]):
-                held[signum](signum, frame)
+    def deliver(self) -> None:
+        """Do what the former handlers do."""
+        received, self._received = self._received, []
+        for signum, frame in received:
+            if callable(self.formers[signum]):
+                self.formers[signum](signum, frame)
             else:
                 _take_default_action(signum)
-
-    for signum in held:
-        signal.signal(signum, hold)
-    try:
-        yield deliver
-    finally:
-        for signum, former in held.items():
-            signal.signal(signum, former)
-        deliver()
 
 
 def _is_default_ctrl_c(signum: int, former: Any) -> bool:
