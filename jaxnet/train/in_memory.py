@@ -50,15 +50,17 @@ class InMemory:
         self._run = run_small_chunk if small else run_chunk_again if checks_numbers() else run_chunk
         self._capacity = 1 if one_by_one else max(1, CHUNK_STEPS // steps_per_epoch)
         self._epochs = min(self._capacity, SMALL_STEPS // steps_per_epoch or 1) if small else 1
+        self._slow = not small  # where it is, signals have to be heard meanwhile
         self._began = time.perf_counter()
 
     def run(self, loop: LoopState, last: int, between_steps: Callable[[int], None]) -> Chunk:
         """Train for a chunk, at most to epoch number `last`; the loop that is given is used up."""
         last = min(int(loop.epoch) + self._epochs, last)
         chunk = self._run(self._config, loop, self._data, self._validation_data, jnp.int32(last), self._capacity)
-        signals.wait(chunk.finite)
+        (signals.wait if self._slow else jax.block_until_ready)(chunk.finite)
         now = time.perf_counter()
-        if now - self._began < CHUNK_SECONDS:
+        self._slow = now - self._began >= CHUNK_SECONDS
+        if not self._slow:
             self._epochs = min(2 * self._epochs, self._capacity)
         self._began = now
         return chunk
