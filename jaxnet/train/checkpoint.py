@@ -274,8 +274,9 @@ def _interval(every: Any) -> int | float:
 
 
 def _directory(directory: Any) -> Path:
-    if not isinstance(directory, str | os.PathLike) or not isinstance(os.fspath(directory), str):
-        raise TypeError(f"checkpoint is {type_name(directory)}; expected the path of a directory, such as 'run'")
+    if not isinstance(directory, str | os.PathLike) or not isinstance(os.fspath(directory), str) or not str(directory):
+        got = type_name(directory) if directory != "" else "empty"
+        raise TypeError(f"checkpoint is {got}; expected the path of a directory, such as 'run'")
     if "\0" in os.fspath(directory):
         raise ValueError(f"checkpoint is {directory!r}; expected the path of a directory: without null characters")
     return Path(directory).absolute()

@@ -66,7 +66,9 @@ class Streamed:
             steps += 1
             means.add_step(measured)
             between_steps(steps)
-        if not means.weight:  # all steps were skipped
+        if not means.weight and not means.excused:
+            raise ValueError("batches of a whole epoch have weights that are all 0; expected an example that counts")
+        if steps == means.skipped:
             self._failure = partial(self._step_failure, loop.state, latest)
             return Chunk(loop, {}, jnp.array(False))
         validated = {} if self._validation is None else self._validate(state, latest)
@@ -102,6 +104,8 @@ class Streamed:
             if not np.isfinite(J := measured["validation_cost"]):
                 self._failure = partial(self._validation_failure, J, data, state, latest)
                 break
+        if not means.weight:
+            raise ValueError("validation batches have weights that are all 0; expected an example that counts")
         return means.metrics(state.params[0].W.dtype)
 
     def _validation_batches(self) -> Iterable[Data]:
@@ -148,12 +152,12 @@ class Means:
     """The means of metrics over the examples of many batches, in double precision; of the gradient's norm the largest.
 
     weight: of all batches that count; a step that was skipped, or that optax.apply_if_finite refused, does not.
-    skipped: the number of skipped steps.
+    skipped, excused: the number of skipped steps, and of these and refused ones.
     """
 
     def __init__(self):
         """Begin with no batch."""
-        self.weight, self.skipped = 0.0, 0
+        self.weight, self.skipped, self.excused = 0.0, 0, 0
         self._sums: dict[str, float] = {}
         self._largest: dict[str, float] = {}
 
@@ -163,6 +167,9 @@ class Means:
         self.skipped += skipped
         if excused is None or not excused:
             self.add(measured.metrics, float(measured.weight))
+        else:
+            self.excused += 1
+            self.add(dict.fromkeys(measured.metrics, 0.0), 0.0)
 
     def add(self, metrics: Mapping[str, Any], weight: float) -> None:
         """Add the metrics of a batch of that weight."""
@@ -175,7 +182,7 @@ class Means:
 
     def metrics(self, dtype: np.dtype) -> dict[str, Array]:
         """The means, as they are recorded."""
-        means = {name: total / self.weight for name, total in self._sums.items()} if self.weight else {}
+        means = {name: total / self.weight if self.weight else np.nan for name, total in self._sums.items()}
         return {name: jnp.asarray(value, dtype) for name, value in (means | self._largest).items()}
 
 

@@ -122,9 +122,14 @@ class Batches:
                 f"batches is {type_name(self._batches)}, which is read to the end once, and there are {epochs} epochs"
                 f" to come; give steps_per_epoch, epochs=1, or {ANEW}"
             )
+        if epochs < 1:  # a training that is done reads nothing
+            self._dtype = dtype_for(np.zeros((self._net.sizes[0], 1), np.float32))
+            return np.zeros((self._net.sizes[0], 1), self._dtype), np.zeros((self._net.sizes[-1], 1), self._dtype), None
         if position is not None:
             self._seek(position)
         first = self._next()
+        if first is END and position is not None:  # it stood at the end of a pass
+            first = self._next()
         if first is END:
             raise ValueError(f"{self._of}batches is empty; expected an iterable of batches (X, Y) or (X, Y, weights)")
         self._dtype = dtype_for(first[0])

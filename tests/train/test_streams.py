@@ -298,6 +298,22 @@ def test_a_stream_that_can_tell_its_position_goes_on_there_bit_for_bit(make):
     assert first.position != whole.position == rest.position
 
 
+@pytest.mark.parametrize("steps_per_epoch", [40, 20])
+def test_a_stream_that_stood_at_the_end_of_a_pass_begins_the_next(steps_per_epoch):
+    """A pass has 40 batches."""
+    common = {"steps_per_epoch": steps_per_epoch}
+    whole = fit(Positioned(dict), epochs=80 // steps_per_epoch, **common)
+    half = fit(Positioned(dict), epochs=40 // steps_per_epoch, **common)
+    rest = fit(Positioned(dict), epochs=80 // steps_per_epoch, resume=half, key=None, **common)
+    chex.assert_trees_all_equal(rest.params, whole.params)
+
+
+def test_a_training_that_is_done_reads_nothing():
+    first = fit(iter(BATCHES), epochs=1)
+    again = fit(iter(()), epochs=1, resume=first, key=None)
+    chex.assert_trees_all_equal(again.params, first.params)
+
+
 def test_a_position_that_the_iterable_cannot_be_set_to_is_refused():
     first = fit(Positioned(dict), epochs=1, steps_per_epoch=5)
     with pytest.raises(ValueError, match="batches is a list, which cannot be set to where"):
@@ -407,6 +423,8 @@ def test_memory_does_not_grow_with_the_data(tmp_path, data, limit):
         ([(X, Y), (X.T, Y)], {}, "batch 1 X has shape .* it reads as 60 examples in rows"),
         ([(X, Y), (X, Y - 1)], {}, "batch 1 Y holds -1"),
         ([(X, Y, -np.ones(60))], {}, "batch 0 weights holds -1"),
+        ([(X, Y, np.zeros(60))], {}, "batches of a whole epoch have weights that are all 0"),
+        (BATCHES, {"validation": [(X, Y, np.zeros(60))]}, "validation batches have weights that are all 0"),
         ([(X, Y, np.ones(59))], {}, r"batch 0 weights has shape \(59,\)"),
         (iter(BATCHES), {}, "batches is a list_iterator, which is read to the end once, and there are 3 epochs"),
         (iter(BATCHES), {"steps_per_epoch": 3}, "batches ended after 4 of them, 1 in this epoch; expected more"),
