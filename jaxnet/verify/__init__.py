@@ -3,26 +3,47 @@
     report = check_gradients(loss, grad_fn, params, *args)   # raises GradientMismatch with the table when it is wrong
     report = check_vjp(f, *primals)                          # the rule of a custom_vjp or custom_jvp
 
-Knows pytrees and functions only, and imports nothing else of jaxnet. Read check.py first.
+The algorithm, stage by stage (pipeline.py), each made from those to its left:
+
+    Problem     the loss is traced and read again without the user's custom rules: J is never compared with itself
+    Evidence    r = ∇J in float64 and, leaf by leaf, what a right gradient may lose:
+                noise = max(‖a − r‖, ‖a(inputs × (1 ± u)) − a(inputs)‖, u ‖r‖), a autodiff in the leaf's own dtype
+    Judgement   score = ‖g − r‖ / noise: 8 warns, 16 fails. Where it fails, or noise may hide something, one question:
+                is the formula F behind g the gradient almost everywhere: F(p') = ∇J(p') in float64, p' generic near p?
+                No: wrong, whatever noise or ties hide. Yes: what differs at p is rounding, or a convention at a tie,
+                to be found among the gradients beside it (Clarke). Without a formula the numbers have to be a mixture
+                of those; without a trace slopes of the loss judge, with Richardson's errors
+    Diagnosis   causes from one table, each confirmed by a test of its own, and the layer where the error starts
+    Report      PASS, FAIL or INCONCLUSIVE (nothing was proved), with the smallest error that would have been seen
+
+Knows pytrees and functions only, and imports nothing else of jaxnet.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what __getattr__ gives
-    from jaxnet.verify.check import check_gradients
-    from jaxnet.verify.report import GradientMismatch, LeafReport, Report, TreeMismatch
-    from jaxnet.verify.vjp import check_vjp
+    from jaxnet.verify.api import check_gradients, check_vjp
+    from jaxnet.verify.report import GradientInconclusive, GradientMismatch, LeafReport, Report, TreeMismatch
 
 _HOMES = {
-    "check_gradients": "check",
-    "check_vjp": "vjp",
+    "check_gradients": "api",
+    "check_vjp": "api",
+    "GradientInconclusive": "report",
     "GradientMismatch": "report",
     "LeafReport": "report",
     "Report": "report",
     "TreeMismatch": "report",
 }
-__all__ = ["GradientMismatch", "LeafReport", "Report", "TreeMismatch", "check_gradients", "check_vjp"]
+__all__ = [
+    "GradientInconclusive",
+    "GradientMismatch",
+    "LeafReport",
+    "Report",
+    "TreeMismatch",
+    "check_gradients",
+    "check_vjp",
+]
 
 
 def __getattr__(name: str):

@@ -103,8 +103,12 @@ def parser() -> argparse.ArgumentParser:
         "--params", help="pkg.mod:name of the parameters, or of a function that makes them (from a key, or nothing)"
     )
     p.add_argument("--args", help="the same for the other arguments; a tuple is spread")
-    p.add_argument("--reference", help="pkg.mod:name of the same loss in plain jax.numpy")
-    p.add_argument("--has-aux", action="store_true", help="the loss returns (value, auxiliary)")
+    p.add_argument("--kwargs", help="with --vjp: pkg.mod:name of a dictionary of keyword arguments, or of its maker")
+    p.add_argument("--reference", help="pkg.mod:name of the same function in plain jax.numpy")
+    p.add_argument("--intended", help="with --vjp: pkg.mod:name of the rule that is meant, of primals and a cotangent")
+    p.add_argument("--has-aux", action="store_true", help="the function returns (value, auxiliary)")
+    p.add_argument("--accuracy", type=float, help="the relative error up to which a leaf is right, such as 1e-4")
+    p.add_argument("--expected-zero", nargs="+", metavar="PATH", help="leaves that are dead on purpose, by their paths")
     p.add_argument("--witnesses", choices=("auto", "full"), default="auto", help="full asks all six")
     p.add_argument("--variants", default="eager,jit", help="comma-separated: eager, jit, vmap")
     p.add_argument("--kinks", choices=("subgradient", "strict"), default="subgradient", help="what is right at a kink")
@@ -116,30 +120,32 @@ def parser() -> argparse.ArgumentParser:
 
 def check(options):
     """The report for parsed options."""
-    from jaxnet.verify.check import check_gradients
-    from jaxnet.verify.vjp import check_vjp
+    from jaxnet.verify.api import check_gradients, check_vjp
 
     function = function_at(options.loss, "the function" if options.vjp else "the loss")
     args = made(options.args, "--args", options.seed) if options.args else ()
     args = args if type(args) in (tuple, list) else (args,)
-    common = {"key": options.seed, "raise_": False, "witnesses": options.witnesses, "kinks": options.kinks}
-    common["variants"] = tuple(options.variants.split(","))
+    common = {name: getattr(options, name) for name in ("witnesses", "kinks", "has_aux", "accuracy", "expected_zero")}
+    common |= {"key": options.seed, "raise_": False, "variants": tuple(options.variants.split(","))}
+    common["reference"] = function_at(options.reference, "--reference") if options.reference else None
     if options.vjp:
         if not args:
             raise UsageError("--vjp needs --args pkg.mod:make_args, the point at which to check.")
-        return check_vjp(function, *args, **common)
+        intended = function_at(options.intended, "--intended") if options.intended else None
+        kwargs = made(options.kwargs, "--kwargs", options.seed) if options.kwargs else None
+        return check_vjp(function, *args, kwargs=kwargs, intended=intended, **common)
+    for name in ("kwargs", "intended"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} is for --vjp, the rule of a function; a loss is stated by --reference.")
     if options.gradient is None or options.params is None:
         raise UsageError(
             "expected LOSS GRADIENT --params pkg.mod:make_params, or FUNCTION --vjp --args pkg.mod:make_args."
         )
-    reference = function_at(options.reference, "--reference") if options.reference else None
     return check_gradients(
         function,
         function_at(options.gradient, "the gradient"),
         made(options.params, "--params", options.seed),
         *args,
-        has_aux=options.has_aux,
-        reference=reference,
         **common,
     )
 
@@ -154,7 +160,7 @@ def function_at(path: str, what: str) -> Any:
 
 def load(path: str, what: str) -> Any:
     """The object at "pkg.mod:name"; UsageError names the part that is not there."""
-    from jaxnet.verify.trouble import whose_exit
+    from jaxnet.verify.errors import whose_exit
 
     module_name, colon, name = path.partition(":")
     if not (colon and name and module_name):
@@ -182,7 +188,7 @@ def made(path: str, what: str, seed: int) -> Any:
         return maker
     import jax
 
-    from jaxnet.verify.trouble import whose_exit
+    from jaxnet.verify.errors import whose_exit
 
     required = [p for p in inspect.signature(maker).parameters.values() if p.default is p.empty and p.kind in (0, 1)]
     if len(required) > 1:

@@ -21,28 +21,38 @@ class Case:
     seed: int
     checker: str = "check_gradients"  # or "check_vjp", where loss is the function and there is no grad_fn
 
+    @property
+    def compares_with_itself(self) -> bool:
+        """Whether a function was compared with itself, but for the rule that it carries."""
+        stated = (self.options.get(name) for name in ("reference", "intended"))
+        return self.checker == "check_vjp" and all(function is None for function in stated)
+
     def code(self, report) -> str:
         """A script that repeats the check; what it cannot write out it asks for, by name and shape."""
         lines = ["import jax", "import numpy as np", f"from jaxnet.verify import {self.checker}"]
         functions = {"loss": self.loss, "grad_fn": self.grad_fn} if self.grad_fn is not None else {"f": self.loss}
         options = {**self.options, "key": self.seed, "raise_": False}
-        options.pop("trainable", None)  # a function, perhaps: what it said of each leaf is in the report
-        reference = options.pop("reference", None)
+        options = {name: value for name, value in options.items() if value is not None}
+        further = {name: options.pop(name) for name in ("reference", "intended") if name in options}
+        trees = {name: options.pop(name) for name in ("kwargs", "accuracy") if name in options}
         frozen = [path for path, leaf in report.leaves.items() if leaf.verdict == "FROZEN"]
-        named = functions if reference is None else {**functions, "reference": reference}
-        lines += [*(_import(function, name) for name, function in named.items()), ""]
+        zeros = [path for path, leaf in report.leaves.items() if leaf.expected_zero]
+        lines += [*(_import(function, name) for name, function in {**functions, **further}.items()), ""]
         lines += [f"# verdict {report.verdict}: {report.cause or 'no cause named'}"]
         lines += _assign("params", self.params)
         names = []
         for i, arg in enumerate(self.args):
             names.append(f"arg{i}")
             lines += _assign(names[-1], arg)
-        written = [f"{k}={v!r}" for k, v in options.items()]
-        written += ["reference=reference"] if reference is not None else []
+        for name, tree in trees.items():
+            lines += _assign(name, tree)
+        written = [f"{k}={v!r}" for k, v in options.items()] + [f"{name}={name}" for name in (*further, *trees)]
         written += [f"trainable=lambda path: path not in {frozen!r}"] if frozen else []
+        written += [f"expected_zero=lambda path: path in {zeros!r}"] if zeros else []
         call = ", ".join([*functions, "params", *names, *written])
         lines += [f"print({self.checker}({call}))"]
-        x64 = any(getattr(x, "dtype", None) == np.float64 for x in jax.tree_util.tree_leaves((self.params, self.args)))
+        arrays = jax.tree_util.tree_leaves((self.params, self.args, trees.get("kwargs")))
+        x64 = any(getattr(x, "dtype", None) == np.float64 for x in arrays)
         return "\n".join([lines[0], *(['jax.config.update("jax_enable_x64", True)'] if x64 else []), *lines[1:]])
 
 

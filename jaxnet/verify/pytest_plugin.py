@@ -1,7 +1,10 @@
-"""pytest: a `check_gradients` fixture whose failure text is the table.
+"""pytest: fixtures `check_gradients` and `check_vjp` whose failure text is the table.
 
     def test_backward(check_gradients):
         check_gradients(loss, backward, params, X, Y)
+
+    def test_rule(check_vjp):
+        check_vjp(f, x)
 
     pytest --gradients=full --gradients-seed=7
 
@@ -14,8 +17,8 @@ import pytest
 def pytest_addoption(parser):
     """--gradients and --gradients-seed."""
     group = parser.getgroup("jaxnet", "gradient checks")
-    group.addoption("--gradients", choices=("fast", "full"), default="fast", help="witnesses that check_gradients asks")
-    group.addoption("--gradients-seed", type=int, default=0, help="seed of the random draws in check_gradients")
+    group.addoption("--gradients", choices=("fast", "full"), default="fast", help="witnesses that the checks ask")
+    group.addoption("--gradients-seed", type=int, default=0, help="seed of the random draws in the checks")
 
 
 def pytest_report_header(config):
@@ -25,24 +28,30 @@ def pytest_report_header(config):
 
 @pytest.fixture
 def check_gradients(request):
-    """jaxnet.verify.check_gradients with the session's witnesses and seed; INCONCLUSIVE fails too, saying so."""
-    full = request.config.getoption("gradients") == "full"
-    seed = request.config.getoption("gradients_seed")
+    """jaxnet.verify.check_gradients with the session's witnesses and seed; what it raises is the test's failure."""
+    return _failing(request.config, "check_gradients")
 
-    def check(loss, grad_fn, params, *args, **options):
+
+@pytest.fixture
+def check_vjp(request):
+    """jaxnet.verify.check_vjp with the session's witnesses and seed; what it raises is the test's failure."""
+    return _failing(request.config, "check_vjp")
+
+
+def _failing(config, checker: str):
+    """A checker whose verdicts that raise end the test, with the table as its text and no traceback."""
+    seed = config.getoption("gradients_seed")
+    given = {"witnesses": "full" if config.getoption("gradients") == "full" else "auto", "key": seed}
+
+    def check(*arguments, **options):
         __tracebackhide__ = True
-        from jaxnet.verify.check import check_gradients as run
-        from jaxnet.verify.report import GradientMismatch
+        from jaxnet.verify import api
+        from jaxnet.verify.report import GradientInconclusive, GradientMismatch
 
-        options = {"witnesses": "full" if full else "auto", "key": seed, **options}
-        if not options.get("raise_", True):
-            return run(loss, grad_fn, params, *args, **options)
         try:
-            report = run(loss, grad_fn, params, *args, **{**options, "raise_": False})
-        except GradientMismatch as error:  # trees that differ
-            report = error.report
-        if not report:
-            pytest.fail(f"{GradientMismatch.__name__}\n{report}\n(seed {seed}: --gradients-seed={seed})", pytrace=False)
-        return report
+            return getattr(api, checker)(*arguments, **(given | options))
+        except (GradientMismatch, GradientInconclusive) as error:
+            text = f"{type(error).__name__}\n{error}\n(seed {seed}: --gradients-seed={seed})"
+        pytest.fail(text, pytrace=False)
 
     return check

@@ -6,24 +6,27 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxnet.verify.tree import called
+import numpy as np
+
+from jaxnet.verify.evidence.noise import resolution, ulps
+from jaxnet.verify.journal import Statement
+from jaxnet.verify.judge.reasons import Note, Reason
+from jaxnet.verify.judge.verdict import LeafJudgement, in_float64
+from jaxnet.verify.problem.trees import called
+from jaxnet.verify.sizes import norm, ratio
 
 WIDTH = 80
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One witness: what it is called, what it said, and the seconds it took."""
-
-    name: str
-    said: str
-    seconds: float
+SMALL = 1e-2  # a relative error that may be meant
 
 
 @dataclass(frozen=True)
 class LeafReport:
     """One leaf: `score` is error over noise, `ulps` its median, 99th percentile and maximum, `manual` and `reference`
-    the two values at `worst_index`, `resolution` the smallest relative error that would have been seen."""
+    the two values at `worst_index`, `resolution` the smallest relative error that would have been seen.
+
+    `accuracy` and `expected_zero` are what was declared of the leaf; `resolution` is that of the noise alone.
+    `convention`: it passes as a subgradient, another one than autodiff's.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -39,6 +42,9 @@ class LeafReport:
     cause: str | None = None
     resolution: float = float("inf")
     note: str | None = None
+    accuracy: float = 0.0
+    expected_zero: bool = False
+    convention: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,67 @@ class GradientMismatch(AssertionError):  # noqa: N818 - the name in the specific
         self.report = report
 
 
+class GradientInconclusive(AssertionError):  # noqa: N818 - as GradientMismatch
+    """Nothing was proved of a gradient. `report` and the message say of which leaves, why, and what would help."""
+
+    def __init__(self, report: Report):
+        """An error that carries `report`."""
+        super().__init__(str(report))
+        self.report = report
+
+
 class TreeMismatch(GradientMismatch, ValueError):  # noqa: N818
     """The gradient's tree is not the parameters' tree; the message names the first path that differs."""
+
+
+def row(f: LeafJudgement) -> LeafReport:
+    """One judgement as a row; its numbers are those that a call of the user's function gave."""
+    row: dict[str, Any] = dict(
+        path=f.path,
+        shape=f.shape,
+        dtype=str(f.dtype),
+        verdict=f.verdict,
+        cause=f.cause and f.cause.text,
+        note=f.note and str(f.note),
+        score=float(f.score),
+        accuracy=f.accuracy,
+        expected_zero=f.expected_zero,
+        convention=isinstance(f.note, Note) and f.note.reason is Reason.CONVENTION,
+    )
+    told: dict[str, Any] = {}
+    if f.slopes is not None:
+        told = {
+            "norm": f.slopes.norm,
+            "relative_error": ratio(f.slopes.error, f.slopes.norm),
+            "resolution": f.slopes.resolution,
+        }
+    if not f.comparable or not f.r.size:
+        size = f.r_norm if f.r is not None else norm(f.g) if f.raw is not None else 0.0
+        return LeafReport(**row, **(told or {"norm": size}))
+    g = in_float64(f.raw, f.shape) if f.numbers == "formula" else f.g
+    error = g - f.r
+    at = f.worst or np.unravel_index(int(np.nanargmax(_magnitude(error))), error.shape)
+    known = ... if f.known is None else f.known
+    size = norm(f.r[known])
+    return LeafReport(
+        **row,
+        norm=size,
+        relative_error=ratio(norm(error[known]), size),
+        ulps=ulps(g[known], f.r[known], f.dtype),
+        worst_index=tuple(int(k) for k in at),
+        manual=_item(g[tuple(at)]),
+        reference=_item(f.r[tuple(at)]),
+        resolution=0.0 if f.unused else min(resolution(f.r[known], f.noise), told.get("resolution", np.inf)),
+    )
+
+
+def _magnitude(x):
+    size = np.abs(x)
+    return np.where(np.isnan(size), np.inf, size)
+
+
+def _item(x):
+    return complex(x) if np.iscomplexobj(x) else float(x)
 
 
 def _text(report: Report) -> str:
@@ -123,8 +188,14 @@ def _text(report: Report) -> str:
         for leaf in report.leaves.values():
             lines += _rows(leaf, first)
     lines += _resolution(report)
+    lines += _declared(report)
     if report.cause:
         lines += ["", *wrap(report.cause)]
+    if report.verdict == "INCONCLUSIVE":
+        lines += ["", *wrap(unproved(report))]
+    failed = [leaf for leaf in report.leaves.values() if leaf.verdict == "FAIL"]
+    if failed and all(leaf.relative_error < SMALL and not leaf.cause for leaf in failed):
+        lines += ["", *wrap("An error of this size that is meant (a solver's, a truncated series') is for accuracy=.")]
     for note in report.notes:
         lines += wrap("note: " + note)
     if report.skipped:
@@ -158,16 +229,59 @@ def _row(cells, first: int) -> str:
 
 
 def _resolution(report: Report) -> list[str]:
+    shown = {leaf.path: max(leaf.resolution, leaf.accuracy) for leaf in report.leaves.values()}
     finite = [leaf for leaf in report.leaves.values() if math.isfinite(leaf.resolution)]
     seen = [leaf for leaf in finite if leaf.resolution < 1.0] or finite
     if not seen:
         return []
-    worst = max(seen, key=lambda leaf: leaf.resolution)
-    chosen = any((leaf.note or "").startswith("a subgradient") for leaf in report.leaves.values())
+    worst = max(seen, key=lambda leaf: shown[leaf.path])
+    chosen = any(leaf.convention for leaf in report.leaves.values())
     return wrap(
-        f"resolution: an error above {_number(worst.resolution)} of ‖d{called(worst.path)}‖ would have been seen"
+        f"resolution: an error above {_number(shown[worst.path])} of ‖d{called(worst.path)}‖ would have been seen"
         f"{', unless it is another choice at a kink' if chosen else ''} (the coarsest leaf)."
     )
+
+
+def _declared(report: Report) -> list[str]:
+    """The accuracy that was declared, beside what the noise alone would have shown."""
+    widened = [leaf for leaf in report.leaves.values() if leaf.accuracy > leaf.resolution]
+    if not widened:
+        return []
+    finest = min(widened, key=lambda leaf: leaf.resolution)
+    ends = dict.fromkeys(_number(end(leaf.accuracy for leaf in widened)) for end in (min, max))
+    return wrap(
+        f"accuracy: {' to '.join(ends)} of the norm was declared right for {_listed(widened)}; the noise alone would "
+        f"have shown {_number(finest.resolution)} of ‖d{called(finest.path)}‖."
+    )
+
+
+def _listed(leaves, most: int = 6) -> str:
+    return ", ".join(called(leaf.path) for leaf in leaves[:most]) + (", ..." if len(leaves) > most else "")
+
+
+def unproved(report: Report) -> str:
+    """Of an inconclusive report: why nothing is proved, and what would help."""
+    if not report.stripped and report.case is not None and report.case.compares_with_itself:
+        return (
+            "Nothing is proved: decorate f with jax.custom_vjp or jax.custom_jvp; a plain gradient function is for "
+            "check_gradients."
+        )
+    if report.cause:
+        return "Nothing is proved, for this reason."
+    open_: dict[str, list[LeafReport]] = {}
+    for leaf in report.leaves.values():
+        if leaf.verdict == "INCONCLUSIVE":
+            open_.setdefault(leaf.note or "nothing is known of it", []).append(leaf)
+    if not open_:
+        judged = any(leaf.verdict == "PASS" for leaf in report.leaves.values())
+        remedy = "the notes say why" if judged else "no leaf was judged; name one that has entries with trainable="
+        return f"Nothing is proved: {remedy}."
+    lines = [f"Nothing is proved of {_listed(leaves)}: {note}." for note, leaves in open_.items()]
+    dead = any(leaf.norm == 0.0 for leaves in open_.values() for leaf in leaves)
+    remedy = "Other inputs may tell, or float64" + (
+        ", or expected_zero= for what is dead on purpose." if dead else ", or reference=, a plain form of the function."
+    )
+    return " ".join([*lines, remedy])
 
 
 def wrap(text: str, indent: str = "") -> list[str]:
@@ -208,14 +322,3 @@ def _plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def first_line(error) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120] if lines else ''}"
-
-
-def fields(report: Report) -> dict:
-    """A report's fields, to make a changed copy."""
-    return {name: getattr(report, name) for name in report.__dataclass_fields__}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnet.verify import trouble
+from jaxnet.verify import errors
 
 
 class Mistake(BaseException):
@@ -14,14 +14,14 @@ class Mistake(BaseException):
 @pytest.fixture(autouse=True)
 def mistakes_are_raised(monkeypatch):
     """Raises what a report would only tell: an error in a line of the verifier's own."""
-    told = trouble.mistake
+    told = errors.mistake
 
     def raised(error, what):
         text = told(error, what)
         if text:
             raise Mistake(text) from error
 
-    monkeypatch.setattr(trouble, "mistake", raised)
+    monkeypatch.setattr(errors, "mistake", raised)
 
 
 @pytest.fixture(autouse=True)

@@ -33,11 +33,13 @@ class Operation:
 
         return backward
 
-    def wrong_leaves(self, name, primals):
-        """The paths of the primals that the bug spoils, as keystr writes them."""
+    def wrong_leaves(self, name, primals, leaves):
+        """Which leaves of a report the bug spoils; a leaf for each primal but whole numbers, in their order."""
         dy = jax.eval_shape(self.forward, *primals)
         wrong = jax.eval_shape(lambda dy: self.bugs[name](primals, dy), dy)
-        return {f"[{i}]" for i in wrong}
+        inexact = [i for i, primal in enumerate(primals) if jnp.issubdtype(primal.dtype, jnp.inexact)]
+        names = dict(zip(inexact, leaves, strict=True))
+        return {names[i] for i in wrong}
 
 
 def with_rule(forward, backward):

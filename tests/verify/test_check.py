@@ -54,7 +54,7 @@ def test_argnums_choose_the_argument():
         W,
         argnums=(0, 1),
     )
-    assert list(both.leaves) == ["[0]", "[1]"]
+    assert list(both.leaves) == ["X", "W"]
 
 
 def test_leaves_without_a_gradient_are_skipped_and_listed():
@@ -116,7 +116,7 @@ def test_trainable_may_be_a_prefix_of_the_tree():
 
     report = check_gradients(loss, wrong, nested, X, trainable={"inner": False, "other": True})
     assert [leaf.verdict for leaf in report.leaves.values()] == ["FROZEN", "FROZEN", "PASS"]
-    assert check_gradients(loss, wrong, nested, X, trainable=False).verdict == "INCONCLUSIVE"
+    assert check_gradients(loss, wrong, nested, X, trainable=False, raise_="fail").verdict == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_bare_array_is_called_params_in_every_sentence():
 
 
 def test_nothing_is_left_to_judge_where_every_leaf_is_frozen():
-    report = check_gradients(loss, gradient, W, X, trainable=lambda path: False, witnesses="full")
+    report = check_gradients(loss, gradient, W, X, trainable=lambda path: False, witnesses="full", raise_="fail")
     assert report.verdict == "INCONCLUSIVE" and not any("crashed" in note for note in report.notes)
 
 
@@ -303,16 +303,19 @@ def test_check_vjp_checks_several_primals_and_skips_integers():
 
     rows.defvjp(lambda *a: (rows(*a), a), backward)
     report = check_vjp(rows, W, np.array([0, 2, 0]), jnp.float32(1.5))
-    assert report and list(report.leaves) == ["[0]", "[1]"]
+    assert report and list(report.leaves) == ["table", "scale"]
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 def test_a_failing_check_holds_few_copies_of_the_gradient():
-    """On the host, at its height: 3 times the parameters in float64 (15 when every example was kept whole)."""
+    """On the host, at its height: 3.6 times the parameters in float64 (15 when every example was kept whole).
+
+    The net is large enough that what JAX keeps of programs, 0.3 MB and more in a long process, is nothing beside it.
+    """
     params = [
-        (jax.random.normal(key, (200, 200)) / 14, jnp.ones((200, 1))) for key in jax.random.split(jax.random.key(0))
+        (jax.random.normal(key, (800, 800)) / 28, jnp.ones((800, 1))) for key in jax.random.split(jax.random.key(0))
     ]
-    X = jax.random.normal(jax.random.key(1), (200, 8))
+    X = jax.random.normal(jax.random.key(1), (800, 8))
 
     def loss(params, X):
         (W1, b1), (W2, b2) = params

@@ -92,6 +92,13 @@ def test_an_older_report_is_not_taken_for_this_one(tmp_path, capsys):
         (("@TEXT", "@right", *POINT), f"the loss is '{HERE}:TEXT': that is a str; expected a function"),
         (("@loss", "@right", *POINT, "--reference", "@TEXT"), "--reference is"),
         (("@TEXT", "--vjp", "--args", "@make_args"), "the function is"),
+        (("@right_rule", "--vjp", "--args", "@make_args", "--reference", "@TEXT"), "--reference is"),
+        (("@right_rule", "--vjp", "--args", "@make_args", "--intended", "@TEXT"), "--intended is"),
+        (("@right_rule", "--vjp", "--args", "@make_args", "--kwargs", "@TEXT"), "expected a dictionary of keyword"),
+        (("@loss", "@right", *POINT, "--intended", "@right"), "--intended is for --vjp"),
+        (("@loss", "@right", *POINT, "--kwargs", "@right"), "--kwargs is for --vjp"),
+        (("@loss", "@right", *POINT, "--accuracy", "2"), "accuracy=2.0: give a number"),
+        (("@loss", "@right", *POINT, "--expected-zero", "W"), "expected_zero names 'W', but the leaves are params"),
     ],
 )
 def test_bad_use_exits_2_and_says_what(arguments, message, capsys):
@@ -112,6 +119,44 @@ def test_vjp_checks_a_rule():
     assert run("@right_rule", "--vjp", "--args", "@make_args") == 0
     assert run("@wrong_rule", "--vjp", "--args", "@make_args") == 1
     assert run("@right", "--vjp", "--args", "@make_pair") == 3  # no rule: nothing is proved
+
+
+def straight(x, *, scale=1.0):
+    return with_straight_through(x) * scale
+
+
+with_straight_through = jax.custom_vjp(lambda x: jnp.round(x))
+with_straight_through.defvjp(lambda x: (jnp.round(x), None), lambda _, c: (c,))
+
+
+def meant(x, c, *, scale=1.0):
+    return c * scale
+
+
+def sine_of_host(x):
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x), x.size
+
+
+hidden_rule = jax.custom_vjp(sine_of_host)
+hidden_rule.defvjp(lambda x: (sine_of_host(x), x), lambda x, c: (c[0] * jnp.cos(x),))
+
+
+def sine_in_jax(x):
+    return jnp.sin(x), x.size
+
+
+make_keywords = {"scale": 2.0}
+
+
+def test_vjp_takes_what_is_meant_a_reference_and_keywords(capsys):
+    at = ("--vjp", "--args", "@make_args")
+    assert run("@straight", *at) == 1
+    assert run("@straight", *at, "--intended", "@meant", "--kwargs", "@make_keywords") == 0
+    capsys.readouterr()
+    assert run("@hidden_rule", *at, "--reference", "@sine_in_jax", "--has-aux") == 0
+    assert "autodiff was taken of reference=" in capsys.readouterr().out
+    assert run("@wrong_rule", *at, "--accuracy", "0.02") == 0
+    assert run("@dead_loss", "@dead_gradient", *POINT, "--expected-zero", "") == 0
 
 
 def make_pair():

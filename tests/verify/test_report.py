@@ -1,13 +1,15 @@
 """The report: narrow, complete, readable by people and by programs, and able to repeat its case."""
 
+import itertools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.verify import GradientMismatch, check_gradients
+from jaxnet.verify import GradientInconclusive, GradientMismatch, check_gradients
 
 PARAMS = {"a very long name of a leaf that does not fit": np.ones((3, 2), np.float32), "b": np.ones(2, np.float32)}
 
@@ -93,6 +95,41 @@ def test_reproduce_keeps_the_reference_and_what_is_not_judged(trainable):
     assert [leaf.verdict for leaf in again.leaves.values()] == ["FROZEN", "FAIL"]
     assert any("autodiff was taken of reference=" in note for note in again.notes)
     assert again.leaves["['b']"].score == pytest.approx(report.leaves["['b']"].score, rel=1e-6)
+
+
+ZEROS = np.zeros(3, np.float32)
+
+
+CALLS = itertools.count()
+
+
+def two_values(w):
+    return jnp.sum(w) * next(CALLS)
+
+
+SQUARE = (lambda w: jnp.sum(w**2), lambda w: 2 * w)
+UNPROVED = {
+    "zero": (*SQUARE, ZEROS, {}, "Nothing is proved of params: the true gradient is exactly zero .* expected_zero="),
+    "frozen": (
+        *SQUARE,
+        ZEROS + 1,
+        {"trainable": False},
+        "no leaf was judged; name one that has entries with trainable=",
+    ),
+    "no entries": (*SQUARE, ZEROS[:0], {}, "no leaf was judged"),
+    "no function": (two_values, jnp.ones_like, ZEROS + 1, {}, "the loss itself gives two values .* for this reason"),
+}
+
+
+@pytest.mark.parametrize("name", UNPROVED)
+def test_what_proves_nothing_says_of_what_why_and_what_would_help(name):
+    f, gradient, w, options, said = UNPROVED[name]
+    with pytest.raises(GradientInconclusive) as caught:
+        check_gradients(f, gradient, w, **options)
+    text = str(caught.value)
+    assert re.search(said, " ".join(text.split())), text
+    assert "Nothing is proved" in text and max(map(len, text.splitlines())) <= 80
+    assert caught.value.report.verdict == "INCONCLUSIVE"
 
 
 def test_the_error_carries_the_report():

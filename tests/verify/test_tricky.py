@@ -1,4 +1,7 @@
-"""Correct gradients that other checkers reject: none fails, and where nothing can be told the report says why."""
+"""Correct gradients that other checkers reject: none fails, and where nothing can be told the report says why.
+
+All of them, at four seeds, are cases of the golden file, which asserts the same.
+"""
 
 import re
 
@@ -9,7 +12,7 @@ from jaxnet.verify import check_gradients
 from tests.marks import slow_but
 
 # A twin of another here, or the subject of a test of its own: at kinks, of selections, of terms, of eight devices.
-SLOW = {
+ELSEWHERE = {
     "relu_at_zero_slope_0.5", "relu_at_zero_slope_1.0", "absolute_value_at_zero", "max_with_ties",
     "many_equal_maxima_share_alike", "max_pooling_with_ties", "relu_at_zero_in_every_layer", "saturated_tanh",
     "saturated_softmax", "loss_x_1e12", "sum_of_1e6_terms", "sum_of_1e6_squares", "chaotic_map",
@@ -18,7 +21,7 @@ SLOW = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", slow_but([name for name in TRICKY if name not in SLOW], TRICKY))
+@pytest.mark.parametrize("name", [name for name in TRICKY if name not in ELSEWHERE])
 def test_a_correct_gradient_is_not_refused(name):
     case = TRICKY[name]
     report = case.run(check_gradients, 0, raise_=False)
@@ -26,13 +29,6 @@ def test_a_correct_gradient_is_not_refused(name):
     assert not any("crashed:" in note for note in report.notes), report.notes
     if report.verdict == "INCONCLUSIVE" and case.reason:
         assert re.search(case.reason, str(report), re.IGNORECASE), str(report)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 4))
-@pytest.mark.parametrize("name", TRICKY)
-def test_a_correct_gradient_is_not_refused_at_other_seeds(name, seed):
-    assert TRICKY[name].run(check_gradients, seed, raise_=False).verdict in TRICKY[name].expected
 
 
 def test_a_long_sum_whose_order_is_the_compilers_may_lose_what_autodiffs_does_not():

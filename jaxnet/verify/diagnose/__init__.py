@@ -1,0 +1,1 @@
+"""Why a gradient is wrong, and where the error starts; nothing here changes a verdict."""

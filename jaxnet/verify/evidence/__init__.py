@@ -1,0 +1,1 @@
+"""What is known of the derivative without the gradient under test."""

@@ -1,0 +1,168 @@
+"""Where manual gradient and autodiff differ, or autodiff is not finite: finite differences are asked who is right."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxnet.verify.errors import note as noted
+from jaxnet.verify.evidence import differences
+from jaxnet.verify.evidence.noise import FAIL, WARN, Noise
+from jaxnet.verify.journal import first_line
+from jaxnet.verify.judge.by_values import lies_between
+from jaxnet.verify.judge.cause import Cause, Kind
+from jaxnet.verify.judge.reasons import Reason, note
+from jaxnet.verify.judge.verdict import LeafJudgement, places
+from jaxnet.verify.problem.loss import direction, inner_product
+from jaxnet.verify.problem.trees import called, wide
+from jaxnet.verify.sizes import largest, norm
+
+COORDINATES = 32  # not finite for autodiff, of which each is asked about by itself
+CONFIRMED = 256  # entries of a leaf that differences may confirm one by one
+DISPUTED = 8  # leaves that are asked about one by one
+
+
+def arbitrated(check, leaves: tuple[LeafJudgement, ...]) -> tuple[LeafJudgement, ...]:
+    """The judgements after finite differences were asked."""
+    doubtful = {i: f for i, f in enumerate(leaves) if f.comparable and f.autodiff and not f.frozen}
+    silent = {i: f for i, f in doubtful.items() if f.known is not None and not f.wrong}
+    disputed = {i: f for i, f in doubtful.items() if f.wrong and f.known is None and np.isfinite(f.g).all()}
+    if not silent and not disputed:
+        return leaves
+    judged = dict(enumerate(leaves))
+    with check.journal.stated("4 finite differences") as says:
+        try:
+            judge = Arbiter(check)
+            judged |= {i: judge.in_place_of_autodiff(i, f) for i, f in silent.items()}
+            said = f"asked in place of autodiff on {len(silent)} leaves"
+            if disputed:
+                told = judge.along_the_errors(disputed)
+                judged |= told
+                refuted = sum(not f.wrong for f in told.values())
+                said = f"along the errors themselves: autodiff refuted on {refuted} of {len(disputed)} leaves"
+            says(said)
+        except Exception as error:  # a host function that fails away from the point
+            noted(check.problem, error, "finite differences")
+            check.journal.notes.append(f"finite differences could not be asked: {first_line(error)}")
+            says(f"cannot: {first_line(error)}")
+    return tuple(judged[i] for i in range(len(leaves)))
+
+
+class Arbiter:
+    """Slopes of the loss at the point of a check."""
+
+    def __init__(self, check):
+        """Costs a value of the loss."""
+        self.check, self.value, self.level = check, check.problem.value, check.problem.level
+        self.x = [wide(v) for v in check.problem.params.values]
+        self.rng = check.rng("arbitration")
+
+    def slope(self, v: dict[int, np.ndarray], enough: float = 0.0) -> differences.Slope | None:
+        """The derivative along a direction, given by leaf."""
+        return differences.slope(self.value, self.x, v, self.level, enough=enough)
+
+    # ---- where autodiff is not finite ------------------------------------------------------------------------------
+    def in_place_of_autodiff(self, i: int, f: LeafJudgement) -> LeafJudgement:
+        """The entries at which autodiff is not finite against one-sided slopes; the others are judged as always."""
+        where, g = places(f), f.g
+        at = np.zeros(f.shape, bool) if f.known is None else ~f.known
+        slopes = [(v, found) for v in self._directions(i, g, at) if (found := self.slope({i: v})) is not None]
+        if not slopes:
+            return f
+        if not np.isfinite(g[at]).all():
+            wrong = "[" + ",".join(map(str, np.argwhere(at & ~np.isfinite(g))[0])) + "]" if f.shape else ""
+            cause = Cause(Kind.NAN_WHERE_FINITE, (f" at {called(f.path)}{wrong}",))
+            return f.failed(score=float("inf"), cause=cause)
+        own, kinked, lost = f.unit, False, 0.0
+        for v, found in slopes:
+            claimed, rounding = inner_product(g, v), own * float(np.sum(np.abs(g * v)))
+            if abs(claimed - found.central) > WARN * (found.error + rounding) and not lost:
+                lost = self._lost_as_written(i, v, found)
+            noise = found.error + rounding + lost * norm(v)
+            kinked = kinked or found.kinked
+            if not lies_between(found, claimed, FAIL * noise):
+                return f.failed(note(Reason.NOT_FINITE_WRONG, where=where), score=max(f.score, 2 * FAIL))
+        reason = Reason.NOT_FINITE_KINK if kinked else Reason.NOT_FINITE_RIGHT
+        return f.passed(note(reason, where=where))
+
+    def _directions(self, i: int, g: np.ndarray, at: np.ndarray):
+        """Directions within some entries: each by itself, if they are few; the gradient's own; and at random."""
+        size = float(np.sqrt(np.mean(np.abs(self.x[i]) ** 2))) or 1.0
+        places = np.argwhere(at)
+        for place in places[:COORDINATES]:
+            e = np.zeros_like(self.x[i])
+            e[tuple(place)] = size
+            yield e
+        own = np.where(at & np.isfinite(g), np.conj(g), 0.0)
+        if own.any():
+            yield as_large_as(self.x[i], own)
+        for _ in range(self.check.directions):
+            yield as_large_as(self.x[i], np.where(at, direction(self.rng, self.x[i]), 0.0))
+
+    def _lost_as_written(self, i, v, found) -> float:
+        """What a formula that agrees with the difference in float64 loses as it is written; 0 of any other."""
+        formula = self.check.candidate.formula
+        exact = formula.here
+        if exact is None or not lies_between(found, inner_product(exact[i], v), FAIL * found.error):
+            return 0.0
+        lost = formula.rounding[i][0]
+        return lost if np.isfinite(lost) else 0.0
+
+    # ---- where both are finite, and differ -------------------------------------------------------------------------
+    def along_the_errors(self, disputed: dict[int, LeafJudgement]) -> dict[int, LeafJudgement]:
+        """The difference quotient along that very difference, of all leaves, then of each."""
+        along = {i: as_large_as(self.x[i], np.conj(f.g - f.r)) for i, f in disputed.items()}
+
+        def side(leaves) -> str | None:
+            v = {i: along[i] for i in leaves}
+            manual = sum(inner_product(disputed[i].g, v[i]) for i in leaves)
+            auto = sum(inner_product(disputed[i].r, v[i]) for i in leaves)
+            gap = 0.1 * abs(manual - auto)  # each leaf's share of it is positive: nothing cancels
+            found = self.slope(v, enough=0.1 * gap)
+            if found is None:
+                return None
+            if abs(auto - found.central) <= gap:
+                return "autodiff"
+            certain = found.error <= gap and not found.kinked
+            return "manual" if certain and abs(manual - found.central) <= gap else None
+
+        if len(disputed) > 1 and side(disputed) == "autodiff":
+            return {}
+        blamed = [i for i in [*disputed][:DISPUTED] if side([i]) == "manual"]
+        return {i: self._against_both(i, disputed[i]) for i in blamed}
+
+    def _against_both(self, i: int, f: LeafJudgement) -> LeafJudgement:
+        """A leaf on whose side differences are along its difference from autodiff.
+
+        Along that alone, the larger error of autodiff hides a smaller one of its own: so random directions, and the
+        coordinates of a small leaf, are asked as well. Where every entry is confirmed that is a proof.
+        """
+        error = f.noise.norm if np.isfinite(f.noise.norm) else 0.0
+        error = max(error, 4 * f.unit * norm(f.g))
+        every = self.x[i].size <= CONFIRMED
+        checked = 0
+        for v in [*self._random(i), *(self._units(i) if every else ())]:
+            found = self.slope({i: v})
+            if found is None:
+                every = False
+                continue
+            if not lies_between(found, inner_product(f.g, v), FAIL * (found.error + error * norm(v))):
+                return replace(f, note=note(Reason.BOTH_WRONG))
+            every = every and FAIL * (found.error + error * norm(v)) < 0.1 * max(norm(f.g), norm(f.r)) * norm(v)
+            checked += 1
+        blame = f"blame the witness, not the gradient: autodiff of the loss is wrong on {called(f.path)}"
+        self.check.journal.notes.append(blame)
+        if every and checked:
+            return f.passed(note(Reason.CONFIRMED), score=0.0, noise=Noise(error, error))
+        return f.undecided(note(Reason.DISPUTED))
+
+    def _random(self, i):
+        return [as_large_as(self.x[i], direction(self.rng, self.x[i])) for _ in range(self.check.directions)]
+
+    def _units(self, i):
+        units = np.eye(self.x[i].size).reshape(-1, *self.x[i].shape)
+        return [as_large_as(self.x[i], e) for e in ([*units, *(1j * units)] if np.iscomplexobj(self.x[i]) else units)]
+
+
+def as_large_as(x, v):
+    """The direction v with its largest entry as large as x is on average."""
+    return np.asarray(v / max(largest(v), 1e-300) * (float(np.sqrt(np.mean(np.abs(x) ** 2))) or 1.0))

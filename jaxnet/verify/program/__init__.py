@@ -1,0 +1,1 @@
+"""A function as a jaxpr, and the ways of reading it again."""
