@@ -26,7 +26,7 @@ NPY = re.compile(  # a header of version 1.0 as NumPy writes it; other writers l
     rb"\{\s*'descr':\s*'([^']{1,20})',\s*'fortran_order':\s*(True|False),\s*'shape':\s*\(([\d, ]{0,200})\),?\s*\}\s*"
 )
 DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
-FOREIGN_ERRORS = (  # of a file that is damaged or cannot be read
+FOREIGN_ERRORS = (  # of a damaged file: NotImplementedError is zipfile's, of a way of packing that it does not know
     OSError, EOFError, ValueError, NotImplementedError, zlib.error, zipfile.BadZipFile
 )  # fmt: skip
 

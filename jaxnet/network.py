@@ -64,7 +64,7 @@ def backward(
         W, (Z_prev, A_prev), g_prev = params[l - 1].W, cache[l - 1], net.g[l - 1]
         dA_prev = dot.tn(W, dZ)  # Wᵀ dZ
         Z_prev, A_prev = remat(g_prev, Z_prev, A_prev, dA_prev)  # to store less; the same numbers
-        dW = dot.nt(dZ, A_prev)  # dZ A_prevᵀ
+        dW = dot.nt(dZ, A_prev, W)  # dZ A_prevᵀ, laid out as W
         db = dZ.sum(axis=1, keepdims=True)
         grads.append(Layer(dW, db))
         dZ = dA_prev * g_prev.derivative(Z_prev, A_prev)

@@ -111,7 +111,10 @@ def clipped_grads(
     if weights is not None:
         clip *= weights.astype(clip.dtype)[None]
     clipped = (((at_least_float32(dZ) * clip).astype(dZ.dtype), A_prev) for dZ, A_prev in layers)
-    grads = tuple(Layer(dot.nt(dZ, A_prev), dZ.sum(axis=1, keepdims=True)) for dZ, A_prev in clipped)[::-1]
+    grads = tuple(
+        Layer(dot.nt(dZ, A_prev, W), dZ.sum(axis=1, keepdims=True))
+        for (W, _), (dZ, A_prev) in zip(reversed(params), clipped, strict=True)
+    )[::-1]
     return grads if not noisy else _noisy(grads, key, most * jnp.asarray(noise_multiplier, most.dtype))
 
 

@@ -10,7 +10,6 @@ network's, and the digests tell every flipped bit. Whatever is wrong with a file
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
@@ -25,11 +24,12 @@ import numpy as np
 import safetensors.numpy
 from jax.core import Tracer
 
-from jaxnet import atomic_files, checks
+from jaxnet import atomic_files, checks, digests
 from jaxnet._arguments import choice
 from jaxnet.array_files import DamagedFileError
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.mlp import MLP, Layer, Params
+from jaxnet.values import require_whole
 
 VERSION = 1
 METADATA = "jaxnet"  # the entry of the metadata; its JSON text names a version, whatever the version
@@ -62,9 +62,9 @@ def save(path: str | os.PathLike, net: MLP, params: Params) -> None:
         "version": VERSION,
         "net": {field.name: getattr(net, field.name) for field in dataclasses.fields(net)},
         "dtype": str(arrays[_name(0, "W")].dtype),
-        "arrays": {name: _digest(array) for name, array in arrays.items()},
+        "arrays": {name: digests.of_array(array) for name, array in arrays.items()},
     }
-    text = json.dumps(record | {"sha256": _digest_of_record(record)})
+    text = json.dumps(record | {"sha256": digests.of_record(record)})
     content = safetensors.numpy.save(arrays, {METADATA: text})
     length = _header_length(content)
     if length > MOST_HEADER:
@@ -138,16 +138,9 @@ def _host_arrays(net: MLP, params: Any) -> dict[str, np.ndarray]:
             choice(f"the dtype of {place}", str(leaf.dtype), DTYPES)
             if isinstance(leaf, Tracer):
                 raise TypeError(f"{place} is traced, and has no values to save yet; save outside jit, grad and vmap")
+            require_whole(place, leaf)
             arrays[_name(l, field)] = np.ascontiguousarray(jax.device_get(leaf))
     return arrays
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(array.view(np.uint8).data).hexdigest()
-
-
-def _digest_of_record(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _header_length(start: bytes) -> int:
@@ -202,7 +195,7 @@ def _record(file: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
         )
     digest = record.pop("sha256", None)
     if (
-        digest != _digest_of_record(record)
+        digest != digests.of_record(record)
         or {name: type(entry) for name, entry in record.items()}
         != {"version": int, "net": dict, "dtype": str, "arrays": dict}
         or record["dtype"] not in DTYPES
@@ -250,7 +243,7 @@ def _stored_arrays(file: Path, stored: Any, net: MLP, record: dict[str, Any]) ->
     arrays = {}
     for name in shapes:
         array = stored.get_tensor(name)
-        if _digest(array) != record["arrays"].get(name):
+        if digests.of_array(array) != record["arrays"].get(name):
             raise DamagedFileError(f"{file} is damaged, in the values of {name}; {LOAD_REMEDY}")
         arrays[name] = jnp.asarray(array)
     return arrays

@@ -77,6 +77,7 @@ def _plain_array(argument: str, values: Any) -> np.ndarray:
         raise TypeError(f"{argument} is sparse ({type(values).__name__}); expected a dense array: {argument}.{dense}()")
     if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.extended):
         raise TypeError(f"{argument} has dtype {values.dtype}; expected real numbers: draw them with the key")
+    require_whole(argument, values)
     if np.ma.is_masked(values):
         raise TypeError(f"{argument} is masked at some places; expected plain numbers: fill or drop them first")
     try:
@@ -94,6 +95,15 @@ def _plain_array(argument: str, values: Any) -> np.ndarray:
         raise TypeError(
             f"{argument} is {type_name(values)} that NumPy cannot read ({reason}); expected an array of real numbers"
         ) from error
+
+
+def require_whole(argument: str, array: Any) -> None:
+    """Refuse an array of which other processes have a part."""
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        raise TypeError(
+            f"{argument} is an array of which other processes have a part; expected one that is here as a whole:"
+            " jax.experimental.multihost_utils.process_allgather(..., tiled=True), called in all of them"
+        )
 
 
 def _object_message(argument: str, array: np.ndarray) -> str:

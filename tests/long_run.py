@@ -170,6 +170,7 @@ def rounds(
     try:
         for number in itertools.islice(numbers, KEPT + 1):
             one_round(number)
+        gc.collect()  # of what the process did before
         began = time.perf_counter()
         with tqdm(total=round(60 * minutes), unit="s", disable=None) as bar:
             while not found or found[-1].seconds < 60 * minutes:

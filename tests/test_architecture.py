@@ -12,10 +12,19 @@ import pytest
 from beartype.roar import BeartypeCallHintViolation
 
 import jaxnet
-import jaxnet.verify.noise
+import jaxnet.verify.sizes
 
 ROOT = Path(__file__).parent.parent
-ORDER = re.findall(r"^1\. `([\w/]+)`", (ROOT / "jaxnet" / "README.md").read_text(), re.MULTILINE)
+
+
+def listed(readme):
+    """The entries of a numbered list, each above those that it may not import."""
+    lines = re.findall(r"^1\. (`[\w/]+`(?:, `[\w/]+`)*)", readme.read_text(), re.MULTILINE)
+    return [name for line in lines for name in re.findall(r"`([\w/]+)`", line)]
+
+
+ORDER = listed(ROOT / "jaxnet" / "README.md")
+VERIFY = listed(ROOT / "jaxnet" / "verify" / "README.md")
 ALONE = ("verify",)  # knows pytrees and functions, imports nothing else of jaxnet
 SOURCES = sorted((ROOT / "jaxnet").rglob("*.py"))
 PUBLIC = [name for name in vars(jaxnet) if not name.startswith("_") and not inspect.ismodule(getattr(jaxnet, name))]
@@ -52,6 +61,17 @@ def test_imports_point_upwards(path):
         assert top not in ("experiments", "tests"), f"{path.name} imports {name}"
         if top == "jaxnet" and own and rest and (entry := room(*rest)):
             assert entry == own or entry in above, f"{path.name} imports {name}, which is not above it"
+
+
+def test_the_verifiers_imports_point_upwards():
+    folder = ROOT / "jaxnet" / "verify"
+    names = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert {n for n in names if not n.startswith("_")} == {*VERIFY, "pytest_plugin"}
+    for path in sorted(folder.rglob("*.py")):
+        own = path.relative_to(folder).parts[0].removesuffix(".py")
+        above = VERIFY[: VERIFY.index(own) + 1] if own in VERIFY else VERIFY
+        used = {name.split(".")[2] for name in imported(path) if name.startswith("jaxnet.verify.")}
+        assert used & {*VERIFY} <= {*above}, f"{path.relative_to(ROOT)} imports {sorted(used - {*above})}"
 
 
 def test_importing_jaxnet_is_light():
@@ -117,4 +137,4 @@ def test_signatures_are_checked_while_the_tests_run():
     with pytest.raises(jaxtyping.TypeCheckError):
         jaxnet.activations.tanh(jnp.zeros(3))  # one axis, and not two
     with pytest.raises(BeartypeCallHintViolation):
-        jaxnet.verify.noise.ratio("no number", 1.0)
+        jaxnet.verify.sizes.ratio("no number", 1.0)

@@ -46,7 +46,9 @@ def test_links_and_paths_lead_somewhere(path):
 
 def test_every_folder_of_the_map_has_a_readme():
     folders = re.findall(r"^\| \[(\S+)/\]\(\1/README\.md\)", README, re.MULTILINE)
-    assert set(folders) == {"jaxnet", "jaxnet/train", "jaxnet/verify", "experiments", "experiments/benchmarks", "tests"}
+    assert set(folders) == {
+        "jaxnet", "jaxnet/train", "jaxnet/parallel", "jaxnet/verify", "experiments", "experiments/benchmarks", "tests",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("untyped")

@@ -35,6 +35,12 @@ FAULTS = {
         "no pickle, no code or import path in any file we read", "names from a closed table",
         "sizes checked before allocating", "no path outside the directory", "compilation cache corrupt",
     ),
+    "Cluster": (
+        "a worker dies", "the coordinator dies", "a peer alive but stuck", "SIGTERM or Ctrl-C in one process",
+        "an error in one process", "a process missing at the start", "a launcher that is half set",
+        "different config or data per process", "another number of devices or processes at resume",
+        "port taken, address wrong", "who can reach the coordinator",
+    ),
 }  # fmt: skip
 WITHOUT_TEST = ("not built yet", "not in the notes")  # what a row says that has none
 

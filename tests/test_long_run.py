@@ -45,7 +45,7 @@ def test_programs_that_are_kept_are_seen():
         kept.append(jax.jit(lambda x: x + 1))
         kept[-1](1.0)
 
-    found = rounds(0.05, lambda key: None, (leak,), ())
+    found = rounds(0.15, lambda key: None, (leak,), ())  # some rounds on a busy machine too
     held, again = growth(found)[:2]
     assert held == "programs held" and again.startswith("programs for repeated shapes ['jit(<lambda>)'")
     assert found[-1].held - found[0].held == len(found) - 1

@@ -22,13 +22,13 @@ W1, b1, W2, b2, W3, b3 = (f"[{layer}].{name}" for layer in range(3) for name in 
 ALL_W, ALL_b = {W1, W2, W3}, {b1, b2, b3}
 ALL, HIDDEN = ALL_W | ALL_b, {W1, b1, W2, b2}
 
-DW = "dot.nt(dZ, A_prev)"
+DW = "dot.nt(dZ, A_prev, W)"
 DELTA = "w * loss.derivative(*cache[-1], Y)"
 
 MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves that turn wrong)
-    "dW without 1/m": (DW, "dot.nt(dZ, A_prev) * dZ.shape[1]", ALL_W),
+    "dW without 1/m": (DW, "dot.nt(dZ, A_prev, W) * dZ.shape[1]", ALL_W),
     "db without 1/m": ("keepdims=True)", "keepdims=True) * dZ.shape[1]", ALL_b),
-    "dW with 1/m twice": (DW, "dot.nt(dZ, A_prev) / dZ.shape[1]", ALL_W),
+    "dW with 1/m twice": (DW, "dot.nt(dZ, A_prev, W) / dZ.shape[1]", ALL_W),
     "mean for sum in db": ("dZ.sum(", "dZ.mean(", ALL_b),
     "1/m twice": (DELTA, f"w * {DELTA}", ALL),
     "1/(m - 1)": (DELTA, f"{DELTA} * 4 / 3", ALL),
@@ -36,8 +36,8 @@ MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves tha
     "Y - A": (DELTA, f"-{DELTA}", ALL),
     "sign of db": ("dZ.sum(", "-dZ.sum(", ALL_b),
     "W dZ for Wᵀ dZ": ("dot.tn(W, dZ)", "dot.tn(W.T, dZ)", HIDDEN),
-    "dW transposed": (DW, "dot.nt(dZ, A_prev).T", ALL_W),
-    "A dZᵀ": (DW, "dot.nt(A_prev, dZ)", ALL_W),
+    "dW transposed": (DW, "dot.nt(dZ, A_prev, W).T", ALL_W),
+    "A dZᵀ": (DW, "dot.nt(A_prev, dZ, W)", ALL_W),
     "g[l+1]' for g[l]'": ("net.g[l - 1]", "net.g[l]", HIDDEN),
     "g'(A) for g'(Z)": ("derivative(Z_prev, A_prev)", "derivative(A_prev, A_prev)", HIDDEN),
     "g' omitted": ("dA_prev * g_prev.derivative(Z_prev, A_prev)", "dA_prev", HIDDEN),
@@ -48,15 +48,15 @@ MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves tha
     "dW = 0": ("Layer(dW, db)", "Layer(0 * dW, db)", ALL_W),
     "db = 0": ("Layer(dW, db)", "Layer(dW, 0 * db)", ALL_b),
     "leaves reversed": ("tuple(reversed(grads))", "tuple(grads)", {W1, b1, W3, b3}),
-    "Z for A in dW": (DW, "dot.nt(dZ, Z_prev)", {W2, W3}),
+    "Z for A in dW": (DW, "dot.nt(dZ, Z_prev, W)", {W2, W3}),
     "A[l] for A[l-1]": ("cache[l - 1]", "cache[l]", ALL - {b3}),
-    "X for A[l-1]": (DW, "dot.nt(dZ, cache[0].A)", {W2, W3}),
-    "another batch's A": (DW, "dot.nt(dZ, jax.numpy.roll(A_prev, 1, axis=1))", ALL_W),
+    "X for A[l-1]": (DW, "dot.nt(dZ, cache[0].A, W)", {W2, W3}),
+    "another batch's A": (DW, "dot.nt(dZ, jax.numpy.roll(A_prev, 1, axis=1), W)", ALL_W),
     "last bias frozen": ("tuple(reversed(grads))", "(*reversed(grads[1:]), grads[0]._replace(b=0 * grads[0].b))", {b3}),
     "one coordinate x 1.5": ("Layer(dW, db)", "Layer(dW.at[1, 2].multiply(1.5), db)", ALL_W),
     "one coordinate = 0": ("Layer(dW, db)", "Layer(dW, db.at[0].set(0))", ALL_b),
     "x 1.001": ("Layer(dW, db)", "Layer(1.001 * dW, db)", ALL_W),
-    "a bfloat16 product": (DW, "dot.nt(*map(jax.numpy.bfloat16, (dZ, A_prev))).astype(dZ.dtype)", ALL_W),
+    "a bfloat16 product": (DW, "dot.nt(*map(jax.numpy.bfloat16, (dZ, A_prev)), W).astype(dZ.dtype)", ALL_W),
     "dA not through W": ("dot.tn(W, dZ)", "dZ", HIDDEN),
     "NaN for one saturated example": (DELTA, f"({DELTA}).at[0, 0].set(jax.numpy.nan)", ALL),
 }  # fmt: skip

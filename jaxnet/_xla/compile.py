@@ -28,8 +28,11 @@ def jit_quickly(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(static, *arguments):
-        inside = any(isinstance(x, Tracer) for x in jax.tree.leaves(arguments))
-        run = plain if inside or jax.default_backend() != "cpu" else quick
+        leaves = jax.tree.leaves(arguments)
+        if any(isinstance(x, Tracer) for x in leaves):
+            return plain(static, *arguments)
+        platforms = {device.platform for x in leaves if isinstance(x, jax.Array) for device in x.devices()}
+        run = quick if (platforms or {jax.default_backend()}) == {"cpu"} else plain
         return run(static, *arguments)
 
     return call

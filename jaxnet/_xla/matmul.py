@@ -1,8 +1,9 @@
 """How the three matrix products of a layer are computed: the policies of `precision=`.
 
-    dot(W, A_prev) = W A_prev      dot.nt(dZ, A_prev) = dZ A_prevᵀ      dot.tn(W, dZ) = Wᵀ dZ
+    dot(W, A_prev) = W A_prev      dot.nt(dZ, A_prev, W) = dZ A_prevᵀ      dot.tn(W, dZ) = Wᵀ dZ
 
-Legend: W (n, n_prev), A_prev (n_prev, m), Z and dZ (n, m); n and t as in BLAS: as it is, transposed.
+Legend: W (n, n_prev), A_prev (n_prev, m), Z and dZ (n, m); n and t as in BLAS: as it is, transposed. dW comes out split
+over a mesh as W is; what moves between devices is in split.py.
 
     "float32", "float64"   in the operands' own dtype, never a lower one ("float64" is refused for others)
     "tf32"                 float32, with operands that a GPU's tensor cores may round to TF32 (elsewhere: float32)
@@ -25,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnet._xla.split import over_mesh
+
 EXACT = jax.lax.Precision.HIGHEST  # without it a GPU rounds float32 operands to TF32, a TPU to bfloat16
 SMALL_PRODUCT = 16  # entries of dW, up to which they are summed one by one
 PLATFORMS = {"cpu": ("cpu",), "gpu": ("cuda", "rocm"), "tpu": ("tpu",)}  # and what JAX lowers their programs for
@@ -33,11 +36,15 @@ BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them in a
 
 
 class Dot(NamedTuple):
-    """The three products of a layer, `dot(A, B)` = A B, `dot.nt(A, B)` = A Bᵀ and `dot.tn(A, B)` = Aᵀ B."""
+    """The three products of a layer, `dot(A, B)` = A B, `dot.nt(A, B, like)` = A Bᵀ and `dot.tn(A, B)` = Aᵀ B.
+
+    `dot.rounded(A)` is an operand as the products round it: what has to move between devices moves so.
+    """
 
     nn: Callable[[Array, Array], Array]
-    nt: Callable[[Array, Array], Array]
+    nt: Callable[..., Array]
     tn: Callable[[Array, Array], Array]
+    rounded: Callable[[Array], Array] = lambda A: A
 
     def __call__(self, A: Float[Array, "n k"], B: Float[Array, "k m"]) -> Float[Array, "n m"]:
         """A B."""
@@ -45,8 +52,8 @@ class Dot(NamedTuple):
 
 
 def policy(precision: str) -> Dot:
-    """The products of a name of `POLICIES`."""
-    return POLICIES[precision]
+    """The products of a name of `POLICIES`, on one device or on those of a mesh."""
+    return over_mesh(POLICIES[precision])
 
 
 def _plain(precision: jax.lax.Precision) -> Dot:
@@ -73,7 +80,7 @@ def _bfloat16() -> Dot:
     """The products of operands rounded to bfloat16."""
 
     def nn(A, B):
-        return _product(A, B, A.dtype)
+        return _product(A, B, B.dtype)  # A may be rounded already
 
     def nt(A, B):
         return _product(A, B, A.dtype, transpose_b=True)
@@ -81,7 +88,7 @@ def _bfloat16() -> Dot:
     def tn(A, B):
         return _product(A, B, A.dtype, transpose_a=True)
 
-    return Dot(nn, nt, tn)
+    return Dot(nn, nt, tn, lambda A: _rounded(A, jnp.bfloat16))
 
 
 def _product(A, B, dtype, transpose_a=False, transpose_b=False) -> Float[Array, "n m"]:
@@ -104,7 +111,7 @@ def _product(A, B, dtype, transpose_a=False, transpose_b=False) -> Float[Array, 
 
 
 def _rounded(A, dtype):
-    """A rounded to bfloat16 but kept in that dtype; float32 holds the product of two such numbers exactly."""
+    """A rounded to bfloat16 and kept in that dtype; float32 holds the product of two such numbers exactly."""
     return jax.lax.reduce_precision(A, exponent_bits=8, mantissa_bits=7).astype(dtype)
 
 
@@ -117,7 +124,7 @@ def _without_units() -> tuple[str, ...]:
 def _multiplies_bfloat16(platform: str) -> bool:
     """Whether it does, as far as can be found out; for a platform that is absent it is assumed."""
     try:
-        device = jax.devices(platform)[0]
+        device = jax.local_devices(backend=platform)[0]
     except RuntimeError:
         return True
     if platform == "cpu" and not cpu_has_bfloat16_units():

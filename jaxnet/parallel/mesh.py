@@ -1,13 +1,14 @@
-"""Where arrays live: devices by name, meshes, and the layout of data parallelism.
+"""Where arrays live: devices by name, meshes, and what every layout has in common.
 
-Every device of the mesh holds all params and its own share of each batch's columns; `jax.jit` then computes the one
-gradient of the whole batch, with one all-reduce of the gradient's size. `forward` and `backward` know nothing of it.
-Mini-batches are drawn from all examples, so every device holds those too: split over the devices, each step would
-gather its batch across them, one more all-reduce and two all-gathers as XLA does it.
+The examples of a batch, its columns, are split over the mesh's axis "data"; how params are split, layout.py says.
+Mini-batches are drawn from all examples, so every device holds those: split over the devices, each step would gather
+its batch across them, one more all-reduce and two all-gathers.
 
-Source: the GSPMD partitioner, Xu et al., arXiv 2105.04663.
+While `fit` computes, the axes of its mesh are explicit: the type of an array tells how it is split, and the products of
+a layer read it there. What users get back is on a mesh with the axes that JAX calls Auto.
 """
 
+import collections
 from typing import Any
 
 import jax
@@ -17,12 +18,14 @@ from jaxtyping import Array, Float
 
 from jaxnet import values
 from jaxnet._arguments import choice, count, type_name
+from jaxnet.parallel.placing import put
 
 DEVICES = ("cpu", "gpu", "tpu")
+AXES = ("data", "model")
 
 
 def device(name: str | None) -> Any:
-    """Return the first device of that kind, or None for JAX's default; an absent one is an error, never a CPU.
+    """Return this process's first device of that kind, or None for JAX's default; none is an error, never a CPU.
 
     Raises:
         ValueError: an unknown kind, or one that JAX does not find here.
@@ -31,7 +34,7 @@ def device(name: str | None) -> Any:
         return None
     choice("device", name, DEVICES)
     try:
-        return jax.devices(name)[0]
+        return jax.local_devices(backend=name)[0]
     except RuntimeError as error:
         present = sorted({d.platform for d in jax.devices()})
         raise ValueError(
@@ -40,32 +43,65 @@ def device(name: str | None) -> Any:
         ) from error
 
 
-def mesh(n_devices: int | None = None) -> Mesh:
-    """Return a mesh of n devices (None: all of them) along one axis, "data".
+def mesh(data: int | None = None, model: int = 1) -> Mesh:
+    """Return a mesh of data x model devices, with the axes "data" and "model".
+
+    Examples are split over "data" (None: as many devices as there are for it), the units of layers over "model". Where
+    several processes have started, each gives as many of its devices as the others.
 
     Raises:
-        ValueError: n is not from 1 to the number of devices there are.
+        ValueError: there are not so many devices, or model, or the processes, do not divide them; or some process has
+            more than another.
     """
     devices = jax.devices()
-    n = len(devices) if n_devices is None else count("n_devices", n_devices)
-    if n > len(devices):
+    model = count("model", model)
+    if data is None and len(devices) % model:
+        raise ValueError(f"model is {model}, which does not divide the {len(devices)} devices; give data too")
+    data = len(devices) // model if data is None else count("data", data)
+    if data * model > len(devices):
+        asked = f"data is {data}" + (f" and model {model}: {data * model} devices" if model > 1 else "")
         raise ValueError(
-            f"n_devices is {n}, but JAX finds {len(devices)}; give at most {len(devices)}, or None for all (more on a"
-            f' CPU: jax.config.update("jax_num_cpu_devices", {n}) before anything is computed)'
+            f"{asked}, but JAX finds {len(devices)}; give at most {len(devices)}, or None for all (more on a CPU:"
+            f' jax.config.update("jax_num_cpu_devices", {data * model}) before anything is computed)'
         )
-    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:n])
+    each, rest = divmod(data * model, jax.process_count())
+    if rest:
+        raise ValueError(
+            f"data is {data} and model {model}: {data * model} devices, which {jax.process_count()} processes do not"
+            " share alike; give a multiple of that"
+        )
+    has = collections.Counter(d.process_index for d in devices)
+    if len({*has.values()}) > 1:
+        raise ValueError(
+            f"processes have {', '.join(map(str, has.values()))} devices; expected as many of each: start them alike"
+        )
+    numbers = collections.Counter()
+    chosen = [d for d in devices if (numbers.update([d.process_index]) or numbers[d.process_index]) <= each]
+    return jax.make_mesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2, devices=chosen)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The layout of params, and of anything that every device holds whole."""
+    """Where params are under data parallelism, and anything that every device holds whole."""
     check_mesh(mesh)
     return NamedSharding(mesh, P())
 
 
+def over_all(mesh: Mesh) -> NamedSharding:
+    """Where the members of a sweep are: the first axis is split over all devices."""
+    check_mesh(mesh)
+    return NamedSharding(mesh, P(mesh.axis_names))
+
+
 def columns(mesh: Mesh) -> NamedSharding:
-    """The layout of X and Y: examples, the last axis, are split over the devices."""
+    """Where X and Y are: examples, the last axis, are split over the devices."""
     check_mesh(mesh)
     return NamedSharding(mesh, P(None, "data"))
+
+
+def vector(mesh: Mesh) -> NamedSharding:
+    """Where example weights are of which each process has a part; whole ones are on every device."""
+    check_mesh(mesh)
+    return NamedSharding(mesh, P("data"))
 
 
 def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n m"]:
@@ -76,7 +112,11 @@ def split_columns(X: Float[Array, "n m"], mesh: Mesh | None) -> Float[Array, "n 
         of = f" of {X.dtype}{list(X.shape)}" if hasattr(X, "dtype") and hasattr(X, "shape") else ""
         raise TypeError(f"X is {type_name(X)}{of}; expected a JAX array (n, m), such as jnp.asarray(X)")
     if padding(X.shape[1], mesh):
-        raise ValueError(f"X has {X.shape[1]} columns; expected a multiple of the mesh's {mesh.size} devices: pad them")
+        raise ValueError(
+            f"X has {X.shape[1]} columns; expected a multiple of the mesh's {mesh.shape['data']} devices: pad them"
+        )
+    if not (own := jax.typeof(X).sharding.mesh).empty and own.explicit_axes:
+        return jax.sharding.reshard(X, NamedSharding(own, P(None, "data")))
     return jax.lax.with_sharding_constraint(X, columns(mesh))
 
 
@@ -86,15 +126,42 @@ def padding(m: int, mesh: Mesh | None) -> int:
     if mesh is None:
         return 0
     check_mesh(mesh)
-    return -m % mesh.size
+    return -m % mesh.shape["data"]
+
+
+def typed(tree: Any) -> Any:
+    """The tree with the split of each array in its type; a mesh with explicit axes for a mesh."""
+    return _with_axes(AxisType.Explicit, tree)
+
+
+def ordinary(tree: Any) -> Any:
+    """The tree with arrays that can be indexed and reshaped as always, however they are split."""
+    return _with_axes(AxisType.Auto, tree)
+
+
+def _with_axes(kind: AxisType, tree: Any) -> Any:
+    """All arrays on a mesh, or the mesh, on the same devices in a mesh with axes of that kind; nothing is copied."""
+    of_kind = lambda mesh: Mesh(mesh.devices, mesh.axis_names, axis_types=(kind,) * len(mesh.axis_names))
+    if isinstance(tree, Mesh):
+        return of_kind(tree)
+
+    def moved(leaf):
+        own = getattr(leaf, "sharding", None)
+        return put(leaf, NamedSharding(of_kind(own.mesh), own.spec)) if isinstance(own, NamedSharding) else leaf
+
+    return jax.tree.map(moved, tree)
 
 
 def check_mesh(mesh: Any) -> None:
-    """Refuse what is not a mesh with the one axis "data", of the type Auto."""
-    if not isinstance(mesh, Mesh) or mesh.axis_names != ("data",):
-        raise ValueError(f"mesh is {mesh!r}; expected one with the axis 'data', as jaxnet.parallel.mesh() makes")
-    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+    """Refuse what is not a mesh with the axis "data", and at most "model" beside it."""
+    if not isinstance(mesh, Mesh) or mesh.axis_names not in (AXES[:1], AXES):
         raise ValueError(
-            f"mesh has axes of type {mesh.axis_types[0]}; expected Auto: jaxnet.parallel.mesh() makes one, and so does "
-            "jax.make_mesh with axis_types=(jax.sharding.AxisType.Auto,)"
+            f"mesh is {mesh!r}; expected one with the axis 'data', or with 'data' and 'model', as"
+            " jaxnet.parallel.mesh() makes"
+        )
+    processes = {device.process_index for device in mesh.devices.flat}
+    if processes not in ({jax.process_index()}, set(range(jax.process_count()))):
+        raise ValueError(
+            f"mesh has devices of process {', '.join(map(str, sorted(processes)))}, and this is process"
+            f" {jax.process_index()} of {jax.process_count()}; expected devices of this one alone, or of all"
         )

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxnet import parallel
 from jaxnet._xla.permutation import random_permutation
 from jaxnet._xla.transpose import transposed
+from jaxnet.parallel import placing
 
 Place = Callable[[Any], Any]  # a tree of host arrays to where it is computed with, such as jax.device_put
 
@@ -43,6 +44,21 @@ class Batch(NamedTuple):
     X: Float[Array, "n_x batch"]
     Y: Float[Array, "n_y batch"]
     weights: Float[Array, " batch"]
+
+
+def padded_to(width: int, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> tuple:
+    """The columns, with examples of weight 0 up to that width; weights may be None where there are none."""
+    pad = lambda array: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])])
+    return pad(X), pad(Y), None if weights is None else pad(weights)
+
+
+def parts_on_mesh(mesh: Mesh, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> tuple:
+    """On the mesh the columns of all processes, of which these are one's: as many as each of the others has."""
+    columns = parallel.columns(mesh)
+    X, Y = placing.put_parts((X, Y), columns)
+    if weights is not None:
+        weights = placing.put_parts(weights, parallel.vector(mesh))
+    return X, Y, placing.put(weights, parallel.replicated(mesh))
 
 
 class Batches(NamedTuple):

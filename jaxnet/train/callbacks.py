@@ -10,29 +10,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet import parallel
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
 from jaxnet.train import optimizers
 from jaxnet.train.history import History
-from jaxnet.train.state import LoopState, checked_loop
+from jaxnet.train.state import LoopState, checked_loop, digest_of
 
 PLATEAU_METRICS = ("validation_cost", "validation_accuracy", "cost", "accuracy")
 Callback = Callable[[LoopState, dict[str, np.ndarray]], Any]
 
 
-def call_all(callbacks: Iterable[Callback], loop: LoopState, history: History) -> tuple[LoopState, bool]:
+def call_all(
+    callbacks: Iterable[Callback], loop: LoopState, history: History, team: parallel.Team = parallel.ALONE
+) -> tuple[LoopState, bool]:
     """Call one after the other on copies of its own, for the next chunk takes the state.
 
     Return the loop to go on from, the same object where no callback has returned one, and whether one returned True.
+    In several processes each calls its own: training stops where one of any process says so, and goes on from a
+    LoopState that all have returned.
     """
     stops = False
     for position, callback in enumerate(callbacks):
-        answer = callback(jax.tree.map(jnp.copy, loop), history.arrays())
-        if isinstance(answer, LoopState):
-            argument = f"the LoopState that callbacks[{position}] returned"
-            loop = checked_loop(argument, answer, loop)
-            optimizers.check_learning_rate(loop.state.opt_state, argument)
-        stops |= _is_true(answer)
+        with team.together(False, False) as told:
+            answer = callback(parallel.ordinary(jax.tree.map(jnp.copy, loop)), history.arrays())
+            changes = isinstance(answer, LoopState)
+            if changes:
+                argument = f"the LoopState that callbacks[{position}] returned"
+                loop = checked_loop(argument, answer, loop)
+                optimizers.check_learning_rate(loop.state.opt_state, argument)
+            told.numbers = _is_true(answer), changes
+        stops |= bool(told.of_all[:, 0].any())
+        if told.of_all[:, 1].any():
+            team.same({f"the answer of callbacks[{position}]": _in_words(answer)})
     return loop, stops
+
+
+def _in_words(answer: Any) -> str:
+    """What tells one answer from another."""
+    if not isinstance(answer, LoopState):
+        return "no LoopState"
+    return f"a LoopState of digest {digest_of(answer)}"
 
 
 def scale_learning_rate(loop: LoopState, factor: float) -> LoopState:

@@ -4,12 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from jaxnet import parallel
 from jaxnet._arguments import choice, count, from_zero, positive, several
+from jaxnet.initialisers import shapes
 from jaxnet.mlp import MLP
+from jaxnet.parallel.layout import check_layout
+from jaxnet.train import optimizers
+from jaxnet.train.state import digest_of
 
 METRICS = ("cost", "accuracy", "gradient_norm")
 ON_NONFINITE = ("raise", "skip", "rollback")
@@ -106,10 +112,33 @@ def callbacks(callbacks: Any) -> tuple[Callable, ...]:
     return callbacks
 
 
-def placement(device: str | None, mesh: Any) -> None:
-    """Refuse a mesh of another kind, or one beside a device: the mesh already says where to compute."""
+def in_words(config: FitConfig, host: Any, params: Any, key: Any, earlier: Any) -> dict[str, str]:
+    """What has to be the same in all processes of a training, by its name; of arrays their digests.
+
+    host: the data, where all processes have the same.
+    """
+    fields = ("net", "gradient", "precision", "batch_size", "patience", "monitor", "min_delta", "tol", "metrics")
+    words = {name: repr(getattr(config, name)) for name in (*fields, "on_nonfinite")}
+    assert config.mesh is not None
+    words["mesh"] = f"{dict(config.mesh.shape)} of devices {[device.id for device in config.mesh.devices.flat]}"
+    words["optimizer"] = optimizers.digest(config.optimizer, shapes(config.net, np.dtype(np.float32)))[1]
+    words["the version of JAX"] = jax.__version__
+    data = zip(("X", "Y", "weights"), host[:3] if host else ("its own",) * 3, strict=True)
+    words |= {name: value if host is None else f"of digest {digest_of(value)}" for name, value in data}
+    words["params"] = "None" if params is None else f"of digest {digest_of(params)}"
+    words["key"] = "None" if key is None else str(jax.random.key_data(key))
+    words["resume"] = "None" if earlier is None else f"of digest {digest_of(earlier.loop)}"
+    return words
+
+
+def placement(device: str | None, mesh: Any, layout: Any) -> Mesh | None:
+    """The mesh as the programs take it; refuse another kind, or one beside a device: it says where to compute."""
+    choice("layout", layout, parallel.LAYOUTS)
     if mesh is None:
-        return
-    parallel.check_mesh(mesh)
+        if layout != "data":
+            raise ValueError(f"layout is {layout!r} without a mesh; give mesh=jaxnet.parallel.mesh()")
+        return None
+    check_layout("layout", layout, mesh)
     if device is not None:
         raise ValueError(f"device is {device!r} beside a mesh, which has its own devices; give one of the two")
+    return parallel.typed(mesh)

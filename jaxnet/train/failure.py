@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnet.parallel import placing
 from jaxnet.train import optimizers
 from jaxnet.train.state import LoopState, TrainState
 
@@ -19,7 +20,9 @@ def of_a_step(loop: LoopState, state: TrainState, measured: dict[str, Array], X,
     numbers = ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in measured.items())
     beyond = f" (above {most:.2g} its square overflows)" if np.isposinf(norm) else ""
     at_rate = "" if rate is None else f", learning rate {rate:.3g}"
-    wide = [np.asarray(layer.W, np.float64) for layer in state.params]  # where squares of float32 do not overflow
+    wide = [
+        np.asarray(layer.W, np.float64) for layer in placing.on_the_host(state.params)
+    ]  # where squares of float32 do not overflow
     norms = ", ".join(f"|W[{number}]| = {np.linalg.norm(W):.3g}" for number, W in enumerate(wide, 1))
     others = " and at all others of that epoch" if all_skipped else ""
     return (

@@ -18,23 +18,26 @@ from jaxnet._xla import memory
 from jaxnet._xla.compile import BoundedJit
 from jaxnet.initialisers import init
 from jaxnet.mlp import MLP, Params
-from jaxnet.train import checkpoint as checkpoint_files
+from jaxnet.parallel import placing
+from jaxnet.parallel.layout import places
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, streams
 from jaxnet.train.batches import Data
 from jaxnet.train.callbacks import Callback
+from jaxnet.train.checkpoint import EVERY, KEEP, checkpoints_in
 from jaxnet.train.config import FitConfig
 from jaxnet.train.history import History
 from jaxnet.train.in_memory import InMemory, full_batch, memory_needs
 from jaxnet.train.loop import train
-from jaxnet.train.result import FitResult
+from jaxnet.train.result import FitResult, result_kept
 from jaxnet.train.resume import checked_result, resumed_loop
-from jaxnet.train.state import LoopState, TrainState, loop_start
+from jaxnet.train.state import LoopState, TrainState, digest_of, loop_start
 from jaxnet.train.step import GRADIENTS
 from jaxnet.train.streamed import Streamed
 from jaxnet.train.warnings import (
     SAMPLE,
     warn_of_a_cost_that_never_fell,
+    warn_of_classes,
     warn_of_dead_relus,
     warn_of_unscaled_inputs,
 )  # fmt: skip
@@ -66,16 +69,18 @@ def fit(
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
     mesh: Mesh | None = None,
+    layout: str = "data",
     checkpoint: str | os.PathLike | None = None,
-    every: int | str = 1,
-    keep: int = 3,
+    every: int | str = EVERY,
+    keep: int = KEEP,
     resume: FitResult | bool | None = None,
 ) -> FitResult:
     """Train a network on arrays or on a stream of batches; return its params, the history and the last state.
 
-    Whatever interrupts training (a cost that is not finite, Ctrl-C, a callback that raises) is raised with a
-    `.result`: the FitResult of this fit up to the last good state, also where the error had a result before, such as
-    that of a fit inside a callback. An error whose class lets no attribute be set says so in a note.
+    Whatever interrupts training (a cost that is not finite, Ctrl-C, a callback that raises), or comes at its end (a
+    save that failed, a warning raised as an error), is raised with a `.result`: the FitResult of this fit up to the
+    last good state, also where the error had a result before, such as that of a fit inside a callback. An error whose
+    class lets no attribute be set says so in a note.
 
     Args:
         net: the network.
@@ -112,7 +117,9 @@ def fit(
             NotFiniteError. "skip": the next mini-batch; an epoch of which no step is left raises. "rollback": the
             whole epoch is undone, the callbacks are called with the `LoopState` before it, whose `rollbacks` is not 0,
             and it is tried again from the one that they return; where they return none, or after ten in a row, it
-            raises. A gradient that optax.apply_if_finite refuses is left to that, and such a step is not measured.
+            raises. Batches are then read again from where the epoch began: by their position if they tell it, else by a
+            new pass; a generator has neither, and is refused. A gradient that optax.apply_if_finite refuses is left to
+            that, and such a step is not measured.
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
         precision: a name of the table in _xla/matmul.py. Params are float64 with "float64", or where those given, else
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
@@ -123,6 +130,10 @@ def fit(
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
+            Where they are those of several processes (`jaxnet.parallel.start`), each calls fit, with the same arguments
+            but for the parts of the data that are its own: parallel/README.md.
+        layout: how the mesh's devices share the params and the optimizer's state: "data" (each holds all), "fsdp",
+            "tensor" or "fsdp+tensor", see `parallel.layout`.
         checkpoint: a directory in which to save the whole state while training goes on, and where it ends or is
             interrupted: Ctrl-C, SIGTERM (which then ends the program with status 0), an error, a kill lose only what
             came after the last. One program at a time uses it. Needs the extra "checkpoint".
@@ -144,95 +155,163 @@ def fit(
         OSError: the checkpoint's directory cannot be made or written, another program uses it, or a save failed, which
             is raised at the next or at the end; those before are as they were.
         ImportError: checkpoint is given, and Orbax is not installed.
+        OtherProcessError: another process of the mesh has failed, as its own error says.
         MemoryError: the device cannot hold the params, the optimizer's state, the data or a batch's pass.
     """
-    with checkpoint_files.opened(checkpoint, every, keep, resume) as checkpoints:
-        epochs = settings.epochs(epochs, steps, batch_size)
-        chosen = optimizers.hashable(optimizers.optimizer(optimizers.DEFAULT if optimizer is None else optimizer))
-        if params is not None:
-            params = checks.params(net, params)
-        if resume is True:
-            earlier = checkpoints.restored(net, chosen)
-            key, params = (key, params) if earlier is None else (None, None)  # of a start that is behind us
-        else:
-            earlier = None if resume is False else resume
-        if earlier is not None:
-            earlier = checked_result(net, earlier, key, params, precision)
-        start = params if earlier is None else earlier.loop.params
-        dtype_for = partial(inputs.working_dtype, params=start, precision=checks.policy(precision))
-        stream = streams.stream(net, X, Y, weights, batch_size, steps_per_epoch)
-        validation_stream = None if stream is None or validation is None else streams.validation_stream(net, validation)
-        if stream is None:
-            host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X))
-        else:
-            done, position = (0, None) if earlier is None else (int(earlier.loop.epoch), earlier.position)
-            host = inputs.HostData(*stream.begin(position, epochs - done, dtype_for), None)
-            if validation_stream is not None:
-                validation_stream.begin(None, 1, lambda X: host.X.dtype)
-            elif validation is not None:
-                host = host._replace(validation=inputs.validation_examples(net, validation, host.X.dtype))
-        dtype = host.X.dtype
-        metrics = settings.metrics(net, metrics)
-        min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
-        settings.placement(device, mesh)
-        callbacks = settings.callbacks(callbacks)
-        on_nonfinite = settings.on_nonfinite(on_nonfinite, callbacks)
-        config = FitConfig(
-            net=net,
-            optimizer=chosen,
-            gradient=choice("gradient", gradient, GRADIENTS),
-            precision=precision,
-            batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else None,
-            patience=patience,
-            monitor=monitor,
-            min_delta=min_delta,
-            tol=tol,
-            metrics=metrics,
-            mesh=mesh,
-            on_nonfinite=on_nonfinite,
-        )
-        if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
-            skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
-            earlier = earlier._replace(history=skipped | earlier.history)
-        if earlier is None:
-            checks.key(key)
-        checkpoints.begin(config)
+    mesh = settings.placement(device, mesh, layout)
+    team = parallel.Team(mesh)
+    kinds = {"checkpoint": checkpoint is None, "every": every, "resume": type(resume), "batch_size": batch_size}
+    kinds |= {"steps_per_epoch": steps_per_epoch, "validation": type(validation), "weights": type(weights)}
+    kinds |= {"X": (type(X), Y is None, placing.spans_processes(X))}
+    team.same({name: repr(kind) for name, kind in kinds.items()})  # what the processes say to each other depends on it
+    with (
+        team.watched() as step_taken,
+        result_kept() as keep_result,
+        checkpoints_in(checkpoint, every, keep, resume, team) as checkpoints,
+    ):
+        with team.together():
+            epochs = settings.epochs(epochs, steps, batch_size)
+            chosen = optimizers.hashable(optimizers.optimizer(optimizers.DEFAULT if optimizer is None else optimizer))
+            if params is not None:
+                params = checks.params(net, params)
+            if resume is True:
+                earlier = checkpoints.restored(net, chosen)
+                key, params = (key, params) if earlier is None else (None, None)  # of a start that is behind us
+            else:
+                earlier = None if resume is False else resume
+            if earlier is not None:
+                earlier = checked_result(net, earlier, key, params, precision)
+            start = params if earlier is None else earlier.loop.params
+            dtype_for = partial(inputs.working_dtype, params=start, precision=checks.policy(precision))
+            callbacks = settings.callbacks(callbacks)
+            on_nonfinite = settings.on_nonfinite(on_nonfinite, callbacks)
+            is_part = placing.spans_processes(X)
+            if is_part:
+                X, Y, weights = inputs.own_parts(X, Y, weights)
+            is_part_of_validation = isinstance(validation, tuple) and any(map(placing.spans_processes, validation))
+            if isinstance(validation, tuple) and is_part_of_validation:
+                validation = inputs.own_parts(*(*validation, None)[:3])
+            part = placing.part(mesh)
+            stream = streams.stream(net, X, Y, weights, batch_size, steps_per_epoch, part, is_part)
+            validation_stream = (
+                None if stream is None or validation is None else streams.validation_stream(net, validation, part)
+            )
+            if stream is None:
+                host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X), is_part, is_part_of_validation)
+            else:
+                done, position = (0, None) if earlier is None else (int(earlier.loop.epoch), earlier.position)
+                undoes = on_nonfinite == "rollback"
+                host = inputs.HostData(*stream.begin(position, epochs - done, dtype_for, undoes), None)
+                if validation_stream is not None:
+                    validation_stream.begin(None, 1, lambda X: host.X.dtype)
+                elif validation is not None:
+                    host = host._replace(
+                        validation=inputs.validation_examples(net, validation, host.X.dtype, is_part_of_validation)
+                    )
+            dtype = host.X.dtype
+            metrics = settings.metrics(net, metrics)
+            min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
+            config = FitConfig(
+                net=net,
+                optimizer=chosen,
+                gradient=choice("gradient", gradient, GRADIENTS),
+                precision=precision,
+                batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else None,
+                patience=patience,
+                monitor=monitor,
+                min_delta=min_delta,
+                tol=tol,
+                metrics=metrics,
+                mesh=mesh,
+                on_nonfinite=on_nonfinite,
+            )
+            if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
+                skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
+                earlier = earlier._replace(history=skipped | earlier.history)
+            if earlier is None:
+                checks.key(key)
+        if team.number > 1:
+            whole = not is_part and (stream is None or isinstance(stream, streams.Mapped))
+            words = {"layout": layout, "epochs": repr(epochs), "callbacks": f"a number of {len(callbacks)}"}
+            words |= {"the dtype of X": str(dtype), "the shape of X": str(getattr(X, "shape", None)) if whole else ""}
+            alike = host.validation if validation_stream is None and not is_part_of_validation else None
+            words["validation"] = f"of digest {digest_of(alike)}"
+            team.same(words | settings.in_words(config, host if whole else None, params, key, earlier))
+        checkpoints.begin(config, steps_per_epoch, layout)
 
-        place = partial(jax.device_put, device=parallel.replicated(mesh) if mesh else parallel.device(device))
+        if mesh:
+            place = partial(placing.put, where=parallel.replicated(mesh))
+        else:
+            place = partial(jax.device_put, device=parallel.device(device))
         enough_memory = partial(memory.out_of_memory, lambda: memory_needs(config, host))
         with enough_memory():
             if earlier is None:
-                key, params = place((key, params))
-                loop = _begin(config, key, params, dtype)
+                loop = _begin(config, place(key), params if mesh else place(params), dtype, mesh and layout)
             else:
                 loop = resumed_loop(config, earlier.loop, earlier.history, epochs, validated=validation is not None)
-            validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
-            if stream is None:
-                data = Data.by_rows(*host[:3], place) if config.batch_size else full_batch(*host[:3], mesh, place)
-                source = InMemory(config, data, validation_data, one_by_one=bool(callbacks))
+            if host.validation is None:
+                validation_data = None
+            elif is_part_of_validation:
+                validation_data = full_batch(*host.validation, mesh, place, team, True)
             else:
-                data, source = None, Streamed(config, stream, validation_stream or validation_data, place)
-            loop = jax.device_put(loop, place(0.0).sharding)  # wherever it was before
+                validation_data = Data.by_columns(*host.validation, place)
+            if stream is None:
+                data = (
+                    Data.by_rows(*host[:3], place)
+                    if config.batch_size
+                    else full_batch(*host[:3], mesh, place, team, is_part)
+                )
+                source = InMemory(config, data, validation_data, one_by_one=bool(callbacks), team=team)
+            else:
+                data, source = None, Streamed(config, stream, validation_stream or validation_data, place, team)
+            loop = placing.put(loop, _places(config, loop, layout) if mesh else place(0.0).sharding)
             jax.block_until_ready((loop, data, validation_data))
         optimizers.check_learning_rate(loop.state.opt_state)
         history = History(None if earlier is None else earlier.history)
-        result = train(config, source, loop, history, epochs, progress, callbacks, checkpoints, enough_memory)
-    optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
-    if earlier is None:
-        warn_of_a_cost_that_never_fell(result.history)
-        warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
-    if stream is None or host.X.shape[1] >= SAMPLE:  # of a stream there is the first batch
-        warn_of_dead_relus(net, result.params, host.X, host.Y)
+        result = train(
+            config, source, loop, history, epochs, progress, callbacks, checkpoints, enough_memory, team, step_taken
+        )
+        keep_result(result)
+        optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
+        if isinstance(source, Streamed):
+            warn_of_classes(team.union(source.classes.seen), team.union(source.validation_classes.seen))
+        if earlier is None:
+            warn_of_a_cost_that_never_fell(result.history)
+        if earlier is None and team.number == 1:
+            warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
+        if (stream is None or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
+            warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
 
 
-def _begin(config: FitConfig, key, params: Params | None, dtype) -> LoopState:
-    """The loop at its start, made by programs that all fits share: layers of one shape are drawn by one."""
+def _begin(config: FitConfig, key, params: Params | None, dtype, layout: str | None) -> LoopState:
+    """The loop at its start, made by programs that all fits share: layers of one shape are drawn by one.
+
+    On a mesh, which has a layout, all is made where it belongs: no device need hold it whole.
+    """
     init_key, loop_key = jax.random.split(key)
-    if params is None:
-        params = init(config.net, init_key, dtype=dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-    return _jit_loop_start((config.optimizer, config.patience is not None), params, loop_key)
+    draw = partial(init, config.net, dtype=dtype)
+    static = config.optimizer, config.patience is not None
+    if layout is None or config.mesh is None:
+        params = draw(init_key) if params is None else params
+        return _jit_loop_start(static, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params), loop_key)
+
+    if params is not None:  # which may lie on other devices
+        params = placing.put(params, parallel.shardings(config.net, config.mesh, layout))
+
+    def begin(params, init_key, loop_key):
+        params = draw(init_key) if params is None else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        return _loop_start(static, params, loop_key)
+
+    loop = jax.eval_shape(begin, params, init_key, loop_key)
+    return jax.jit(begin, out_shardings=_places(config, loop, layout))(params, init_key, loop_key)
+
+
+def _places(config: FitConfig, loop: LoopState, layout: str) -> LoopState:
+    """Where each array of the loop belongs on the mesh."""
+    assert config.mesh is not None
+    where = parallel.shardings(config.net, config.mesh, layout)
+    return places(loop, loop.params, where, config.mesh)
 
 
 def _loop_start(static: tuple[optax.GradientTransformation, bool], params: Params, key) -> LoopState:

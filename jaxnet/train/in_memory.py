@@ -13,8 +13,9 @@ from jaxnet import parallel
 from jaxnet._xla import memory, small_call
 from jaxnet._xla.compile import checks_numbers
 from jaxnet.initialisers import shapes
+from jaxnet.parallel import ALONE, Team, placing
 from jaxnet.train import failure, inputs, signals
-from jaxnet.train.batches import Data, Place
+from jaxnet.train.batches import Data, Place, padded_to, parts_on_mesh
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import (
     Chunk,
@@ -39,14 +40,16 @@ class InMemory:
 
     position: str | None = None
 
-    def __init__(self, config: FitConfig, data: Data, validation_data: Data | None, one_by_one: bool):
+    def __init__(
+        self, config: FitConfig, data: Data, validation_data: Data | None, one_by_one: bool, team: Team = ALONE
+    ):
         """Begin with one epoch, or with some steps of a small network; stay with one where callbacks are called."""
         m = data.X.shape[1 if config.batch_size is None else 0]
         steps_per_epoch = 1 if config.batch_size is None else -(-m // config.batch_size)
         platform = next(iter(data.X.devices())).platform
         small = config.mesh is None and small_call.fits(platform, config.net.sizes, m, config.batch_size)
         self.unit = "step" if config.batch_size is None else "epoch"
-        self._config, self._data, self._validation_data = config, data, validation_data
+        self._config, self._data, self._validation_data, self._team = config, data, validation_data, team
         self._run = run_small_chunk if small else run_chunk_again if checks_numbers() else run_chunk
         self._capacity = 1 if one_by_one else max(1, CHUNK_STEPS // steps_per_epoch)
         self._epochs = min(self._capacity, SMALL_STEPS // steps_per_epoch or 1) if small else 1
@@ -59,11 +62,14 @@ class InMemory:
         chunk = self._run(self._config, loop, self._data, self._validation_data, jnp.int32(last), self._capacity)
         (signals.wait if self._slow else jax.block_until_ready)(chunk.finite)
         now = time.perf_counter()
-        self._slow = now - self._began >= CHUNK_SECONDS
+        self._slow = self._team.of_first(now - self._began >= CHUNK_SECONDS)  # one program for all
         if not self._slow:
             self._epochs = min(2 * self._epochs, self._capacity)
         self._began = now
         return chunk
+
+    def undo(self) -> None:
+        """Nothing: the key tells the order of each epoch."""
 
     def failure(self, loop: LoopState) -> tuple[LoopState, str]:
         """The last good state of an epoch that was not finite, and what was not, in words."""
@@ -77,16 +83,24 @@ class InMemory:
         return loop._replace(state=state), failure.of_a_step(loop, state, measured, *data[:2], all_skipped)
 
 
-def full_batch(X, Y, weights, mesh: Mesh | None, place: Place) -> Data:
-    """All examples as columns; on a mesh split over its devices, padded with examples of weight 0."""
+def full_batch(X, Y, weights, mesh: Mesh | None, place: Place, team: Team = ALONE, is_part: bool = False) -> Data:
+    """All examples as columns; on a mesh split over its devices, padded with examples of weight 0.
+
+    is_part: whether these are of this process alone, and others have theirs.
+    """
     if mesh is None:
         return Data.by_columns(X, Y, weights, place)
-    padding = parallel.padding(X.shape[1], mesh)
-    if padding:
-        weights = np.ones(X.shape[1], X.dtype) if weights is None else weights
-        X, Y, weights = (np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, padding)]) for array in (X, Y, weights))
+    widths = team.gathered(X.shape[1])[:, 0] if is_part else np.array([X.shape[1]])
+    width = int(widths.max())
+    width += placing.padding_of_a_part(width, mesh) if is_part else parallel.padding(width, mesh)
+    if weights is None and (widths < width).any():
+        weights = np.ones(X.shape[1], X.dtype)
+    if is_part:
+        return Data(*parts_on_mesh(mesh, *padded_to(width, X, Y, weights)))
     layout = (parallel.columns(mesh), parallel.columns(mesh), parallel.replicated(mesh))
-    return Data.by_columns(X, Y, weights, partial(jax.device_put, device=layout))
+    if width > X.shape[1]:
+        X, Y, weights = padded_to(width, X, Y, weights)
+    return Data.by_columns(X, Y, weights, partial(placing.put, where=layout))
 
 
 def memory_needs(config: FitConfig, host: inputs.HostData, members: int = 1) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from jaxnet import checks, values
 from jaxnet._arguments import count, type_name
 from jaxnet.mlp import MLP
+from jaxnet.parallel import placing
 from jaxnet.values import class_targets, host_array, masking_weights, real_numbers
 
 Pair, Weighted = tuple[ArrayLike, ArrayLike], tuple[ArrayLike, ArrayLike, ArrayLike | None]
@@ -32,25 +33,55 @@ class HostData(NamedTuple):
     validation: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None
 
 
-def dataset(net: MLP, X: Any, Y: Any, weights: Any, validation: Any, dtype: np.dtype) -> HostData:
-    """Return X, Y, weights and the validation data as NumPy arrays of that dtype, all of them fit for net."""
+def own_parts(X: Any, Y: Any, weights: Any) -> tuple:
+    """What this process has of arrays on devices of several.
+
+    Raises:
+        TypeError: Y or weights is not such an array, beside an X that is.
+    """
+    for name, value in (("Y", Y), ("weights", weights)):
+        if value is not None and not placing.spans_processes(value):
+            raise TypeError(
+                f"{name} is {type_name(value)} beside an X of which each process has a part; make it as X is made, by"
+                " jax.make_array_from_process_local_data"
+            )
+    named = {"X": X, "Y": Y, "weights": weights}
+    return tuple(None if value is None else placing.own_columns(name, value) for name, value in named.items())
+
+
+def dataset(
+    net: MLP,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    validation: Any,
+    dtype: np.dtype,
+    is_part: bool = False,
+    is_part_of_validation: bool = False,
+) -> HostData:
+    """Return X, Y, weights and the validation data as NumPy arrays of that dtype, all of them fit for net.
+
+    is_part: whether X is what one process has of it, which need not show all classes, nor an example that counts.
+    """
     checks.mlp(net)
-    X, Y, weights = examples(net, X, Y, weights, dtype)
+    X, Y, weights = batch(net, (X, Y, weights), dtype, "") if is_part else examples(net, X, Y, weights, dtype)
     if validation is not None:
-        validation = validation_examples(net, validation, dtype)
-    if net.loss == "cross_entropy":
+        validation = validation_examples(net, validation, dtype, is_part_of_validation)
+    if net.loss == "cross_entropy" and not is_part:
         if net.activations[-1] == "sigmoid":
             _not_one_hot(Y)
-        _several_classes(net.activations[-1], Y, validation[1] if validation else None)
+        _several_classes(net.activations[-1], Y, validation[1] if validation and not is_part_of_validation else None)
     return HostData(X, Y, weights, validation)
 
 
-def validation_examples(net: MLP, validation: Any, dtype: np.dtype) -> tuple:
-    """Return the validation data as NumPy arrays of that dtype."""
+def validation_examples(net: MLP, validation: Any, dtype: np.dtype, is_part: bool = False) -> tuple:
+    """Return the validation data, or a process's part of them, as NumPy arrays of that dtype."""
     if not isinstance(validation, tuple) or len(validation) not in (2, 3):
         length = f" of {len(validation)}" if isinstance(validation, tuple) else ""
         raise ValueError(f"validation is {type_name(validation)}{length}; expected a tuple (X, Y), or (X, Y, weights)")
     X, Y, weights = (*validation, None)[:3]
+    if is_part:
+        return batch(net, (X, Y, weights), dtype, "validation ")
     return examples(net, X, Y, weights, dtype, "validation ")
 
 
@@ -69,10 +100,16 @@ def batch(net: MLP, parts: tuple, dtype: np.dtype, of: str) -> tuple:
     X, Y, weights = parts
     X, Y, _ = examples(net, X, Y, None, dtype, of)
     if weights is not None:
-        given, weights = weights, host_array(f"{of}weights", weights, dtype)
-        masking_weights(weights, given, f"{of}weights")
+        weights = batch_weights(f"{of}weights", weights, dtype)
         checks.weights_shape(weights, X.shape[1], f"{of}weights")
     return X, Y, weights
+
+
+def batch_weights(argument: str, weights: Any, dtype: np.dtype) -> np.ndarray:
+    """Return the weights as they are, in that dtype: they count beside those of other batches, or processes."""
+    given, weights = weights, host_array(argument, weights, dtype)
+    masking_weights(weights, given, argument)
+    return weights
 
 
 def examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = "") -> tuple:
@@ -121,7 +158,7 @@ def _not_one_hot(Y: np.ndarray) -> None:
 
 def _several_classes(output: str, Y: np.ndarray, Y_validation: np.ndarray | None) -> None:
     """Refuse hard class targets of which all are the same class, or a validation class that training lacks."""
-    if Y.shape[1] < 2 or not ((Y == 0) | (Y == 1)).all():
+    if Y.shape[1] < 2 or not _are_hard(Y):
         return
     present = _classes(Y)
     if len(present) == 1 and (output == "softmax" or Y.shape[0] == 1):
@@ -132,6 +169,24 @@ def _several_classes(output: str, Y: np.ndarray, Y_validation: np.ndarray | None
             raise ValueError(
                 f"class {unseen[0]} is in the validation targets but not in Y; split so that training sees every class"
             )
+
+
+class Classes:
+    """The classes of the hard targets of many batches; none of a network that tells no classes apart."""
+
+    def __init__(self, net: MLP):
+        """None yet."""
+        self._tells = net.loss == "cross_entropy" and (net.activations[-1] == "softmax" or net.sizes[-1] == 1)
+        self.seen: set[int] = set()
+
+    def note(self, Y: np.ndarray) -> None:
+        """Add those of a batch."""
+        if self._tells and _are_hard(Y):
+            self.seen |= {*_classes(Y).tolist()}
+
+
+def _are_hard(Y: np.ndarray) -> bool:
+    return bool(((Y == 0) | (Y == 1)).all())
 
 
 def _classes(Y: np.ndarray) -> np.ndarray:

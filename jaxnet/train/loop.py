@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 from tqdm import tqdm
 
+from jaxnet.parallel import Team
 from jaxnet.train import signals
 from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.checkpoint import NoCheckpoints, noted_in
@@ -46,6 +47,10 @@ class Epochs(Protocol):
         """
         ...
 
+    def undo(self) -> None:
+        """After an epoch that was not finite: have the next one be of the same data."""
+        ...
+
     def failure(self, loop: LoopState) -> tuple[LoopState, str]:
         """After an epoch that was not finite: the last good state, and what was not finite, in words."""
         ...
@@ -61,18 +66,24 @@ def train(
     callbacks: tuple[Callback, ...],
     checkpoints: NoCheckpoints,
     enough_memory: Callable[[], AbstractContextManager[None]],
+    team: Team,
+    step_taken: Callable[[], None],
 ) -> FitResult:
     """Run chunk after chunk, up to that number of epochs or until training stops by itself."""
     epoch, position, failed = int(loop.epoch), source.position, None
     try:
-        with tqdm(initial=epoch, total=epochs, unit=source.unit, disable=None if progress else True) as bar:
+        shown = None if progress and team.is_first else True
+        with tqdm(initial=epoch, total=epochs, unit=source.unit, disable=shown) as bar:
             while epoch < epochs and not is_stopped(config, loop):
                 # a chunk takes the old loop, and callbacks may change the new one: no stop before both are done
-                with signals.deferred() as deliver:
+                with signals.deferred(team) as deliver:
                     with enough_memory():
-                        between_steps = partial(_between_steps, deliver, checkpoints, bar)
+                        between_steps = partial(_between_steps, deliver, checkpoints, step_taken, bar)
                         loop, log, finite = source.run(loop, checkpoints.next_stop(epoch, epochs), between_steps)
-                    done, position = int(loop.epoch) - epoch, source.position
+                    done = int(loop.epoch) - epoch
+                    step_taken()
+                    if finite:
+                        position = source.position
                     history.extend(log, done)
                     bar.update(done)
                     epoch += done
@@ -80,32 +91,38 @@ def train(
                         bar.set_postfix(cost=f"{history.last('cost'):.4g}", refresh=False)
                     goes_on, stops = bool(finite), False
                     if finite:
-                        loop, stops = call_all(callbacks, loop, history)
+                        loop, stops = call_all(callbacks, loop, history, team)
                         checkpoints.save_if_due(loop, history, position)
                     elif config.on_nonfinite == "rollback" and loop.rollbacks < MOST_ROLLBACKS:
                         undone = loop._replace(rollbacks=loop.rollbacks + 1)
-                        loop, stops = call_all(callbacks, undone, history)
+                        loop, stops = call_all(callbacks, undone, history, team)
                         goes_on = loop is not undone
-                checkpoints.exit_if_asked()
+                        with team.together():
+                            source.undo()
+                    deliver()
+                    checkpoints.exit_if_asked()
                 if stops:
                     break
                 if not goes_on:
-                    loop = loop._replace(
-                        rollbacks=jnp.zeros_like(loop.rollbacks)
-                    )  # whoever resumes from it has new ones
+                    # whoever resumes from it has new rollbacks
+                    loop = loop._replace(rollbacks=jnp.zeros_like(loop.rollbacks))
                     failed, message = source.failure(loop)
-                    raise NotFiniteError(message)
+                    raise team.raises_in_all(NotFiniteError(message))
         checkpoints.save(loop, history, position)
     except BaseException as error:
         set_result(error, result_of(failed or loop, history.arrays(), position))
-        with noted_in(error):
-            checkpoints.save(loop, history, position)
+        if team.know(error):  # where others do not, they would not help to save
+            with noted_in(error):
+                checkpoints.save(loop, history, position)
         raise
     return result_of(loop, history.arrays(), position)
 
 
-def _between_steps(deliver: Callable[[], None], checkpoints: NoCheckpoints, bar: tqdm, number: int) -> None:
+def _between_steps(
+    deliver: Callable[[], None], checkpoints: NoCheckpoints, step_taken: Callable[[], None], bar: tqdm, number: int
+) -> None:
     """Take what signals have come, which may raise, and show the number of steps."""
+    step_taken()
     deliver()
     checkpoints.exit_if_asked()
     bar.set_postfix(step=number, refresh=False)

@@ -5,16 +5,21 @@ a warm-up, under a mask or while gradients are accumulated, and goes uphill in s
 rates that the state shows, those of optax.inject_hyperparams, are checked; of others the history tells (warnings.py).
 """
 
+import contextlib
 import functools
 import inspect
 import operator
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Bool
 
+from jaxnet import digests
 from jaxnet._arguments import type_name
 from jaxnet.mlp import Params
 from jaxnet.train.state import first_difference
@@ -59,12 +64,52 @@ def extra_arguments(optimizer: Any) -> tuple[str, ...]:
     return tuple(p.name for p in named if p.name in EXTRA)
 
 
+@contextlib.contextmanager
+def refused_where_split(grads: Params) -> Iterator[None]:
+    """Raise ValueError where an optimizer multiplies arrays, as L-BFGS and Muon do, whose sums devices would share."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "ShardingTypeError":  # JAX gives it no public name
+            raise
+        split = sorted({str(jax.typeof(leaf).sharding.spec) for leaf in jax.tree.leaves(grads)})
+        raise ValueError(
+            f"optimizer multiplies params that are split over a mesh ({', '.join(split)}), which JAX refuses; give"
+            " layout='data', or an optimizer that works on each number by itself, such as optax.adam"
+        ) from error
+
+
 def check_state(argument: str, opt_state: Any, optimizer: Any, params: Params, remedy: str) -> None:
     """Raise ValueError where a state is not what the optimizer makes for these params."""
     expected = jax.eval_shape(optimizer.init, params)
     difference = first_difference(opt_state, expected)
     if difference:
         raise ValueError(f"{argument} is another optimizer's: {difference}; {remedy}")
+
+
+def digest(optimizer: Any, params: Params) -> tuple[str, str]:
+    """Digests of the programs of an optimizer's init and of its update, in which constants and schedules stand."""
+    offered = extra_arguments(optimizer)
+
+    def update(grads: Params, state: optax.OptState, params: Params, cost: Array) -> tuple:
+        values = {"value": cost, "grad": grads, "value_fn": lambda params: cost}
+        return optimizer.update(grads, state, params, **{name: values[name] for name in offered})
+
+    state = jax.eval_shape(optimizer.init, params)
+    goes_on = jax.make_jaxpr(update)(params, state, params, np.float32(0))
+    return _digest_of_program(jax.make_jaxpr(optimizer.init)(params)), _digest_of_program(goes_on)
+
+
+def _digest_of_program(program: Any) -> str:
+    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))  # without addresses of functions
+    constants = [jax.random.key_data(value) if is_key(value) else value for value in program.consts]
+    digested = [digests.of_array(np.asarray(value)) for value in constants]
+    return digests.of_record({"program": text, "constants": digested})
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed random key of JAX, or several."""
+    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
 
 
 def learning_rate(opt_state: Any) -> float | None:

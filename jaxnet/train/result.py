@@ -1,9 +1,12 @@
 """What training returns, and the error that keeps it where numbers were not finite."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnet import parallel
 from jaxnet.mlp import Params
 from jaxnet.train.state import LoopState, TrainState
 
@@ -43,6 +46,7 @@ class NotFiniteError(FloatingPointError):
 
 def result_of(loop: LoopState, history: dict[str, np.ndarray], position: str | None) -> FitResult:
     """The result of a training that stands there."""
+    loop = parallel.ordinary(loop)
     best = loop.best_params
     return FitResult(loop.params if best is None else best, history, loop, position)
 
@@ -53,3 +57,15 @@ def set_result(error: BaseException, result: Any) -> None:
         setattr(error, "result", result)  # noqa: B010 - no attribute of every exception
     except (AttributeError, TypeError) as refusal:
         error.add_note(f"jaxnet: this error has no .result, for {type(error).__name__} lets none be set ({refusal})")
+
+
+@contextlib.contextmanager
+def result_kept() -> Iterator[Callable[[FitResult], None]]:
+    """What this yields takes the result of a training that is done: an error behind it then has it."""
+    results = []
+    try:
+        yield results.append
+    except BaseException as error:
+        for result in results:
+            set_result(error, result)
+        raise

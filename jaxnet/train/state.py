@@ -12,8 +12,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxnet import digests
 from jaxnet._arguments import type_name
 from jaxnet.mlp import Params
+from jaxnet.parallel import placing
 
 
 class TrainState(NamedTuple):
@@ -76,7 +78,15 @@ def checked_loop(argument: str, answer: LoopState, loop: LoopState) -> LoopState
             f"{argument} has epoch {answer.epoch}; expected {loop.epoch}, of which the history tells: change it back"
             " with ._replace(epoch=...)"
         )
-    return jax.tree.map(lambda leaf, old: jax.device_put(jnp.copy(leaf), old.sharding), answer, loop)
+    return jax.tree.map(lambda leaf, old: placing.put(jnp.copy(leaf), old.sharding), answer, loop)
+
+
+def digest_of(tree: Any) -> str:
+    """The digest of all numbers of a tree that this process has whole; of keys their bits."""
+    leaves = (leaf for leaf in jax.tree.leaves(tree) if not placing.spans_processes(leaf))
+    is_key = lambda leaf: jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+    arrays = (np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf) for leaf in leaves)
+    return digests.of_record({"leaves": [digests.of_array(array) for array in arrays]})
 
 
 def _array(argument: str, path: tuple[Any, ...], leaf: Any, old: Any) -> Any:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool
 from jaxnet import checks
 from jaxnet._arguments import choice, type_name
 from jaxnet._xla.reductions import all_finite, norm
+from jaxnet._xla.split import split_alike
 from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import MLP
 from jaxnet.network import cost, cost_and_output, value_output_and_grad
@@ -90,10 +91,12 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
 
         (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
         offered = {"value": J, "grad": grads, "value_fn": value_fn}
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, **{name: offered[name] for name in extra}
-        )
+        with optimizers.refused_where_split(grads):
+            updates, opt_state = optimizer.update(
+                grads, state.opt_state, state.params, **{name: offered[name] for name in extra}
+            )
         params = optax.apply_updates(state.params, updates)
+        params, opt_state = split_alike((params, opt_state), (state.params, state.opt_state))
         measured = {"cost": J}
         if "accuracy" in metrics:
             measured["accuracy"] = accuracy_of(net, A, Y, weights)

@@ -5,6 +5,7 @@ been sent, and waits there, so that no more than three batches are ever held. A 
 device, and those behind it change nothing. An epoch is the unit: what interrupts one leaves the loop as it was before.
 """
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,13 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool
 
-from jaxnet import parallel
 from jaxnet._xla.compile import BoundedJit, checks_numbers
-from jaxnet.train import failure, signals
-from jaxnet.train.batches import Batch, Data, Place
+from jaxnet.parallel import ALONE, Team, placing
+from jaxnet.train import failure, inputs, signals
+from jaxnet.train.batches import Batch, Data, Place, padded_to, parts_on_mesh
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import Chunk, Measured, end_of_epoch, jit_validation, measured_step
 from jaxnet.train.state import LoopState, TrainState, select
@@ -32,11 +32,16 @@ class Streamed:
 
     unit = "epoch"
 
-    def __init__(self, config: FitConfig, stream: Stream, validation: Data | Stream | None, place: Place):
+    def __init__(
+        self, config: FitConfig, stream: Stream, validation: Data | Stream | None, place: Place, team: Team = ALONE
+    ):
         """Take validation data that are in device memory already, or a stream of their own."""
-        self._config, self._stream, self._validation = config, stream, validation
-        self._to_device = ToDevice(config.mesh, place)
-        self._step = jit_step_again if checks_numbers() else jit_step
+        self._config, self._stream, self._validation, self._team = config, stream, validation, team
+        self._to_device = ToDevice(config, place)
+        self._step = _jit_step_again if checks_numbers() else _jit_step
+        self.classes, self.validation_classes = inputs.Classes(config.net), inputs.Classes(config.net)
+        if isinstance(validation, Data):
+            self.validation_classes.note(np.asarray(validation.Y))
         self._failure: Callable[[LoopState], tuple[LoopState, str]]
 
     @property
@@ -48,7 +53,7 @@ class Streamed:
         """Train for one epoch, and measure."""
         key, epoch_key = jax.random.split(loop.state.key)
         state, good = _jit_copy((loop.state._replace(key=key), jnp.array(True)))
-        batches: Iterator[Any] = map(self._to_device, self._stream.epoch(epoch_key))
+        batches: Iterator[Any] = self._sent(self._stream.epoch(epoch_key), self.classes, state.params[0].W.dtype)
         steps, means = 0, Means()
         sent: list[tuple[Batch, Bool[Array, ""], Measured]] = []
         batch = latest = next(batches)  # an epoch has one, or its stream has raised
@@ -66,15 +71,21 @@ class Streamed:
             steps += 1
             means.add_step(measured)
             between_steps(steps)
+        assert latest is not None
         if not means.weight and not means.excused:
-            raise ValueError("batches of a whole epoch have weights that are all 0; expected an example that counts")
-        if steps == means.skipped:
+            text = "batches of a whole epoch have weights that are all 0; expected an example that counts"
+            raise self._team.raises_in_all(ValueError(text))
+        if not means.weight and means.excused == means.skipped:
             self._failure = partial(self._step_failure, loop.state, latest)
             return Chunk(loop, {}, jnp.array(False))
         validated = {} if self._validation is None else self._validate(state, latest)
         dtype = state.params[0].W.dtype
         measured = means.metrics(dtype) | {"skipped": jnp.int32(means.skipped)}
         return _jit_end(self._config, loop, state, measured, validated)
+
+    def undo(self) -> None:
+        """Have the stream stand where the last epoch began."""
+        self._stream.undo()
 
     def failure(self, loop: LoopState) -> tuple[LoopState, str]:
         """The last good state of an epoch that was not finite, and what was not, in words."""
@@ -98,40 +109,71 @@ class Streamed:
     def _validate(self, state: TrainState, latest: Batch) -> dict[str, Array]:
         """What is measured on the validation data, of a stream batch by batch."""
         means = Means()
-        for data in self._validation_batches():
+        for data in self._validation_batches(state.params[0].W.dtype):
             measured = jax.block_until_ready(jit_validation(self._config, state.params, data))
             means.add(measured, float(data.X.shape[1] if data.weights is None else data.weights.sum()))
             if not np.isfinite(J := measured["validation_cost"]):
                 self._failure = partial(self._validation_failure, J, data, state, latest)
                 break
         if not means.weight:
-            raise ValueError("validation batches have weights that are all 0; expected an example that counts")
+            text = "validation batches have weights that are all 0; expected an example that counts"
+            raise self._team.raises_in_all(ValueError(text))
         return means.metrics(state.params[0].W.dtype)
 
-    def _validation_batches(self) -> Iterable[Data]:
+    def _validation_batches(self, dtype: Any) -> Iterable[Data]:
         if isinstance(self._validation, Data):
             return [self._validation]
         stream: Any = self._validation
-        return (Data(*self._to_device(columns)) for columns in stream.epoch(jax.random.key(0)))  # in any order
+        epoch = stream.epoch(jax.random.key(0))  # in any order
+        return (Data(*batch) for batch in self._sent(epoch, self.validation_classes, dtype))
+
+    def _sent(self, batches: Iterator[Columns], classes: inputs.Classes, dtype: Any) -> Iterator[Batch]:
+        """The batches on the device, their classes noted; of several processes while any has one."""
+        while True:
+            with self._team.together(0, 0, 0) as told:
+                columns = next(batches, None)
+                if columns is None:
+                    n = self._config.net.sizes
+                    columns = np.zeros((n[0], 0), dtype), np.zeros((n[-1], 0), dtype), None
+                else:
+                    classes.note(columns[1])
+                told.numbers = columns[0].shape[1], *self._to_device.mark(columns, self._team)
+            widths, parts, marks = told.of_all.T.tolist()
+            if not any(widths):
+                return
+            if len({*zip(parts, marks, strict=True)}) > len({*parts}):
+                raise self._team.raises_in_all(
+                    ValueError(
+                        "batches differ between processes whose devices hold the same examples of each; give them the"
+                        " same batches"
+                    )
+                )
+            yield self._to_device(columns, max(widths))
 
 
 class ToDevice:
     """Sends batches to the device, with examples of weight 0 up to a width that few batches differ in."""
 
-    def __init__(self, mesh: Mesh | None, place: Place):
+    def __init__(self, config: FitConfig, place: Place):
         """Split the columns over the mesh, or place all on one device."""
-        self._mesh = mesh
-        self._place = place if mesh is None else partial(jax.device_put, device=_layout(mesh))
+        self._mesh, self._place = config.mesh, place
 
-    def __call__(self, columns: Columns) -> Batch:
-        """The batch on the device, in memory that is not the caller's."""
+    def mark(self, columns: Columns, team: Team) -> tuple[int, int]:
+        """Which part of a batch these are, and, where other processes have to give the same, what tells it apart."""
+        part, parts = placing.part(self._mesh)
+        if parts == team.number:
+            return part, 0
+        return part, zlib.crc32(b"".join(each.tobytes() for each in columns if each is not None)) >> 1
+
+    def __call__(self, columns: Columns, widest: int) -> Batch:
+        """The batch on the device, in memory that is not the caller's; widest: of the parts of all processes."""
         X, Y, weights = columns
-        m = X.shape[1]
-        width = padded(m)
-        width += parallel.padding(width, self._mesh)
-        weights = np.ones(m, X.dtype) if weights is None else weights
-        pad = lambda array: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - m)])
-        return Batch(*self._place((pad(X), pad(Y), pad(weights))))
+        weights = np.ones(X.shape[1], X.dtype) if weights is None else weights
+        width = padded(widest)
+        if self._mesh is None:
+            return Batch(*self._place(padded_to(width, X, Y, weights)))
+        width += placing.padding_of_a_part(width, self._mesh)
+        return Batch(*parts_on_mesh(self._mesh, *padded_to(width, X, Y, weights)))
 
 
 def padded(m: int) -> int:
@@ -142,10 +184,6 @@ def padded(m: int) -> int:
     """
     unit = 1 << max(0, m.bit_length() - 4)
     return -(-m // unit) * unit
-
-
-def _layout(mesh: Mesh) -> tuple:
-    return parallel.columns(mesh), parallel.columns(mesh), parallel.replicated(mesh)
 
 
 class Means:
@@ -181,9 +219,12 @@ class Means:
                 self._sums[name] = self._sums.get(name, 0.0) + float(value) * weight
 
     def metrics(self, dtype: np.dtype) -> dict[str, Array]:
-        """The means, as they are recorded."""
-        means = {name: total / self.weight if self.weight else np.nan for name, total in self._sums.items()}
-        return {name: jnp.asarray(value, dtype) for name, value in (means | self._largest).items()}
+        """The means, as they are recorded; NaN where no step counts."""
+        if self.weight:
+            metrics = {name: total / self.weight for name, total in self._sums.items()} | self._largest
+        else:
+            metrics = dict.fromkeys([*self._sums, *self._largest], np.nan)
+        return {name: jnp.asarray(value, dtype) for name, value in metrics.items()}
 
 
 def step(config: FitConfig, state: TrainState, good: Bool[Array, ""], batch: Batch):
@@ -204,6 +245,6 @@ def end(config: FitConfig, loop: LoopState, state: TrainState, metrics, validate
     return Chunk(select(finite, after, loop), {name: value[None] for name, value in metrics.items()}, finite)
 
 
-jit_step, jit_step_again = BoundedJit(step, donate_argnames="state"), BoundedJit(step)
+_jit_step, _jit_step_again = BoundedJit(step, donate_argnames="state"), BoundedJit(step)
 _jit_measured, _jit_end = BoundedJit(measured), BoundedJit(end)
 _jit_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

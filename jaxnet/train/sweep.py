@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 from tqdm import tqdm
@@ -31,6 +33,7 @@ from jaxnet._xla.memory import out_of_memory
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.initialisers import SCHEMES, init
 from jaxnet.mlp import MLP, Layer, Params
+from jaxnet.parallel.mesh import over_all
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, signals
 from jaxnet.train.batches import Data
@@ -120,6 +123,7 @@ def sweep(
     progress: bool = True,
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
+    mesh: Mesh | None = None,
 ) -> SweepResult:
     """Train n nets on the same data; member i is `fit` with keys[i] and optimizer(learning_rate[i]).
 
@@ -148,6 +152,8 @@ def sweep(
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
             array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
+        mesh: share the members out among several devices, `jaxnet.parallel.mesh()`; each trains its own, and nothing
+            moves between them. All hold the data.
 
     Raises:
         ValueError, TypeError: an argument does not fit, or the settings' lengths do not go together.
@@ -161,6 +167,12 @@ def sweep(
     batch_size = inputs.batch_size(batch_size, m)
     choice("gradient", gradient, GRADIENTS)
     callbacks = settings.callbacks(callbacks)
+    settings.placement(device, mesh, "data")
+    if parallel.Team(mesh).number > 1:
+        raise ValueError(
+            "mesh has devices of several processes; expected those of one, for a sweep's members share nothing: give"
+            " each process its own keys, and no mesh, or one of its jax.local_devices()"
+        )
     metrics = tuple(dict.fromkeys(("cost", *settings.metrics(net, metrics))))
     _function_of_rate(optimizer)
     member_keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
@@ -168,7 +180,8 @@ def sweep(
     config = FitConfig(net, PLACEHOLDER, gradient, precision, batch_size, metrics=metrics)
     static = config, optimizer
     n = len(member_keys)
-    place = partial(jax.device_put, device=parallel.device(device))
+    place = partial(jax.device_put, device=parallel.device(device) if mesh is None else parallel.replicated(mesh))
+    place_members = place if mesh is None else partial(jax.device_put, device=over_all(mesh))
     enough_memory = partial(
         out_of_memory, lambda: memory_needs(replace(config, optimizer=optimizer(jnp.float32(0.1))), host, n)
     )
@@ -177,13 +190,21 @@ def sweep(
         validation_data = None if host.validation is None else Data.by_columns(*host.validation, place)
 
     platform = next(iter(data.X.devices())).platform
-    small = small_call.fits(platform, net.sizes, m, batch_size)
-    train = _train_in_a_single_call if small else _train_in_sequence if platform == "cpu" else _train_as_one_batch
-    walk = _replay_in_sequence if platform == "cpu" else _replay_as_one_batch
+    small = mesh is None and small_call.fits(platform, net.sizes, m, batch_size)
+    lift = SEQUENTIAL if platform == "cpu" else jax.vmap
+    start, train, walk = _start_members, _train[lift], _replay[lift]
+    if small:
+        train = _train_in_a_single_call
+    elif mesh is not None:
+        start, train, walk = _start_split, _train_split[lift], _replay_split[lift]
+    of = (lambda static: static) if mesh is None else (lambda static: (mesh, static))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    size = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if platform == "cpu" else n
+    if mesh is not None:
+        size = -(-n // mesh.size) * mesh.size
+    else:
+        size = math.ceil(n / min(n, cores * TASKS_PER_CORE)) if platform == "cpu" else n
     padded = np.arange(-(-n // size) * size) % n  # tasks of one size share one program; the padding is dropped
-    tasks = [place((member_keys[i], rates[i], scales[i])) for i in padded.reshape(-1, size)]
+    tasks = [place_members((member_keys[i], rates[i], scales[i])) for i in padded.reshape(-1, size)]
 
     span = 1 if callbacks else epochs  # epochs between two looks
     program = (*static, span)
@@ -192,13 +213,13 @@ def sweep(
     history = History()
 
     def train_task(task: int) -> None:
-        trained[task] = jax.block_until_ready(train(program, members[task], data, validation_data))
+        trained[task] = jax.block_until_ready(train(of(program), members[task], data, validation_data))
 
     def record() -> None:
         """Take over what is trained; where an interruption came first the other tasks stay, NaN in the history."""
         missing = {}
         if len(trained) < len(members):
-            shapes = jax.eval_shape(partial(_train_in_sequence, program), members[0], data, validation_data)[1]
+            shapes = jax.eval_shape(partial(_train[SEQUENTIAL], program), members[0], data, validation_data)[1]
             missing = jax.tree.map(lambda shape: np.full(shape.shape, np.nan, shape.dtype), shapes)
         parts = [trained.get(task, (part, missing)) for task, part in enumerate(members)]
         with signals.deferred():
@@ -209,7 +230,7 @@ def sweep(
     def last_good_params(members: Members) -> Params:
         if not members.failed.any():
             return members.loop.state.params
-        failed = walk(static, members, data).params
+        failed = walk(of(static), members, data).params
         return _where(members.failed, failed, members.loop.state.params)
 
     def result(run: Callable) -> SweepResult:
@@ -223,7 +244,7 @@ def sweep(
     ):
         in_threads = lambda function, tasks: pool.map(with_current_settings(function), tasks)
         with enough_memory():
-            members += in_threads(lambda task: jax.block_until_ready(_start_members(static, *task)), tasks)
+            members += in_threads(lambda task: jax.block_until_ready(start(of(static), task)), tasks)
         try:
             for _ in range(0, epochs, span):
                 with enough_memory():
@@ -253,8 +274,11 @@ def _joined(parts: list, n: int) -> Any:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
 
 
-def _begin_members(static, keys, rates, scales) -> Members:
-    """The members at their start: a program of its own, for drawing normal numbers does not fit a single call."""
+def _begin_members(static, settings: tuple[Array, Array, Array]) -> Members:
+    """The members at their start, from their keys, rates and scales.
+
+    A program of its own, for drawing normal numbers does not fit a single call.
+    """
     config, optimizer = static
 
     def begin(key, rate, scale):
@@ -265,7 +289,7 @@ def _begin_members(static, keys, rates, scales) -> Members:
         state = TrainState(params, transformation.init(params), jnp.int32(0), loop_key)
         return Members(loop_start(state, tracks_best=False), jnp.array(False), rate)
 
-    return jax.vmap(begin)(keys, rates, scales)
+    return jax.vmap(begin)(*settings)
 
 
 def _optimizer_at(optimizer: Callable, rate: Array) -> optax.GradientTransformation:
@@ -312,20 +336,37 @@ def _in_a_single_call(function, static, *arrays):
     return small_call.single_call(partial(function, static))(*arrays)
 
 
+def _on_each_device(function, static, members, *data):
+    """A function of members that are split over all devices of a mesh, by each device of its own."""
+    mesh, static = static
+    split, whole = P(mesh.axis_names), P()
+    specs = (split, *[whole] * len(data))
+    own = partial(function, static)  # which reduces nothing over devices, so that no types need to tell what varies
+    return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)(members, *data)
+
+
+def _split(function) -> BoundedJit:
+    """The program of ((mesh, static), members, *data), with members that are split over the mesh."""
+    return BoundedJit(partial(_on_each_device, function))
+
+
+def _programs(one) -> tuple[dict, dict]:
+    """A function of one member, compiled for members one after the other and as one batch: here, and on a mesh."""
+    lifted = {lift: partial(_lifted, one, lift) for lift in (SEQUENTIAL, jax.vmap)}
+    here = {lift: BoundedJit(function) for lift, function in lifted.items()}
+    return here, {lift: _split(function) for lift, function in lifted.items()}
+
+
 SEQUENTIAL = partial(partial, jax.lax.map)
-_start_members = BoundedJit(_begin_members)
+_start_members, _start_split = BoundedJit(_begin_members), _split(_begin_members)
 _where = jax.jit(jax.vmap(select))
-_train_as_one_batch, _train_in_sequence = (
-    BoundedJit(partial(_lifted, _train_member, over)) for over in (jax.vmap, SEQUENTIAL)
-)
-_replay_as_one_batch, _replay_in_sequence = (
-    BoundedJit(partial(_lifted, _replay_member, lift)) for lift in (jax.vmap, SEQUENTIAL)
-)
+_train, _train_split = _programs(_train_member)
+_replay, _replay_split = _programs(_replay_member)
 _train_in_a_single_call = with_fallback(
     BoundedJit(
         partial(_in_a_single_call, partial(_lifted, _train_member, SEQUENTIAL)), compiler_options=small_call.OPTIONS
     ),
-    _train_in_sequence,
+    _train[SEQUENTIAL],
 )
 
 

@@ -96,6 +96,20 @@ def _cost_of_a_constant(net: MLP, Y: np.ndarray, weights: np.ndarray | None) -> 
     return 0.5 * float(np.average((Y - mean[:, None]) ** 2, axis=1, weights=weights).sum())
 
 
+def warn_of_classes(seen: set[int], validated: set[int]) -> None:
+    """Warn where the batches of a stream have named one class, or not all that its validation data have.
+
+    Of arrays that is an error before training begins.
+    """
+    if len(seen) == 1:
+        warn(f"Y of all batches holds one class only ({min(seen)}); expected at least two classes to tell apart")
+    elif unseen := validated - seen:
+        warn(
+            f"class {min(unseen)} is in the validation targets but in Y of no batch; split so that training sees every"
+            " class"
+        )
+
+
 def warn_of_dead_relus(net: MLP, params: Params, X: np.ndarray, Y: np.ndarray) -> None:
     """Warn where all units of a relu layer are 0 for every example; an output of 0 where all targets are is meant."""
     dead = {l for l, name in enumerate(net.activations, 1) if name == "relu" and (l < len(params) or Y.any())}

@@ -20,19 +20,17 @@ import optax
 import pytest
 
 import jaxnet
+from jaxnet import digests
 from jaxnet.array_files import DamagedFileError
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.lock import LockedError, only_user
-from jaxnet.train import checkpoint
+from jaxnet.train import checkpoint, optimizers
+from jaxnet.train import checkpoint_files as files
 from jaxnet.train.history import History
 from tests.train.checkpointed import EPOCHS, NET, OPTIMIZER, X, Y, digest, train
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [
-    pytest.mark.usefixtures("implicit_promotion"),
-    # Where one array of a damaged checkpoint cannot be read, Orbax leaves the reads of others to a loop that is closed.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.usefixtures("implicit_promotion")
 
 
 def names(directory):
@@ -42,11 +40,8 @@ def names(directory):
 @pytest.fixture(scope="module")
 def whole():
     """The digest of the training that nothing interrupts."""
-    with pytest.MonkeyPatch.context():
-        jax.config.update("jax_numpy_dtype_promotion", "standard")
-        result = digest(train(None, resume=None))
-        jax.config.update("jax_numpy_dtype_promotion", "strict")
-    return result
+    with jax.numpy_dtype_promotion("standard"):
+        return digest(train(None, resume=None))
 
 
 # What is saved comes back
@@ -66,6 +61,8 @@ OTHERS = {
     "no validation": {"validation": None, "patience": None},
     "all metrics": {"metrics": ["cost", "accuracy", "gradient_norm"], "on_nonfinite": "skip"},
     "MultiSteps": {"optimizer": optax.MultiSteps(optax.adam(1e-2), 4).gradient_transformation()},
+    "a typed key in the state": {"optimizer": optax.noisy_sgd(0.1, key=0), "key": jax.random.key(3, impl="rbg")},
+    "a typed key in a closure": {"optimizer": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(5)), OPTIMIZER)},
     "full batch, tol": {"batch_size": None, "tol": 1e-9, "validation": None, "patience": None},
     "a rate that falls": {"optimizer": INJECTED, "callbacks": jaxnet.reduce_on_plateau(0.5, patience=1)},
 }
@@ -135,6 +132,17 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
     assert names(tmp_path) == [1, 8, 9]
 
 
+def test_an_epoch_without_a_number_is_not_the_best(tmp_path):
+    """Its one step was refused by the optimizer."""
+    settings = {"key": jax.random.key(3), "optimizer": optax.apply_if_finite(optax.sgd(0.1), 9), "steps_per_epoch": 1}
+    batches = [(X * np.float32(1e30), Y), *[(X, Y)] * 4]
+    result = jaxnet.fit(
+        jaxnet.MLP((2, 1), ("identity",)), batches, epochs=5, checkpoint=tmp_path, keep=1, every=1, **settings
+    )
+    assert np.isnan(result.history["cost"][0]) and result.history["cost"][1:].argmin() == 3
+    assert names(tmp_path) == [5]
+
+
 def test_every_so_many_epochs_and_where_training_ends(tmp_path):
     saved = []
     train(tmp_path, epochs=8, every=3, callbacks=lambda loop, history: saved.append(names(tmp_path)))
@@ -168,7 +176,9 @@ def test_the_epoch_before_one_that_is_not_finite_is_saved(tmp_path):
     with pytest.raises(jaxnet.NotFiniteError) as caught:
         train(tmp_path, optimizer=optax.sgd(rate), every=100)
     assert names(tmp_path) == [int(caught.value.result.loop.epoch)]
-    assert int(train(tmp_path, optimizer=optax.sgd(lambda step: 0.1), epochs=6).loop.epoch) == 6
+    with pytest.warns(jaxnet.TrainingWarning, match="an optimizer with other hyperparameters"):
+        result = train(tmp_path, optimizer=optax.sgd(lambda step: 0.1), epochs=6)
+    assert int(result.loop.epoch) == 6
 
 
 def test_ctrl_c_before_a_callback_waits_for_it(tmp_path, monkeypatch):
@@ -202,9 +212,8 @@ def test_a_callback_s_change_is_in_the_checkpoint_of_its_epoch(tmp_path):
 def saved(tmp_path_factory):
     """A directory with the checkpoints of epochs 2 and 3, and the digests of both."""
     directory = tmp_path_factory.mktemp("saved")
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    results = [train(directory, epochs=epochs, keep=2) for epochs in (2, 3)]
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    with jax.numpy_dtype_promotion("standard"):
+        results = [train(directory, epochs=epochs, keep=2) for epochs in (2, 3)]
     shutil.rmtree(directory / "00000001", ignore_errors=True)
     assert names(directory) == [2, 3]
     return directory, [digest(result) for result in results]
@@ -224,18 +233,19 @@ def damage(file, rng):
         file.write_bytes(content)
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.long)])
 def test_no_damage_is_loaded_in_silence(saved, tmp_path, count):
     """Bits, cuts and deletions over all files of the newest: what comes is it, or the one before it and a warning."""
     directory, (before, newest) = saved
-    rng, found = random.Random(count), 0
+    found = 0
     for trial in range(count):
+        rng = random.Random(trial)  # of each trial its own: what one draws depends on the sizes of files
         copy = tmp_path / str(trial)
         shutil.copytree(directory, copy)
-        files = sorted(path for path in (copy / "00000003").rglob("*") if path.is_file())
-        damage(
-            rng.choices(files, [1 + path.stat().st_size for path in files])[0] if trial % 2 else rng.choice(files), rng
-        )
+        files = sorted((copy / "00000003").rglob("*"), key=lambda path: (path.parent, path.stat().st_size, path))
+        files = [path for path in files if path.is_file()]  # by size, as Orbax draws the names of some
+        sizes = [1 + path.stat().st_size for path in files]
+        damage(rng.choices(files, sizes)[0] if trial % 2 else rng.choice(files), rng)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             result = digest(checkpoint.restore(copy, NET, OPTIMIZER))
@@ -246,7 +256,7 @@ def test_no_damage_is_loaded_in_silence(saved, tmp_path, count):
         else:
             assert result == newest
         shutil.rmtree(copy)
-    assert found > 0.5 * count  # of many files Orbax reads a part
+    assert found > 0.4 * count  # Orbax reads a part of many files
 
 
 def test_training_goes_on_from_the_newest_whole_one_and_writes_over_the_damaged(saved, tmp_path, whole):
@@ -292,7 +302,7 @@ def rewritten(path, change):
     record = json.loads(file.read_text())
     del record["sha256"]
     change(record)
-    record["sha256"] = checkpoint._digest_of_record(record)
+    record["sha256"] = digests.of_record(record)
     file.write_text(json.dumps(record))
 
 
@@ -310,6 +320,10 @@ def rewritten(path, change):
             lambda record: record["leaves"][0].__setitem__(2, [2**40]),
             r"\[0\]\.W is float32\[1099511627776\] there; exp",
         ),
+        (
+            lambda record: record["keys"].update({".state.params[0].W": "rbg"}),
+            r"\.state\.params\[0\]\.W is rbg of float32\[4, 2\] there; expected float32\[4, 2\]",
+        ),
     ],
 )
 def test_what_is_of_another_kind_is_an_error_at_once(saved, tmp_path, change, message):
@@ -324,7 +338,8 @@ def test_what_is_of_another_kind_is_an_error_at_once(saved, tmp_path, change, me
     "change",
     [
         lambda record: record.update(epoch=7),
-        lambda record: record.update(key="os.system"),
+        lambda record: record["keys"].update({".state.key": "os.system"}),
+        lambda record: record.update(keys=[]),
         lambda record: record["leaves"].reverse(),
         lambda record: record.update(leaves=3),
     ],
@@ -348,10 +363,54 @@ def test_the_first_path_that_differs_is_named(saved):
         train(saved[0], precision="float64")
 
 
+OTHER_UPDATE = "other settings .an optimizer with other hyperparameters.: it goes on, but not as it would have"
+OTHER_START = "goes on with the state that was saved, and the new number has no effect; to change a rate, let"
+
+
 def test_settings_that_changed_are_told(saved, tmp_path):
     shutil.copytree(saved[0], tmp_path / "run")
     with pytest.warns(jaxnet.TrainingWarning, match=r"other settings \(batch_size 16, now 20; patience 100, now 50\)"):
         train(tmp_path / "run", batch_size=20, patience=50, epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda rate: optax.adam(rate), OTHER_UPDATE),
+        (lambda rate: optax.adam(optax.cosine_decay_schedule(0.01, int(1000 * rate))), OTHER_UPDATE),
+        (lambda rate: optax.inject_hyperparams(optax.sgd)(rate), OTHER_START),
+        (lambda rate: optax.noisy_sgd(0.1, key=jax.random.key(int(100 * rate))), OTHER_START),
+    ],
+    ids=["a rate", "a schedule", "a rate in the state", "a key in the state"],
+)
+def test_hyperparameters_that_changed_are_told(tmp_path, make, message):
+    train(tmp_path, epochs=1, optimizer=make(0.1))
+    train(tmp_path, epochs=2, optimizer=make(0.1))  # warnings are errors
+    with pytest.warns(jaxnet.TrainingWarning, match=message) as told:
+        train(tmp_path, epochs=3, optimizer=make(0.2))
+    assert len(told) == 1
+
+
+def test_a_checkpoint_of_an_earlier_jaxnet_is_gone_on_from(saved, tmp_path):
+    """It knew one key, and one digest of an optimizer."""
+
+    def earlier(record):
+        record["key"] = record.pop("keys")[".state.key"]
+        del record["settings"]["optimizer_init"]
+        record["settings"]["optimizer"] = "of both programs"
+
+    shutil.copytree(saved[0], tmp_path / "run")
+    rewritten(tmp_path / "run" / "00000003", earlier)
+    assert digest(train(tmp_path / "run", epochs=3)) == saved[1][1]  # warnings are errors
+
+
+def test_another_version_of_jax_is_told(tmp_path, monkeypatch):
+    train(tmp_path, epochs=1)
+    version = jax.__version__
+    monkeypatch.setattr(jax, "__version__", "9.9")
+    monkeypatch.setattr(optimizers, "digest", lambda *_: ("as another", "JAX writes them"))
+    with pytest.warns(jaxnet.TrainingWarning, match=rf"other settings \(jax '{version}', now '9.9'\)"):
+        train(tmp_path, epochs=2)
 
 
 # The directory
@@ -368,14 +427,72 @@ def test_settings_that_changed_are_told(saved, tmp_path):
         ({"every": "soon"}, "every is 'soon'; expected"),
         ({"every": "0s"}, "every is '0s'; expected"),
         ({"keep": 0}, "keep is 0; expected an integer of at least 1"),
+        ({"checkpoint": "gs://bucket/run"}, "expected the path of a local directory"),
+        ({"checkpoint": ""}, "checkpoint is empty; expected the path of a directory"),
+        ({"checkpoint": None, "resume": None, "every": 2}, "every is 2 without checkpoint, and nothing would be saved"),
+        ({"checkpoint": None, "resume": None, "keep": 2}, "keep is 2 without checkpoint, and nothing would be saved"),
         ({"resume": None}, "has checkpoints of an earlier training, up to epoch 3; give resume=True to go on from"),
     ],
 )
 def test_fit_refuses(saved, changes, message):
     with pytest.raises((ValueError, TypeError), match=message):
         train(
-            **{"directory": saved[0]} | ({"directory": changes["checkpoint"]} if "checkpoint" in changes else changes)
+            **{"directory": saved[0]}
+            | {"directory" if name == "checkpoint" else name: v for name, v in changes.items()}
         )
+
+
+@pytest.mark.usefixtures("untyped")
+def test_by_hand_the_directory_has_its_own_name(tmp_path):
+    result = train(None, resume=None, epochs=1)
+    restore, save = lambda it: checkpoint.restore(it, NET), lambda it: checkpoint.save(it, NET, result)
+    for call in (checkpoint.latest, restore, save):
+        with pytest.raises(TypeError, match="directory is an int; expected the path of a directory"):
+            call(3)
+        with pytest.raises(ValueError, match="directory is 'gs://bucket'; expected the path of a local directory"):
+            call("gs://bucket")
+    with only_user(tmp_path), pytest.raises(LockedError, match="or give another directory"):
+        checkpoint.save(tmp_path, NET, result)
+
+
+def test_a_checkpoint_of_no_epoch_is_one(tmp_path):
+    """Of a training that was interrupted in its first."""
+    checkpoint.save(tmp_path, NET, train(None, resume=None, epochs=1)._replace(history={}, loop=at_the_start()))
+    with pytest.raises(ValueError, match="has checkpoints of an earlier training, up to epoch 0"):
+        train(tmp_path, resume=None)
+    assert int(train(tmp_path, epochs=2).loop.epoch) == 2
+
+
+def at_the_start():
+    settings = {"key": jax.random.key(3), "optimizer": OPTIMIZER, "validation": (X[:, :20], 1 - Y[:, :20])}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        jaxnet.fit(NET, Interrupted(), patience=100, steps_per_epoch=4, **settings)
+    return caught.value.result.loop
+
+
+class Interrupted:
+    def __iter__(self):
+        yield X, Y
+        raise KeyboardInterrupt
+
+
+def test_what_is_not_newer_is_not_saved_beside_what_there_is(saved):
+    with pytest.raises(ValueError, match=r"result is of epoch 2, but .* has a checkpoint of epoch 3, which restore"):
+        checkpoint.save(saved[0], NET, train(None, resume=None, epochs=2))
+
+
+def test_a_file_is_no_directory_of_checkpoints(tmp_path):
+    (tmp_path / "file").write_text("")
+    for call in (lambda: checkpoint.latest(tmp_path / "file"), lambda: checkpoint.restore(tmp_path / "file", NET)):
+        with pytest.raises(NotADirectoryError, match="file is a file; expected a directory of checkpoints"):
+            call()
+
+
+def test_another_number_of_steps_in_an_epoch_is_told(tmp_path):
+    settings = {"key": jax.random.key(3), "optimizer": OPTIMIZER, "checkpoint": tmp_path, "resume": True}
+    jaxnet.fit(NET, [(X, Y)], steps_per_epoch=2, epochs=1, **settings)
+    with pytest.warns(jaxnet.TrainingWarning, match=r"other settings \(steps_per_epoch 2, now 3\)"):
+        jaxnet.fit(NET, [(X, Y)], steps_per_epoch=3, epochs=2, **settings)
 
 
 def test_a_directory_that_cannot_be_made_is_told_before_the_first_step(tmp_path):
@@ -436,6 +553,58 @@ def test_a_save_that_failed_in_the_background_is_raised_at_the_next(tmp_path, mo
     assert failed and seen == [1, 2]
 
 
+def test_a_last_save_that_failed_has_the_result(tmp_path, monkeypatch):
+    def fail(*arguments, **keywords):
+        raise OSError("no space left on device")
+
+    expected = train(None, resume=None, epochs=3)
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(NotSavedError, match="00000003 cannot be saved") as caught:
+        train(tmp_path, epochs=3, every=3)
+    assert digest(caught.value.result) == digest(expected)
+
+
+def test_saves_of_several_trainings_are_one_at_a_time(tmp_path, monkeypatch):
+    """A save begins when another writer's is done; what that met is raised by its own."""
+
+    def fail_when_told(source, target, **keywords):
+        if "/first/" in str(target) and str(target).endswith("00000001"):
+            assert go_on.wait(timeout=60)
+            raise OSError("no space left on device")
+        return move(source, target, **keywords)
+
+    go_on, move = threading.Event(), os.rename
+    monkeypatch.setattr(os, "rename", fail_when_told)
+    result = train(None, resume=None, epochs=1)
+    first, second = files.Writer(), files.Writer()
+    first.begin(tmp_path / "first", NET, {}, result)
+    thread = threading.Thread(target=second.begin, args=(tmp_path / "second", NET, {}, result), daemon=True)
+    thread.start()
+    thread.join(timeout=0.5)
+    waits = thread.is_alive() and not list(tmp_path.glob("second/*"))
+    go_on.set()
+    thread.join(timeout=60)
+    second.close()
+    assert waits and names(tmp_path / "second") == [1]
+    with pytest.raises(NotSavedError, match=r"first/00000001 cannot be saved \(no space left"):
+        first.close()
+
+
+def test_places_in_the_streams_of_another_number_of_processes_are_told_and_left_out(tmp_path):
+    writer = files.Writer()
+    writer.begin(tmp_path, NET, {}, train(None, resume=None, epochs=1), positions=["here", "there"])
+    writer.close()
+    with pytest.warns(jaxnet.TrainingWarning, match="checkpoints of 2 processes, each with a place in its own stream"):
+        assert checkpoint.restore(tmp_path, NET, OPTIMIZER).position is None
+    with pytest.warns(jaxnet.TrainingWarning, match="and now there are 1: batches begin"):
+        train(tmp_path, epochs=2)
+
+
+def test_a_fit_with_checkpoints_may_run_in_a_callback_of_another(tmp_path):
+    train(tmp_path / "outer", epochs=2, callbacks=lambda loop, _: train(tmp_path / f"{loop.epoch}", epochs=2) and None)
+    assert names(tmp_path / "outer") == names(tmp_path / "1") == names(tmp_path / "2") == [1, 2]
+
+
 DISK_FULL = """
 import resource, signal, sys
 from tests.train.checkpointed import *
@@ -487,7 +656,9 @@ def finished(directory):
         return until(program, "digest").split()[1]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(8, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.long)]
+)
 def test_killed_at_any_moment_the_end_is_the_same(tmp_path, whole, kills):
     """With kill -9, in steps and in saves; what is lost is what came after the last checkpoint."""
     rng = random.Random(kills)

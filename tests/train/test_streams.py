@@ -172,21 +172,120 @@ def test_skipped_steps_are_counted_and_leave_the_rest():
         jaxnet.fit(net, batches[1:2], **common)
 
 
-def test_a_rolled_back_epoch_is_tried_again_with_what_comes():
-    net = jaxnet.MLP((2, 4, 1), ("tanh", "identity"))
-    source = iter([(X, Y), (X, np.full_like(Y, 3e38)), (X, Y), (X, Y)])
-    result = jaxnet.fit(
-        net,
-        source,
-        steps_per_epoch=2,
-        key=jax.random.key(3),
-        optimizer=optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
-        epochs=1,
-        on_nonfinite="rollback",
-        callbacks=lambda loop, history: jaxnet.scale_learning_rate(loop, 0.5) if loop.rollbacks else None,
-    )
-    assert float(result.state.opt_state.hyperparams["learning_rate"]) == pytest.approx(0.05)
-    assert int(result.state.step) == 2
+def test_an_epoch_of_which_the_optimizer_refuses_all_is_measured_as_nan():
+    """As of data in memory; and no such step counts as skipped."""
+    net, guarded = jaxnet.MLP((2, 1), ("identity",)), optax.apply_if_finite(optax.sgd(0.1), 9)
+    common = {"key": jax.random.key(3), "optimizer": guarded, "epochs": 1, "metrics": ["cost", "gradient_norm"]}
+    far = X * np.float32(1e20)
+    for on_nonfinite in ("raise", "skip"):
+        for data in ({"X": [(far, Y)]}, {"X": far, "Y": Y, "batch_size": 60}):
+            result = jaxnet.fit(net, **data, on_nonfinite=on_nonfinite, **common)
+            assert np.isnan([result.history[name] for name in common["metrics"]]).all()
+            assert result.history.get("skipped", [0]) == [0]
+
+
+class Numbered:
+    """Notes which of its batches are read."""
+
+    def __init__(self, batches):
+        self.batches, self.read = batches, []
+
+    def __iter__(self):
+        for number, batch in enumerate(self.batches):
+            self.read.append(number)
+            yield batch
+
+
+class NumberedLoader(Numbered):
+    """As torchdata's: it tells where it stands, and goes on there at the next `iter`."""
+
+    done = 0
+
+    def __iter__(self):
+        while self.done < len(self.batches):
+            self.done += 1
+            self.read.append(self.done - 1)
+            yield self.batches[self.done - 1]
+        self.done = 0
+
+    def state_dict(self):
+        return {"done": self.done}
+
+    def load_state_dict(self, state):
+        self.done = state["done"]
+
+
+class NumberedIterator(Numbered):
+    """As Grain's, without end: an iterator that tells where it stands."""
+
+    next_index = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.next_index += 1
+        self.read.append((self.next_index - 1) % len(self.batches))
+        return self.batches[self.read[-1]]
+
+    def get_state(self):
+        return {"next_index": self.next_index}
+
+    def set_state(self, state):
+        self.next_index = state["next_index"]
+
+
+LINEAR = jaxnet.MLP((2, 4, 1), ("tanh", "identity"))
+
+
+def rolled_back(batches, rate, **changes):
+    """Trained on a regression; a callback lowers a rate that no epoch bears."""
+    lower = lambda loop, history: jaxnet.scale_learning_rate(loop, 1e-30) if loop.rollbacks else None
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
+    settings = {"key": jax.random.key(3), "optimizer": optimizer, "on_nonfinite": "rollback", "callbacks": lower}
+    return jaxnet.fit(LINEAR, batches, **settings | changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "steps_per_epoch"),
+    [(Numbered, None), (Numbered, 8), (NumberedLoader, None), (NumberedLoader, 3), (NumberedIterator, 3)],
+)
+def test_an_epoch_that_was_undone_is_tried_again_with_the_same_batches(make, steps_per_epoch):
+    """As if the rate had been the lower one from the start: no batch is lost."""
+    common = {"epochs": 2, "steps_per_epoch": steps_per_epoch}
+    result, expected = (rolled_back(make(BATCHES * 2), rate, **common) for rate in (1e29, 0.1))
+    chex.assert_trees_all_close(result.params, expected.params, rtol=1e-4)
+    assert int(result.state.step) == 2 * (steps_per_epoch or 8) and result.position == expected.position
+
+
+@pytest.mark.parametrize("make", [Numbered, NumberedLoader, NumberedIterator])
+def test_an_epoch_within_a_pass_is_undone_also_when_all_of_it_was_read(make):
+    """The second of one batch each: its validation is not finite."""
+    rates = {1: 1e30, 2: 1.0}
+
+    def raise_and_lower(loop, history):
+        return jaxnet.scale_learning_rate(loop, 1e-30 if loop.rollbacks else rates[int(loop.epoch)])
+
+    source, common = make(BATCHES), {"epochs": 2, "steps_per_epoch": 1, "validation": (X, Y)}
+    result = rolled_back(source, 0.1, callbacks=raise_and_lower, **common)
+    expected = rolled_back(make(BATCHES), 0.1, **common)
+    chex.assert_trees_all_close(result.params, expected.params, rtol=1e-4)
+    assert source.read == ([0, 1, 0, 1] if make is Numbered else [0, 1, 1]) and result.position == expected.position
+
+
+def test_batches_that_cannot_be_read_again_are_not_rolled_back():
+    for batches in (endless(), iter(BATCHES)):
+        with pytest.raises(ValueError, match=r"'rollback' but batches is a \w+, of which an epoch cannot be"):
+            rolled_back(batches, 0.1, steps_per_epoch=2, epochs=1)
+        assert next(batches) is BATCHES[0]  # none is read
+
+
+def test_the_position_beside_an_epoch_that_failed_is_where_it_began():
+    """Also where all of it had been read."""
+    batches = NumberedIterator([(X, Y), (X, np.full_like(Y, 3e38))])
+    with pytest.raises(jaxnet.NotFiniteError) as caught:
+        rolled_back(batches, 0.1, on_nonfinite="raise", steps_per_epoch=1, epochs=2)
+    assert json.loads(caught.value.result.position)["state"] == {"next_index": 1}
 
 
 def test_a_validation_cost_that_is_not_finite_is_named():
@@ -309,9 +408,11 @@ def test_a_stream_that_stood_at_the_end_of_a_pass_begins_the_next(steps_per_epoc
 
 
 def test_a_training_that_is_done_reads_nothing():
-    first = fit(iter(BATCHES), epochs=1)
-    again = fit(iter(()), epochs=1, resume=first, key=None)
+    """And still knows where it stood."""
+    first = fit(Positioned(dict), epochs=1, steps_per_epoch=5)
+    again = fit(iter(()), epochs=1, steps_per_epoch=5, resume=first, key=None)
     chex.assert_trees_all_equal(again.params, first.params)
+    assert again.position == first.position is not None
 
 
 def test_a_position_that_the_iterable_cannot_be_set_to_is_refused():
@@ -321,12 +422,20 @@ def test_a_position_that_the_iterable_cannot_be_set_to_is_refused():
     assert fit(BATCHES, epochs=2, steps_per_epoch=5, resume=first._replace(position=None), key=None).loop.epoch == 2
 
 
-def test_a_position_that_is_no_text_is_none():
+def test_a_position_that_json_cannot_hold_is_told_once():
     class Opaque(Stateful):
         def state_dict(self):
             return {"generator": object()}
 
-    assert fit(Opaque(), steps_per_epoch=2, epochs=1).position is None
+    with pytest.warns(jaxnet.TrainingWarning, match="batches tell a position that JSON cannot hold") as told:
+        assert fit(Opaque(), steps_per_epoch=2, epochs=2).position is None
+    assert len(told) == 1
+
+
+def test_a_position_that_no_fit_has_told_is_named():
+    first = fit(Positioned(dict), epochs=1, steps_per_epoch=5)
+    with pytest.raises(ValueError, match=r"resume\.position is 'zz'; expected what an earlier fit returned there"):
+        fit(Positioned(dict), epochs=2, steps_per_epoch=5, resume=first._replace(position="zz"), key=None)
 
 
 # Files
@@ -376,6 +485,14 @@ def test_a_number_in_a_file_that_is_not_finite_is_named_by_its_columns(mapped):
         jaxnet.fit(NET, mapped(bad), Y, key=jax.random.key(0), batch_size=60)
 
 
+def test_a_window_of_a_file_of_bytes_is_no_larger_as_floats(mapped):
+    """Of 12 bytes an example in training, 66 make 800: 64 in batches of 16."""
+    pixels, labels = np.ones((2, 300), np.uint8), np.zeros((1, 300), np.uint8)
+    labels[0, 70] = 2
+    with pytest.raises(ValueError, match="columns 64 to 127 of Y holds 2"):
+        jaxnet.fit(NET, mapped(pixels), labels, key=jax.random.key(0), batch_size=16)
+
+
 LIMITED = """
 import resource, sys
 import jax, jaxnet, numpy as np
@@ -397,7 +514,9 @@ assert int(result.state.step) == 1024 and abs(result.history["cost"][-1] - 0.693
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="only Linux tells a process's memory there, and limits all of it"
+)
 @pytest.mark.parametrize(
     ("data", "limit"),
     [(A_GENERATOR, 128 * 2**20), pytest.param(A_FILE, 512 * 2**20, marks=pytest.mark.slow)],

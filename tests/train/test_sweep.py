@@ -8,15 +8,20 @@ import optax
 import pytest
 
 import jaxnet
+from experiments.collectives import collectives
+from jaxnet import parallel
 from jaxnet.datasets import flower
+from jaxnet.parallel.mesh import over_all
 from jaxnet.train import batches
 from jaxnet.train.config import FitConfig
 from jaxnet.train.sweep import (
     PLACEHOLDER,
+    SEQUENTIAL,
     _start_members,
-    _train_as_one_batch,
+    _start_split,
+    _train,
     _train_in_a_single_call,
-    _train_in_sequence,
+    _train_split,
 )
 from tests.comparison import assert_trees_close
 from tests.marks import slow_but
@@ -116,15 +121,49 @@ def test_a_batch_of_members_is_each_of_them():
     config = FitConfig(NET, PLACEHOLDER, batch_size=16)
     data = batches.Data(X.T, Y.T, None)
     settings = KEYS, np.float32([0.1, 0.3, 0.2, 0.4, 0.6]), np.full(5, np.nan, np.float32)
-    members = _start_members((config, optax.sgd), *settings)
+    members = _start_members((config, optax.sgd), settings)
     batch, loop, kernel = (
         train((config, optax.sgd, 3), members, data, None)
-        for train in (_train_as_one_batch, _train_in_sequence, _train_in_a_single_call)
+        for train in (_train[jax.vmap], _train[SEQUENTIAL], _train_in_a_single_call)
     )
     for members, log in (loop, kernel):
         assert_trees_close(batch[0].loop.params, members.loop.params, 1e-5)
         assert_trees_close(batch[1], log, 1e-5)
         assert not members.failed.any()
+
+
+@pytest.mark.parametrize("callbacks", [(), lambda loop, history: len(history["cost"]) == 4], ids=["whole", "stopped"])
+def test_devices_share_the_members_and_nothing_moves(callbacks, x64):
+    """Five members on eight devices, one of which diverges; the mesh's two axes are one here."""
+    net = jaxnet.MLP((2, 4, 1), ("identity", "identity"))
+    settings = {"learning_rate": [0.01, 0.02, 1e99, 0.03, 0.04], "init_scale": 0.3, "callbacks": callbacks}
+    settings |= {"validation": (X[:, :20], Y[:, :20]), "precision": "float64"}
+    one, eight = (sweep(net, mesh=mesh, **settings) for mesh in (None, parallel.mesh(4, 2)))
+    assert_trees_close(jax.tree.map(np.asarray, eight.params), jax.tree.map(np.asarray, one.params), 1e-12)
+    for name, values in one.history.items():  # NaN from a failure on
+        np.testing.assert_allclose(eight.history[name], values, 1e-12, err_msg=name)
+    assert eight.failed.tolist() == one.failed.tolist() == [False, False, True, False, False]
+
+
+def test_the_programs_of_a_sweep_on_a_mesh_hold_no_collective():
+    mesh = parallel.mesh()
+    static = FitConfig(NET, PLACEHOLDER, batch_size=16), optax.sgd
+    data = jax.device_put(batches.Data(X.T, Y.T, None), parallel.replicated(mesh))
+    settings = jax.random.split(jax.random.key(0), 8), np.full(8, 0.1, np.float32), np.full(8, np.nan, np.float32)
+    settings = jax.device_put(settings, over_all(mesh))
+    members = _start_split((mesh, static), settings)
+    programs = [_start_split.lower((mesh, static), settings)]
+    programs += [_train_split[lift].lower((mesh, (*static, 2)), members, data, None) for lift in (SEQUENTIAL, jax.vmap)]
+    assert [collectives(program.compile(), 8) for program in programs] == [[], [], []]
+    assert len(members.loop.params[0].W.sharding.device_set) == 8
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_sweep_has_a_mesh_or_a_device():
+    with pytest.raises(ValueError, match="device is 'cpu' beside a mesh"):
+        sweep(mesh=parallel.mesh(), device="cpu")
+    with pytest.raises(ValueError, match="mesh is 3; expected one with the axis 'data'"):
+        sweep(mesh=3)
 
 
 @pytest.mark.usefixtures("untyped")

@@ -61,6 +61,20 @@ def assert_one_warning(message, train):
         train()
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (optax.sgd(-0.1), "the cost never fell"),
+        (optax.MultiSteps(optax.sgd(0.1), 1000).gradient_transformation(), "holds gradients of its next window"),
+    ],
+)
+@pytest.mark.usefixtures("implicit_promotion")
+def test_a_warning_that_is_raised_has_the_result(optimizer, message):
+    with warnings.catch_warnings(action="error"), pytest.raises(jaxnet.TrainingWarning, match=message) as caught:
+        fit(optimizer=optimizer, epochs=5)
+    assert int(caught.value.result.loop.epoch) == 5 and len(caught.value.result.history["cost"]) == 5
+
+
 def said(function, *arguments):
     """The warnings of a function, as texts."""
     with warnings.catch_warnings(record=True) as caught:
@@ -137,3 +151,25 @@ def test_warnings_compile_nothing(compiled):
     result = train()
     warn_of_dead_relus(RELU, result.params, X, Y)
     assert compiled == []
+
+
+def batches_of(X, classes):
+    """One-hot batches of 8 of some classes of three."""
+    return [(X[:, i : i + 8], np.eye(3, dtype=np.float32)[:, classes[i : i + 8]]) for i in range(0, X.shape[1], 8)]
+
+
+@pytest.mark.usefixtures("implicit_promotion")
+@pytest.mark.parametrize("streamed", [False, True], ids=["arrays", "batches"])
+def test_a_class_that_only_the_validation_of_a_stream_has_is_told(streamed):
+    net, X = (
+        jaxnet.MLP((2, 4, 3), ("tanh", "softmax")),
+        np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32),
+    )
+    two, three = np.arange(64) % 2, np.arange(64) % 3
+    validation = batches_of(X, three) if streamed else (X, np.eye(3, dtype=np.float32)[:, three])
+    settings = {"key": jax.random.key(0), "epochs": 1, "validation": validation}
+    with pytest.warns(jaxnet.TrainingWarning, match="class 2 is in the validation targets but in Y of no batch; split"):
+        jaxnet.fit(net, batches_of(X, two), **settings)
+    jaxnet.fit(net, batches_of(X, three), **settings)  # warnings are errors
+    with pytest.warns(jaxnet.TrainingWarning, match="Y of all batches holds one class only .1.; expected at least two"):
+        jaxnet.fit(net, batches_of(X, np.ones(64, int)), key=jax.random.key(0), epochs=1)

@@ -5,11 +5,14 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import jaxnet
-from tests.fuzz.arguments import EITHER, FINE, WRONG, Given, Setting, changed, fine
+from tests.fuzz.arguments import EITHER, FINE, WRONG, Given, Setting, changed, fine, junk
 from tests.fuzz.arrays import array_like, plain
 from tests.fuzz.cases import Case, draws
+from tests.fuzz.networks import NETS
 
 
 @draws("parallel.device", 1)
@@ -36,7 +39,58 @@ def mesh(rng) -> Case:
     def complaint(found):
         return None if found.size == (given.value or len(jax.devices())) else f"got {found}"
 
-    return Case("parallel.mesh", {"n_devices": given}, jaxnet.parallel.mesh, complaint)
+    return Case("parallel.mesh", {"data": given}, jaxnet.parallel.mesh, complaint)
+
+
+def of_layout(rng, function, ends) -> Case:
+    """A case of a function of a net, a mesh and the name of a layout."""
+    change = changed(rng, "net", "mesh", "name")
+    name = Setting(("data", "fsdp"), ("tensor", "zero", "Data", 0, ["fsdp"]))  # two devices along data, one along model
+    given = {
+        "net": junk(rng) if "net" in change else fine(NETS["softmax"]),
+        "mesh": mesh_like(rng) if "mesh" in change else two_devices(),
+        "name": name.drawn(rng) if "name" in change else fine("fsdp"),
+    }
+
+    def complaint(found):
+        rows = [ends(layer.W)[0] for layer in found]
+        expected = ["data" if given["name"].value == "fsdp" else None] * 2
+        return None if rows == expected else f"got {found}"
+
+    return Case(f"parallel.{function.__name__}", given, function, complaint)
+
+
+@draws("parallel.layout", 1)
+def layout(rng) -> Case:
+    return of_layout(rng, jaxnet.parallel.layout, tuple)
+
+
+@draws("parallel.shardings", 1)
+def shardings(rng) -> Case:
+    return of_layout(rng, jaxnet.parallel.shardings, lambda sharding: tuple(sharding.spec))
+
+
+def moved_to(rng, function, kind) -> Case:
+    """A case of a function that takes any tree: what lies on a mesh then lies on one with axes of that kind."""
+    X = jax.device_put(rng.normal(size=(3, 4)).astype(np.float32), jaxnet.parallel.columns(two_devices().value))
+    given = fine({"X": X, "other": "text"}, "a tree") if rng.random() < 0.5 else two_devices()
+
+    def complaint(found):
+        mesh = found["X"].sharding.mesh if isinstance(found, dict) else found
+        same = not isinstance(found, dict) or (np.array_equal(found["X"], X) and found["other"] == "text")
+        return None if same and set(mesh.axis_types) == {kind} else f"got {found}"
+
+    return Case(f"parallel.{function.__name__}", {"tree": given}, function, complaint)
+
+
+@draws("parallel.typed", 1)
+def typed(rng) -> Case:
+    return moved_to(rng, jaxnet.parallel.typed, AxisType.Explicit)
+
+
+@draws("parallel.ordinary", 1)
+def ordinary(rng) -> Case:
+    return moved_to(rng, jaxnet.parallel.ordinary, AxisType.Auto)
 
 
 @cache
@@ -68,6 +122,12 @@ def replicated(rng) -> Case:
 def check_mesh(rng) -> Case:
     complaint = lambda nothing: None if nothing is None else f"got {nothing}"
     return Case("parallel.check_mesh", {"mesh": mesh_like(rng)}, jaxnet.parallel.check_mesh, complaint)
+
+
+@draws("parallel.vector", 1)
+def vector(rng) -> Case:
+    complaint = lambda layout: None if layout.spec == P("data") else f"got {layout}"
+    return Case("parallel.vector", {"mesh": mesh_like(rng)}, jaxnet.parallel.vector, complaint)
 
 
 @draws("parallel.split_columns", 2)

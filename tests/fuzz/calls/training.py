@@ -182,8 +182,8 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "steps": Setting((1,), (0, -1, 1.5), leave_out=COUNTS, optional=True),
         "steps_per_epoch": Setting(wrong=(1, 0, -1), optional=True),  # of batches, and these are arrays
         "checkpoint": Setting(wrong=(3, b"run", "run\0", ["run"]), leave_out=("a text", "path"), optional=True),
-        "every": Setting((2, "60s", "0.5 s"), (0, -1, 1.5, "0s", "-1s", "60", "1m", None), leave_out=COUNTS),
-        "keep": Setting((2,), (0, -1, 1.5, "3", None), leave_out=COUNTS),
+        "every": Setting((1,), (2, "60s", 0, -1, 1.5, "0s", "-1s", "60", "1m", None)),  # without a checkpoint
+        "keep": Setting((3,), (2, 0, -1, 1.5, "3", None), leave_out=COUNTS),
         "batch_size": Setting((M,), (0, -1, M + 1, 2.5, "all"), leave_out=("3", "jax 0-d"), optional=True),
         "validation": validation_of(own),
         "patience": Setting(wrong=(0, 3, -1, 1.5), optional=True),  # there is nothing to validate on

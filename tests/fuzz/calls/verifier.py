@@ -15,6 +15,11 @@ SETTINGS = {  # of both
     "kinks": Setting(("strict",), ("Strict", "convex")),
     "witnesses": Setting(("fast",), ("all", "Full")),
     "variants": Setting((("eager",), ["eager", "jit"], ()), (("jax",), "jit", ("eager", 3)), leave_out=EMPTY),
+    "accuracy": Setting(
+        (1e-4, 0.0, 0.5), ("x", -1e-4, 1.0, {"w": 1e-4}, [None]), leave_out=(*NUMBERS, "0"), optional=True
+    ),
+    "expected_zero": Setting((False, ()), ("x", 3, ["w"]), leave_out=(*FUNCTIONS, *EMPTY, "True"), optional=True),
+    "raise_": Setting((True, False, "fail", "inconclusive"), ("x", "FAIL", 1.5), leave_out=("True", "False")),
 }
 OF_GRADIENTS = {
     "loss": Setting(leave_out=FUNCTIONS),
@@ -38,6 +43,10 @@ OF_VJP = {
     "f": Setting(leave_out=FUNCTIONS),
     "primals": Setting(leave_out=(*NUMBERS, "ragged", "{'W': 1}", "a list of dicts")),
     "argnums": Setting((0,), (1, -5, "a", 0.5), leave_out=(*EMPTY, "0", "-1"), optional=True),
+    "kwargs": Setting(({},), (3, "x", {1: 2}), leave_out=(*EMPTY, "{'W': 1}"), optional=True),
+    "has_aux": Setting((False,), (True,), leave_out=("all",)),
+    "reference": Setting(leave_out=FUNCTIONS, optional=True),
+    "intended": Setting(leave_out=FUNCTIONS, optional=True),
     "cotangents": Setting((1,), (0, -1, 1.5, "2"), leave_out=("3", "10**30", "True", "jax 0-d", "float32 0-d")),
 }
 

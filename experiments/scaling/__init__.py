@@ -1,0 +1,1 @@
+"""What moves between devices, read from compiled programs, and what that means for GPUs that are not here."""

@@ -1,0 +1,222 @@
+"""Every layout gives one device's numbers, gradients lie as their params do, and no more moves than has to."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxnet
+from experiments.collectives import Collective, collectives, group_size, ideal
+from experiments.scaling import programs
+from jaxnet import parallel
+from jaxnet.train.epochs import run_chunk
+from tests import cases
+from tests.comparison import assert_trees_close
+from tests.marks import slow_but
+
+EVEN = jaxnet.MLP((16, 32, 16, 24, 8), ("gelu", "tanh", "relu", "softmax"))
+ODD = jaxnet.MLP((13, 30, 20, 10), ("gelu", "relu", "softmax"))  # widths that 8 and 4 do not divide; odd depth
+REGRESSION = jaxnet.MLP((4, 16, 8), ("softplus", "identity"))
+MESHES = [("data", 8, 1), ("fsdp", 8, 1), ("tensor", 1, 8), ("tensor", 4, 2), ("fsdp+tensor", 4, 2)]
+layouts = pytest.mark.parametrize(("layout", "data", "model"), MESHES)
+
+
+def laid_out(net, layout, mesh, params, X, Y, weights=None):
+    """The arguments on the mesh, their split in their types."""
+    mesh = parallel.typed(mesh)
+    params = jax.device_put(params, parallel.shardings(net, mesh, layout))
+    X, Y = jax.device_put((X, Y), NamedSharding(mesh, P(None, "data")))
+    return params, X, Y, weights if weights is None else jax.device_put(weights, NamedSharding(mesh, P()))
+
+
+def specs(tree):
+    return jax.tree.map(lambda leaf: jax.typeof(leaf).sharding.spec, tree)
+
+
+@layouts
+@pytest.mark.parametrize(
+    ("net", "weighted", "precision"),
+    slow_but(
+        FAST := [(EVEN, False, "float32"), (ODD, True, "float32"), (EVEN, True, "bfloat16")],
+        [*FAST, (REGRESSION, True, "float32"), (EVEN, True, "tf32")],
+    ),
+)
+def test_the_passes_give_one_device_s_numbers(layout, data, model, net, weighted, precision, key, x64):
+    params, X, Y, weights = cases.point(net, key, m=16)
+    weights = weights if weighted else None
+    run = jax.jit(jaxnet.value_and_grad, static_argnames=("net", "precision"))
+    J, grads = run(net, params, X, Y, weights, precision=precision)
+    arguments = laid_out(net, layout, parallel.mesh(data, model), params, X, Y, weights)
+    J_split, grads_split = run(net, *arguments, precision=precision)
+    assert specs(grads_split) == specs(arguments[0]) == parallel.layout(net, parallel.mesh(data, model), layout)
+    assert_trees_close(parallel.ordinary((J_split, grads_split)), (J, grads), 1e-12)
+
+
+@layouts
+def test_autodiff_agrees_under_every_layout(layout, data, model, key, x64):
+    params, X, Y, _ = cases.point(EVEN, key, m=16)
+    _, grads = jaxnet.value_and_grad(EVEN, params, X, Y)
+    arguments = laid_out(EVEN, layout, parallel.mesh(data, model), params, X, Y)
+    by_jax = jax.jit(jax.grad(jaxnet.cost, argnums=1), static_argnums=0)(EVEN, *arguments)
+    assert_trees_close(parallel.ordinary(by_jax), grads, 1e-12)
+
+
+@layouts
+@pytest.mark.parametrize(
+    ("batch_size", "net"), slow_but([(20, ODD)], [(20, ODD), (None, ODD), (20, EVEN), (None, EVEN)])
+)
+def test_training_gives_one_device_s_numbers(layout, data, model, batch_size, net, key, x64, implicit_promotion):
+    """Batches of 20 of 61 examples, padded to what the mesh divides; clipped gradients and Adam; the best of three."""
+    _, X, Y, weights = cases.point(net, key, m=61)
+    settings = {"key": key, "optimizer": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01)), "epochs": 3}
+    settings |= {"batch_size": batch_size, "weights": weights, "validation": (X[:, :9], Y[:, :9]), "patience": 3}
+    mesh = parallel.mesh(data, model)
+    one, split = (jaxnet.fit(net, X, Y, **settings, **more) for more in ({}, {"mesh": mesh, "layout": layout}))
+    assert_trees_close(jax.tree.map(np.asarray, split.params), jax.tree.map(np.asarray, one.params), 1e-11)
+    assert_trees_close(split.history, one.history, 1e-11)
+    adam = split.loop.state.opt_state[1][0]
+    for leaf, moment, spec in zip(
+        *map(jax.tree.leaves, (split.params, adam.mu)), jax.tree.leaves(parallel.layout(net, mesh, layout)), strict=True
+    ):
+        assert leaf.sharding.spec == moment.sharding.spec == spec
+        assert not leaf.sharding.mesh.explicit_axes and leaf.reshape(-1).size == leaf.size
+
+
+@pytest.mark.parametrize("layout", ["data", "fsdp"])
+@pytest.mark.parametrize("before", [{"device": "cpu"}, {"mesh": parallel.mesh(4)}], ids=["one device", "four"])
+def test_params_from_other_devices_start_a_training_on_a_mesh(before, layout, key):
+    _, X, Y, _ = cases.point(EVEN, key, m=32, dtype=jnp.float32)
+    settings = {"key": key, "optimizer": optax.sgd(0.1), "epochs": 1, "batch_size": 16}
+    params = jaxnet.fit(EVEN, X, Y, **settings, **before).params
+    moved = jaxnet.fit(EVEN, X, Y, params=params, **settings, mesh=parallel.mesh(), layout=layout)
+    stayed = jaxnet.fit(EVEN, X, Y, params=jax.tree.map(np.asarray, params), **settings)
+    assert_trees_close(jax.tree.map(np.asarray, moved.params), jax.tree.map(np.asarray, stayed.params), 1e-5)
+    assert not params[0].W.is_deleted()  # the caller keeps them
+
+
+@layouts
+def test_no_more_moves_than_the_products_need(layout, data, model, key):
+    """Of float32, but for the cost: to the byte, and in kind."""
+    params, X, Y, _ = cases.point(EVEN, key, m=64, dtype=jnp.float32)
+    mesh = parallel.mesh(data, model)
+    run = jax.jit(jaxnet.value_and_grad, static_argnums=0)
+    found = collectives(run.lower(EVEN, *laid_out(EVEN, layout, mesh, params, X, Y)).compile(), mesh.size)
+    expected = list(ideal(EVEN, parallel.layout(EVEN, mesh, layout), mesh, 64, 4))
+    if data > 1:
+        expected.append(Collective("all-reduce", 4, data))  # the cost
+    assert moved(found) == moved(expected)
+
+
+@layouts
+def test_a_whole_step_moves_holds_and_computes_what_the_formulas_say(layout, data, model, implicit_promotion):
+    """Clipped gradients and Adam, from shapes: beside the gradient a few numbers move, norms and metrics."""
+    net = programs.network(pairs=1)
+    row = programs.compiled(net, layout, "train_step", "float32", parallel.mesh(data, model), examples=2048)
+    assert row["ring"] == pytest.approx(row["ideal"], rel=0.01) and row["unexpected"] <= 1024
+    whole, share = sum(n * n_prev for n_prev, n in itertools.pairwise(net.sizes)), row["share"]
+    split = {"data": 1, "tensor": model}.get(layout, 8)  # "fsdp" splits over all
+    for part in ("state", "outputs"):
+        assert row[part] - share["b"] == pytest.approx(3 * 4 * whole / split, rel=0.01)
+    assert row["products"] <= row["flops"] <= 1.05 * row["products"]
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("float32", "f32"), ("bfloat16", "bf16")])
+def test_w_is_gathered_as_the_products_round_it(precision, kind, key):
+    """In the program that XLA is given; what it compiles that to is its own affair (on a CPU it widens bfloat16)."""
+    params, X, Y, _ = cases.point(EVEN, key, m=64, dtype=jnp.float32)
+    arguments = laid_out(EVEN, "fsdp", parallel.mesh(), params, X, Y)
+    run = jax.jit(jaxnet.value_and_grad, static_argnames=("net", "precision"))
+    gathers = programs.gathered(run.lower(EVEN, *arguments, precision=precision))
+    assert gathers == [kind] * 7  # in each pass, but for the first layer's in the backward one
+
+
+class LoweredError(Exception):
+    """The program of a training is there, and need not run."""
+
+
+@pytest.mark.parametrize(("layout", "data", "model"), slow_but([("fsdp", 8, 1)], MESHES))
+def test_nothing_moves_in_the_loop_but_what_a_step_moves(layout, data, model, key, implicit_promotion, programs_of_fit):
+    """fit's loop over mini-batches: each array once a step, as in value_and_grad; beside them only single numbers."""
+    _, X, Y, _ = cases.point(EVEN, key, m=61, dtype=jnp.float32)
+    mesh, optimizer = parallel.mesh(data, model), optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
+    with pytest.raises(LoweredError):
+        jaxnet.fit(EVEN, X, Y, key=key, optimizer=optimizer, epochs=2, batch_size=16, mesh=mesh, layout=layout)
+    found = moved(collectives(programs_of_fit[0].compile(), 8))
+    expected = moved(ideal(EVEN, parallel.layout(EVEN, mesh, layout), mesh, 16, 4))
+    assert {kind for kind, _ in found} == {kind for kind, _ in expected} | {"all-reduce"}
+    for kind, group in found:
+        beside = found[kind, group] - expected.get((kind, group), 0)
+        assert 0 <= beside <= 256 if kind == "all-reduce" else beside == 0, (kind, group, beside)
+
+
+@pytest.fixture
+def programs_of_fit(monkeypatch):
+    """The lowered program of the epochs of a fit, which is ended before it runs."""
+    lowered = []
+
+    def lower(*arguments):
+        lowered.append(run_chunk.lower(*arguments))
+        raise LoweredError
+
+    monkeypatch.setattr("jaxnet.train.in_memory.run_chunk", lower)
+    return lowered
+
+
+def moved(found):
+    """Bytes by kind and size of the group, of groups of more than one: XLA may join several of a kind."""
+    total = {}
+    for kind, size, group in found:
+        if group > 1:
+            total[kind, group] = total.get((kind, group), 0) + size
+    return total
+
+
+def test_every_form_of_replica_groups_is_read():
+    forms = {
+        "replica_groups=[2,4]<=[8], dimensions={0}": 4,
+        "replica_groups=[4,2]<=[2,4]T(1,0), channel_id=1": 2,
+        "replica_groups={{0,1,2,3},{4,5,6,7}}": 4,
+        "replica_groups={}": 8,
+        "channel_id=1": 8,
+        "replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}": 4,
+        "replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}": 8,
+        "replica_groups=mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_1'}": 2,
+    }
+    assert {form: group_size(form, 8) for form in forms} == forms
+    with pytest.raises(ValueError, match="not known"):
+        group_size("replica_groups=something", 8)
+
+
+# ---------------------------------------------------------------- what does not fit
+
+
+def test_layouts_follow_from_shapes():
+    mesh = parallel.mesh(4, 2)
+    assert parallel.layout(EVEN, mesh, "data") == tuple(jaxnet.Layer(P(None, None), P(None, None)) for _ in range(4))
+    first, second, *_ = parallel.layout(EVEN, mesh, "fsdp+tensor")
+    assert first == (P("model", "data"), P("model", None)) and second == (P("data", "model"), P(None, None))
+    narrow = jaxnet.MLP((8, 3, 5), ("tanh", "softmax"))
+    first, second = parallel.layout(narrow, mesh, "fsdp+tensor")
+    assert first == (P(None, "data"), P(None, None)) and second == (P(None, None), P(None, None))
+
+
+@pytest.mark.usefixtures("untyped")
+def test_bad_layouts_are_refused(key):
+    _, X, Y, _ = cases.point(EVEN, key, m=16, dtype=jnp.float32)
+    with pytest.raises(ValueError, match="name is 'zero'; expected one of 'data', 'fsdp'"):
+        parallel.layout(EVEN, parallel.mesh(), "zero")
+    with pytest.raises(ValueError, match="layout is 'tensor', but the mesh has one device along 'model'"):
+        jaxnet.fit(EVEN, X, Y, key=key, mesh=parallel.mesh(), layout="tensor")
+    with pytest.raises(ValueError, match="layout is 'fsdp' without a mesh; give mesh"):
+        jaxnet.fit(EVEN, X, Y, key=key, layout="fsdp")
+    with pytest.raises(ValueError, match="model is 3, which does not divide the 8 devices; give data too"):
+        parallel.mesh(model=3)
+    with pytest.raises(ValueError, match="data is 4 and model 3: 12 devices, but JAX finds 8"):
+        parallel.mesh(4, 3)
+    with pytest.raises(ValueError, match=r"optimizer multiplies params that are split over a mesh .*layout='data'"):
+        jaxnet.fit(EVEN, X, Y, key=key, mesh=parallel.mesh(), layout="fsdp", optimizer=optax.lbfgs(), batch_size=None)
