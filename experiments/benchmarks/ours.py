@@ -1,6 +1,7 @@
 """The work in jaxnet, as its users write it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
@@ -31,6 +32,25 @@ def fit(work: Workload, device=None, name="jaxnet.fit", metrics: tuple[str, ...]
             return jax.block_until_ready(result.params)
 
         return run
+
+    return Implementation(name, prepare, work.cost)
+
+
+def steps(work: Workload, device=None, name="jaxnet.train_step in a scan") -> Implementation:
+    """The steps alone, of full batches that lie on the device: what the peers are timed at; no check, no transfer."""
+
+    def prepare():
+        step = jaxnet.train_step(work.net, work.gradient_transformation, precision=work.precision, metrics=("cost",))
+
+        @jax.jit
+        def train(params, X, Y):
+            opt_state = work.gradient_transformation.init(params)
+            state = jaxnet.TrainState(params, opt_state, jnp.int32(0), jax.random.key(1))
+            return jax.lax.scan(lambda state, _: step(state, X, Y), state, length=work.steps)[0].params
+
+        where = jaxnet.parallel.device(device)
+        arguments = jax.block_until_ready(jax.device_put((work.params, work.X, work.Y), where))
+        return lambda: jax.block_until_ready(train(*arguments))
 
     return Implementation(name, prepare, work.cost)
 

@@ -2,7 +2,9 @@
 
 A Feistel network turns any function F into a bijection: (L, R) -> (R, L + F(R) mod a) can be undone, so six rounds of
 it scatter the a² pairs of digits of 0..a²-1 without two of them meeting. Places that land at m or beyond are sent on
-until they are below m (cycle walking), which leaves a bijection of 0..m-1. All of it is elementwise, which on a CPU is
+until they are below m (cycle walking), which leaves a bijection of 0..m-1. There are fewer than 2a places from m on:
+where each of them ends is found beforehand, in a number of doublings that is known when the program is compiled (a loop
+that ends when the last has arrived would be decided by the host on a GPU). All else is elementwise, which on a CPU is
 far faster than a sort. It is pseudo-random: above `EXACT_UP_TO` not all of the m! orders can occur.
 
 Source: J. Black and P. Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002 (the generalised Feistel cipher);
@@ -34,11 +36,25 @@ def random_permutation(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
             left, right = right, jnp.where(moved >= a, moved - a, moved)
         return left * a + right
 
-    def walk(place):
-        return jnp.where(place >= m, scatter(place), place)
-
     place = scatter(jnp.arange(m, dtype=jnp.uint32))
-    return jax.lax.while_loop(lambda place: (place >= m).any(), walk, place).astype(jnp.int32)
+    if a * a > m:
+        end = _ends(m, scatter(jnp.arange(m, a * a, dtype=jnp.uint32)))
+        place = jnp.where(place >= m, _at(end, place, m), place)
+    return place.astype(jnp.int32)
+
+
+def _ends(m: int, sent: UInt32[Array, " beyond"]) -> UInt32[Array, " beyond"]:
+    """Where each place from m on arrives below m, sent on as often as it takes; each doubling sends it twice as far.
+
+    (Those that only ever meet each other stay where they are: no place below m is sent to them.)
+    """
+    twice_as_far = lambda _, end: jnp.where(end >= m, _at(end, end, m), end)
+    return jax.lax.fori_loop(0, sent.size.bit_length(), twice_as_far, sent)
+
+
+def _at(end, place, m):
+    """The end of each place, if that is m or more."""
+    return end.at[jnp.where(place >= m, place - m, 0)].get(mode="promise_in_bounds")
 
 
 def _ranks(x: UInt32[Array, " m"]) -> Int[Array, " m"]:

@@ -4,13 +4,40 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnet._xla.permutation import EXACT_UP_TO, random_permutation
+from jaxnet._xla.permutation import EXACT_UP_TO, ROUNDS, random_permutation
 
 
 @pytest.mark.parametrize("m", [1, 2, EXACT_UP_TO, EXACT_UP_TO + 1, 289, 1437, 1444, 65_537])
 def test_it_is_a_permutation(m, key):
     np.testing.assert_array_equal(np.sort(random_permutation(key, m)), np.arange(m))
     np.testing.assert_array_equal(random_permutation(key, m), random_permutation(key, m))
+
+
+@pytest.mark.parametrize("m", [EXACT_UP_TO + 1, 1437, 65_537])
+def test_it_is_cycle_walking_with_a_count_of_loops_that_is_known(m, key):
+    """Where a loop ends when the last place has arrived, a GPU asks the host; NumPy walks each place by itself here."""
+    keys = np.asarray(jax.random.bits(key, (ROUNDS,), np.uint32)).tolist()
+    a = int(np.ceil(np.sqrt(m)))
+
+    def scatter(place):
+        left, right = divmod(place, a)
+        for round_key in keys:
+            left, right = right, (left + (_mixed(right ^ round_key) >> 16) * a // 2**16) % a
+        return left * a + right
+
+    def walk(place):
+        place = scatter(place)
+        return place if place < m else walk(place)
+
+    np.testing.assert_array_equal(random_permutation(key, m)[:1000], [walk(place) for place in range(min(m, 1000))])
+    assert "while" not in str(jax.make_jaxpr(random_permutation, static_argnums=1)(key, m))
+
+
+def _mixed(x):
+    """C. Wellons' mixer, in Python's integers."""
+    x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
+    x = (x ^ (x >> 15)) * 0x846CA68B % 2**32
+    return x ^ (x >> 16)
 
 
 @pytest.fixture(scope="module")
