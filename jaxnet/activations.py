@@ -3,11 +3,15 @@
 Legend: Z is a layer's linear part, A = g(Z); both (n, m). A derivative is given both and uses the cheaper,
 so that Z often need not be stored. Every g here returns finite values and slopes at |Z| = 1e4 in float32.
 
+An activation of your own is such a pair too, `MLP(sizes, (Activation(mish, mish_derivative), "sigmoid"))`, and refused
+unless the verifier finds the second to be the derivative of the first.
+
 Source: the lecture notes, section 5 (functions) and section 7 (derivatives).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,9 +122,9 @@ def _normal_density(Z):
 
 
 class Activation(NamedTuple):
-    """An activation function and its derivative: A = g(Z), g'(Z) = g.derivative(Z, A).
+    """An activation function and its derivative, entry by entry: A = g(Z), g'(Z) = g.derivative(Z, A).
 
-    remat: g' needs Z, so backward stores Z alone and computes A = g(Z) again. Elsewhere g' needs A alone.
+    remat: g' needs Z, so backward stores Z alone and computes A = g(Z) again. Elsewhere it keeps what g' reads.
     """
 
     apply: Callable[[Array], Array]
@@ -130,6 +134,15 @@ class Activation(NamedTuple):
     def __call__(self, Z: Units) -> Units:
         """A = g(Z)."""
         return self.apply(Z)
+
+    @property
+    def name(self) -> str:
+        """The name of g."""
+        return getattr(self.apply, "__name__", type(self.apply).__name__)
+
+    def __repr__(self) -> str:
+        """Short: networks show it."""
+        return f"Activation({self.name})"
 
 
 IDENTITY = Activation(identity, identity_derivative)
@@ -145,3 +158,40 @@ ACTIVATIONS = {
     "silu": Activation(silu, silu_derivative, remat=True),
     "softmax": Activation(softmax, softmax_derivative),
 }
+
+
+def named(activation: str | Activation) -> Activation:
+    """The activation of that name, or one's own as it is."""
+    return activation if isinstance(activation, Activation) else ACTIVATIONS[activation]
+
+
+@lru_cache(maxsize=256)
+def verified(g: Activation) -> str | None:
+    """Why g cannot be used, in words; None where its derivative is that of its function, entry by entry.
+
+    The verifier compares Σ C g(Z) with its gradient by hand, C g'(Z), at 256 numbers Z of a normal distribution of
+    standard deviation 3, where C are random: a g whose entries depend on each other fails too.
+    """
+    from jaxnet.verify import check_gradients
+
+    with jax.ensure_compile_time_eval():  # a network may be made while something else is traced
+        Z, C = (jax.random.normal(key, (8, 32), jnp.float32) for key in jax.random.split(jax.random.key(0)))
+        try:
+            A = g.apply(3 * Z)
+            slopes = g.derivative(3 * Z, A)
+            for what, array in (("g(Z)", A), ("its derivative", slopes)):
+                got = f"{getattr(array, 'dtype', type(array).__name__)}{list(getattr(array, 'shape', []))}"
+                if got != f"float32{list(Z.shape)}":
+                    return f"for Z of float32{list(Z.shape)} {what} is {got}; expected the same shape and dtype"
+            report = check_gradients(_weighted_sum(g), _weighted_slopes(g), {"Z": 3 * Z}, C, raise_=False)
+        except Exception as error:  # whatever a function of the caller's raises
+            return f"it raises {type(error).__name__}: {error}"
+    return None if report.passed else f"the verifier says of its derivative:\n{report}"
+
+
+def _weighted_sum(g: Activation) -> Callable[[Any, Any], Any]:
+    return lambda at, C: (C * g.apply(at["Z"])).sum()
+
+
+def _weighted_slopes(g: Activation) -> Callable[[Any, Any], Any]:
+    return lambda at, C: {"Z": C * g.derivative(at["Z"], g.apply(at["Z"]))}

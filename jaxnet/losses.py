@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet._xla.reductions import at_least_float32
-from jaxnet.activations import ACTIVATIONS, Activation, softplus
+from jaxnet.activations import Activation, named, softplus
 
 Outputs = Float[Array, "n_y m"]
 Row = Float[Array, "1 m"]
@@ -71,7 +71,7 @@ def squared_error_derivative(Z: Outputs, A: Outputs, Y: Outputs, g: Activation) 
     return (A - Y) * g.derivative(Z, A)
 
 
-def loss_of(loss: str, output: str) -> Loss:
+def loss_of(loss: str, output: str | Activation) -> Loss:
     """Return the loss of that name for an output activation; `MLP` lets only these pairs pass."""
     match loss, output:
         case "cross_entropy", "sigmoid":
@@ -79,7 +79,7 @@ def loss_of(loss: str, output: str) -> Loss:
         case "cross_entropy", "softmax":
             return Loss(softmax_cross_entropy, softmax_cross_entropy_derivative)
         case _:
-            return Loss(squared_error, partial(squared_error_derivative, g=ACTIVATIONS[output]))
+            return Loss(squared_error, partial(squared_error_derivative, g=named(output)))
 
 
 def mean_weights(weights: Float[Array, " m"] | None, Y: Outputs) -> Row | float:

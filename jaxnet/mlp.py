@@ -7,14 +7,14 @@ Source: the lecture notes, section 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
 from jaxnet import losses
 from jaxnet._arguments import choice, count, type_name
-from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation
+from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation, named, verified
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
 MOST_UNITS = 2**31 - 1  # XLA counts the entries of an axis in 32 bits
@@ -57,15 +57,18 @@ class MLP:
 
     Args:
         sizes: (n_x, n[1], ..., n[L]); one layer (logistic regression) is (n_x, n_y).
-        activations: a name of `ACTIVATIONS` per layer, L in all; softmax only as the last.
+        activations: a name of `ACTIVATIONS` per layer, L in all; softmax only as the last. Or your own, as a pair
+            Activation(g, derivative) of functions Z -> A and (Z, A) -> g'(Z), entry by entry, which the verifier checks
+            when it first comes (a second); define both once, for equal networks are those of the same functions.
         loss: "cross_entropy" or "squared_error"; None is cross-entropy after sigmoid or softmax, else squared error.
 
     Raises:
-        ValueError: a width is not a positive integer, a name is unknown, or the names do not go together.
+        ValueError: a width is not a positive integer, a name is unknown, the names do not go together, or a derivative
+            is not that of its function.
     """
 
     sizes: Sequence[int]
-    activations: Sequence[str]
+    activations: Sequence[str | Activation]
     loss: str | None = None
 
     def __post_init__(self):
@@ -83,7 +86,7 @@ class MLP:
     @property
     def g(self) -> tuple[Activation, ...]:
         """The activation functions g[0], ..., g[L]; the input layer's is the identity, A[0] = Z[0] = X."""
-        return (IDENTITY, *(ACTIVATIONS[name] for name in self.activations))
+        return (IDENTITY, *map(named, self.activations))
 
     @property
     def loss_of_output(self) -> losses.Loss:
@@ -94,6 +97,15 @@ class MLP:
     def is_classifier(self) -> bool:
         """Whether the outputs are probabilities: of classes (softmax) or of labels (sigmoid), under cross-entropy."""
         return self.loss == "cross_entropy"
+
+
+def described(net: MLP) -> dict[str, Any]:
+    """The fields of the network as JSON has them; of an activation of one's own there is the name: {"own": "mish"}."""
+    known = {field.name: getattr(net, field.name) for field in fields(net)}
+    return known | {
+        "sizes": list(net.sizes),
+        "activations": [{"own": g.name} if isinstance(g, Activation) else g for g in net.activations],
+    }
 
 
 def _check_sizes(sizes: Any) -> None:
@@ -108,7 +120,7 @@ def _check_sizes(sizes: Any) -> None:
 
 
 def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
-    if isinstance(activations, str) or not isinstance(activations, Sequence):
+    if isinstance(activations, str | Activation) or not isinstance(activations, Sequence):
         raise ValueError(f"activations is {activations!r}; expected one name per layer, such as ('tanh', 'sigmoid')")
     if len(activations) != len(sizes) - 1:
         raise ValueError(
@@ -116,7 +128,13 @@ def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
             " (the input is not counted); give one activation per layer"
         )
     for position, name in enumerate(activations):
-        choice(f"activations[{position}]", name, ACTIVATIONS)
+        if not isinstance(name, Activation):
+            choice(f"activations[{position}]", name, ACTIVATIONS)
+        elif reason := verified(name):
+            raise ValueError(
+                f"activations[{position}] is {name}, and cannot be used: {reason}\nExpected Activation(g, derivative)"
+                " with A = g(Z) and g'(Z) = derivative(Z, A), entry by entry"
+            )
     if "softmax" in activations[:-1]:
         raise ValueError(
             f"activations[{list(activations).index('softmax')}] is 'softmax' in a hidden layer; it is for the output"
@@ -128,7 +146,7 @@ def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
         )
 
 
-def _check_loss(loss: Any, output: str) -> None:
+def _check_loss(loss: Any, output: str | Activation) -> None:
     choice("loss", loss, losses.LOSSES)
     if loss == "cross_entropy" and output not in CROSS_ENTROPY_OUTPUTS:
         raise ValueError(

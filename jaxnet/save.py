@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from jax.core import Tracer
 
 from jaxnet import atomic_files, checks, digests
 from jaxnet._arguments import choice
+from jaxnet.activations import Activation
 from jaxnet.array_files import DamagedFileError
 from jaxnet.atomic_files import NotSavedError
-from jaxnet.mlp import MLP, Layer, Params
+from jaxnet.mlp import MLP, Layer, Params, described
 from jaxnet.values import require_whole
 
 VERSION = 1
@@ -60,7 +61,7 @@ def save(path: str | os.PathLike, net: MLP, params: Params) -> None:
         raise TypeError(f"net is {net!r}; expected an MLP itself, for what another class adds would be lost")
     record = {
         "version": VERSION,
-        "net": {field.name: getattr(net, field.name) for field in dataclasses.fields(net)},
+        "net": described(net),
         "dtype": str(arrays[_name(0, "W")].dtype),
         "arrays": {name: digests.of_array(array) for name, array in arrays.items()},
     }
@@ -75,23 +76,29 @@ def save(path: str | os.PathLike, net: MLP, params: Params) -> None:
     atomic_files.save({file: content}, _part_of, SAVE_REMEDY)
 
 
-def load(path: str | os.PathLike) -> tuple[MLP, Params]:
+def load(path: str | os.PathLike, activations: Mapping[str, Activation] | None = None) -> tuple[MLP, Params]:
     """Return the network and the params that `save` wrote, on JAX's default device.
+
+    Args:
+        path: the file.
+        activations: of a network with activations of its own, which a file without code has by name alone: each name,
+            that of its function, with the Activation, such as {"mish": mish}.
 
     Raises:
         OSError: the file is missing or cannot be read.
         ValueError: the file is damaged, cut short, not one that `save` wrote, or of a newer jaxnet (DamagedFileError);
-            or its params are of float64 while 64-bit is off in JAX.
-        TypeError: path is not a path.
+            or its params are of float64 while 64-bit is off in JAX; or activations lack one that the network has.
+        TypeError: path is not a path, or activations do not map names to Activations.
     """
     file = _file(path)
+    own = _own_activations(activations)
     with _reading(file):
         _check_header_length(file)
         # pread: of a file that is cut short meanwhile, reading mapped memory would kill the process.
         with safetensors.safe_open(file, framework="numpy", backend="pread") as opened:
             stored: Any = opened  # the library's stub leaves out its type
             record = _record(file, stored.metadata())
-            net = _network(file, record["net"])
+            net = _network(file, record["net"], own)
             arrays = _stored_arrays(file, stored, net, record)
     layers = range(len(net.sizes) - 1)
     return net, tuple(Layer(*(arrays[_name(l, field)] for field in Layer._fields)) for l in layers)
@@ -204,11 +211,29 @@ def _record(file: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     return record
 
 
-def _network(file: Path, fields: dict[str, Any]) -> MLP:
-    """The network with these fields."""
+def _own_activations(activations: Any) -> Mapping[str, Activation]:
+    """The activations by name, if they are."""
+    activations = {} if activations is None else activations
+    if not isinstance(activations, Mapping) or not all(isinstance(g, Activation) for g in activations.values()):
+        raise TypeError(f"activations is {activations!r}; expected Activations by name, such as {{'mish': mish}}")
+    return activations
+
+
+def _network(file: Path, fields: dict[str, Any], own: Mapping[str, Activation]) -> MLP:
+    """The network with these fields, and with activations of one's own for the names of such."""
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(MLP)})
     if unknown:
         raise DamagedFileError(f"{file} holds a net with {', '.join(unknown)}, unknown to this jaxnet; update jaxnet")
+    names = fields.get("activations")
+    needed = [g["own"] for g in names if isinstance(g, dict) and set(g) == {"own"}] if isinstance(names, list) else []
+    missing = [name for name in needed if name not in own]
+    if missing:
+        raise ValueError(
+            f"{file} holds a net with an activation of its own, {missing[0]!r}, and no code is in the file; give"
+            f" load(path, activations={{{missing[0]!r}: Activation(g, derivative)}})"
+        )
+    if needed:
+        fields = fields | {"activations": [own[g["own"]] if isinstance(g, dict) else g for g in fields["activations"]]}
     try:
         return MLP(**{name: _frozen(value) for name, value in fields.items()})
     except (TypeError, ValueError, RecursionError) as error:

@@ -137,7 +137,7 @@ def _place(where: tuple[int, ...]) -> str:
     return f"row {where[0]}, column {where[1]}" if len(where) == 2 else f"position {where}"
 
 
-def class_targets(argument: str, Y: np.ndarray, output: str, given: Any) -> None:
+def class_targets(argument: str, Y: np.ndarray, output: Any, given: Any) -> None:
     """Refuse targets that are not probabilities: outside [0, 1], or for softmax not summing to one per example.
 
     What was given, before it was cast, says to how many digits they sum.

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jaxtyping import TypeCheckError
 
-from jaxnet.activations import ACTIVATIONS
+import jaxnet
+from jaxnet.activations import ACTIVATIONS, Activation
 from tests import cases, oracle
 
 EACH = pytest.mark.parametrize("name", cases.HIDDEN)
@@ -70,3 +73,69 @@ def test_softmax_columns_are_probabilities_and_ignore_a_shift(key, x64):
     np.testing.assert_allclose(A.sum(axis=0), 1, rtol=1e-14)
     np.testing.assert_allclose(ACTIVATIONS["softmax"].apply(Z + 1e4), A, rtol=1e-10)
     np.testing.assert_allclose(A, np.exp(Z) / np.exp(Z).sum(axis=0), rtol=1e-12)
+
+
+# ---- one's own -------------------------------------------------------------------------------------------------------
+def mish(Z):
+    return Z * jnp.tanh(jax.nn.softplus(Z))
+
+
+def mish_derivative(Z, A):
+    T = jnp.tanh(jax.nn.softplus(Z))
+    return T + Z * (1 - T * T) * jax.nn.sigmoid(Z)
+
+
+MISH = Activation(mish, mish_derivative)
+
+
+@pytest.mark.parametrize("activations", [(MISH, "sigmoid"), ("tanh", MISH)], ids=["hidden", "output"])
+def test_an_own_activation_is_trained_with_as_the_known_ones(activations, key, x64):
+    net = jaxnet.MLP((3, 4, 1), activations)
+    params, X = jaxnet.init(net, key, dtype=jnp.float64), jax.random.normal(key, (3, 5), jnp.float64)
+    Y = jnp.ones((1, 5))
+    J, grads = jaxnet.value_and_grad(net, params, X, Y)
+    expected = jax.value_and_grad(jaxnet.cost, argnums=1)(net, params, X, Y)
+    for ours, autodiff in zip(jax.tree.leaves((J, grads)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, autodiff, rtol=1e-12, atol=1e-14)
+    result = jaxnet.fit(net, X, Y / 2, key=key, optimizer=optax.sgd(0.1), steps=3, batch_size=None, progress=False)
+    assert result.history["cost"][-1] < result.history["cost"][0]
+
+
+def test_a_dead_relu_layer_is_told_behind_an_own_activation(key):
+    net = jaxnet.MLP((3, 4, 5, 1), (MISH, "relu", "identity"))
+    first, (W, b), last = jaxnet.init(net, key)
+    dead = (first, jaxnet.Layer(0 * W, b - 1), last)
+    X, Y = jax.random.normal(key, (3, 8)), jnp.arange(8.0)[None]
+    with pytest.warns(jaxnet.TrainingWarning, match="layer 2 is dead"):
+        jaxnet.fit(net, X, Y, key=key, optimizer=optax.sgd(0.1), params=dead, epochs=1, progress=False)
+
+
+def test_one_is_known_by_its_functions():
+    net = jaxnet.MLP((2, 3, 1), (MISH, "sigmoid"))
+    assert net == jaxnet.MLP((2, 3, 1), (Activation(mish, mish_derivative), "sigmoid"))
+    assert hash(net) != hash(jaxnet.MLP((2, 3, 1), ("relu", "sigmoid")))
+    assert "Activation(mish)" in repr(net) and len(repr(net)) < 120
+    sizes = jax.jit(lambda x: x + len(jaxnet.MLP((2, 3, 1), (Activation(mish, mish_derivative), "sigmoid")).sizes))(1)
+    assert sizes == 4  # made while something is traced
+
+
+@pytest.mark.parametrize(
+    ("g", "derivative", "message"),
+    [
+        (mish, lambda Z, A: 1.001 * mish_derivative(Z, A), "a factor 1.001 on every entry"),
+        (mish, lambda Z, A: jax.nn.sigmoid(Z), "the verifier says of its derivative"),
+        (lambda Z: jax.nn.softmax(Z, axis=0), lambda Z, A: A * (1 - A), "the verifier says of its derivative"),
+        (jnp.sum, lambda Z, A: Z, r"g\(Z\) is float32\[\]; expected the same shape and dtype"),
+        (mish, lambda Z, A: jnp.float16(1) * Z.astype("float16"), "its derivative is float16"),
+        (mish, mish, "it raises TypeError: .* positional argument"),
+    ],
+    ids=["a factor", "another's", "not entry by entry", "a sum", "another dtype", "one argument"],
+)
+def test_a_pair_that_is_none_is_refused(g, derivative, message):
+    with pytest.raises(ValueError, match=r"(?s)activations\[0\] is Activation\(.*\), and cannot be used: .*" + message):
+        jaxnet.MLP((2, 3, 1), (Activation(g, derivative), "sigmoid"))
+
+
+def test_an_activation_without_its_tuple_is_refused():
+    with pytest.raises((ValueError, TypeCheckError), match=r"expected one name per layer|parameter 'activations'"):
+        jaxnet.MLP((2, 1), MISH)

@@ -468,3 +468,40 @@ def test_a_file_that_is_not_there_or_not_a_file_is_named(tmp_path):
             load(path)
     with pytest.raises(TypeError, match=r"path is None; expected the path of a file, such as 'net\.safetensors'"):
         load(None)
+
+
+# ---- an activation of one's own --------------------------------------------------------------------------------------
+def cube(Z):
+    return Z * Z * Z
+
+
+def cube_derivative(Z, A):
+    return 3 * Z * Z
+
+
+CUBE = jaxnet.Activation(cube, cube_derivative)
+
+
+def test_an_own_activation_is_in_the_file_by_name_and_comes_back_by_it(tmp_path):
+    net, file = jaxnet.MLP((2, 3, 1), (CUBE, "sigmoid")), tmp_path / "net.safetensors"
+    params = numbers(net)
+    save(file, net, params)
+    assert same(load(file, activations={"cube": CUBE, "another": CUBE}), (net, params))
+    with pytest.raises(ValueError, match=r"net\.safetensors holds a net with .* own, 'cube', .*activations={'cube'"):
+        load(file)
+    with pytest.raises(TypeError, match=r"activations is .*; expected Activations by name|parameter 'activations'"):
+        load(file, activations={"cube": cube})
+
+
+def test_the_name_alone_takes_no_known_activation(tmp_path):
+    """An own g that is called tanh is not the tanh of the table."""
+
+    def tanh(Z):
+        return 2 * jnp.tanh(Z)
+
+    own = jaxnet.Activation(tanh, lambda Z, A: 2 * (1 - jnp.tanh(Z) ** 2))
+    net, file = jaxnet.MLP((2, 3, 1), (own, "sigmoid")), tmp_path / "net.safetensors"
+    save(file, net, numbers(net))
+    with pytest.raises(ValueError, match="own, 'tanh'"):
+        load(file)
+    assert load(file, activations={"tanh": own})[0] == net

@@ -12,9 +12,7 @@ with what the training expects before an array is read, and the digests after it
 """
 
 import contextlib
-import dataclasses
 import importlib
-import json
 import re
 import sys
 import threading
@@ -31,7 +29,7 @@ from jaxnet import digests
 from jaxnet.array_files import DamagedFileError
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.initialisers import shapes
-from jaxnet.mlp import MLP
+from jaxnet.mlp import MLP, described
 from jaxnet.train import optimizers
 from jaxnet.train.config import METRICS, FitConfig
 from jaxnet.train.result import FitResult, result_of
@@ -184,7 +182,7 @@ def _content(net: MLP, settings: dict[str, Any], result: FitResult) -> tuple[dic
     leaves = {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
     record = {
         "version": VERSION,
-        "net": {field.name: getattr(net, field.name) for field in dataclasses.fields(net)},
+        "net": described(net),
         "settings": settings,
         "epoch": int(result.loop.epoch),
         "keys": {path: str(jax.random.key_impl(key)) for path, key in keys.items()},
@@ -272,7 +270,7 @@ def _record(reader: Any, path: Path, epoch: int) -> dict[str, Any]:
 
 def _result(reader: Any, path: Path, record: dict[str, Any], net: MLP, optimizer: Any) -> FitResult:
     """The training, with the right digest of every leaf; ValueError where it is of another network or optimizer."""
-    fields = json.loads(json.dumps({field.name: getattr(net, field.name) for field in dataclasses.fields(net)}))
+    fields = described(net)
     for name, value in fields.items():
         if record["net"].get(name) != value:
             raise ValueError(

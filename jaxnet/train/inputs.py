@@ -156,7 +156,7 @@ def _not_one_hot(Y: np.ndarray) -> None:
         )
 
 
-def _several_classes(output: str, Y: np.ndarray, Y_validation: np.ndarray | None) -> None:
+def _several_classes(output: Any, Y: np.ndarray, Y_validation: np.ndarray | None) -> None:
     """Refuse hard class targets of which all are the same class, or a validation class that training lacks."""
     if Y.shape[1] < 2 or not _are_hard(Y):
         return

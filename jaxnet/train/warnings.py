@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import entr, expit, ndtr
 
@@ -136,5 +137,5 @@ def _inactive(net: MLP, layers: list[tuple[np.ndarray, np.ndarray]], A: np.ndarr
             Z = W @ A + b
             if not (Z > 0).any():
                 inactive.add(l)
-            A = ON_HOST[name](Z)
+            A = ON_HOST[name](Z) if isinstance(name, str) else np.asarray(name(jnp.asarray(Z)))
     return inactive
