@@ -4,7 +4,8 @@ Legend: Z = Z[L], A = A[L] = ŷ, Y the targets, all (n_y, m); ℓ is a row (1, m
 
     J = 1/m Σ_i ℓ_i,  or with example weights  J = Σ_i w_i ℓ_i / Σ_i w_i
 
-The factor 1/m, the weights and the masks of padded examples enter in one place, `mean_weights`. Cross-entropies are
+and with `MLP(l2=λ)` a penalty on large weights, λ/2 Σ_l ‖W[l]‖², is in J beside it. The factor 1/m, the weights and the
+masks of padded examples enter in one place, `mean_weights`. Cross-entropies are
 computed from Z, never from the logarithm of a probability, so that they stay finite where A rounds to 0 or 1.
 
 Source: the lecture notes, section 8 (J, and dZ[2] = A[2] - Y).
@@ -12,7 +13,7 @@ Source: the lecture notes, section 8 (J, and dZ[2] = A[2] - Y).
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,17 @@ def loss_of(loss: str, output: str | Activation) -> Loss:
             return Loss(softmax_cross_entropy, softmax_cross_entropy_derivative)
         case _:
             return Loss(squared_error, partial(squared_error_derivative, g=named(output)))
+
+
+def penalty(l2: float, params: Any) -> Float[Array, ""]:
+    """λ/2 Σ_l ‖W[l]‖²: the biases are free."""
+    squares = [(at_least_float32(W) ** 2).sum().astype(W.dtype) for W, _ in params]
+    return 0.5 * l2 * jnp.stack(squares).sum()
+
+
+def penalty_derivative(l2: float, W: Float[Array, "n n_prev"]) -> Float[Array, "n n_prev"]:
+    """∂/∂W[l] = λ W[l]."""
+    return l2 * W
 
 
 def mean_weights(weights: Float[Array, " m"] | None, Y: Outputs) -> Row | float:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float
 
 from jaxnet import losses
-from jaxnet._arguments import choice, count, type_name
+from jaxnet._arguments import choice, count, from_zero, type_name
 from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation, named, verified
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
@@ -61,15 +61,17 @@ class MLP:
             Activation(g, derivative) of functions Z -> A and (Z, A) -> g'(Z), entry by entry, which the verifier checks
             when it first comes (a second); define both once, for equal networks are those of the same functions.
         loss: "cross_entropy" or "squared_error"; None is cross-entropy after sigmoid or softmax, else squared error.
+        l2: λ of a penalty on large weights, λ/2 Σ_l ‖W[l]‖², which is added to J; biases are free.
 
     Raises:
-        ValueError: a width is not a positive integer, a name is unknown, the names do not go together, or a derivative
-            is not that of its function.
+        ValueError: a width is not a positive integer, a name is unknown, the names do not go together, a derivative
+            is not that of its function, or l2 is not a finite number from 0.
     """
 
     sizes: Sequence[int]
     activations: Sequence[str | Activation]
     loss: str | None = None
+    l2: float = 0.0
 
     def __post_init__(self):
         """Check, and store lists as tuples and the loss by its name."""
@@ -82,6 +84,7 @@ class MLP:
         object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
         object.__setattr__(self, "activations", tuple(self.activations))
         object.__setattr__(self, "loss", loss)
+        object.__setattr__(self, "l2", from_zero("l2", self.l2))
 
     @property
     def g(self) -> tuple[Activation, ...]:

@@ -6,7 +6,7 @@
 | W[l], b[l]               | Layer.W, Layer.b  | (n, n_prev), (n, 1)  | b is a column; params[l - 1] is layer l       |
 | Z[l] = W[l] A[l-1] + b[l]| Z, A, A_prev      | (n, m)               | A[0] = X; the input is not counted in L       |
 | A[l] = g[l](Z[l])        | net.g[l]          | elementwise          | chosen per layer                              |
-| J = 1/m Σ ℓ(ŷ, y)        | cost              | scalar               | with example weights Σ w ℓ / Σ w              |
+| J = 1/m Σ ℓ(ŷ, y)        | cost              | scalar               | with example weights Σ w ℓ / Σ w; + penalty   |
 | dZ, dW, db, dA           | the same          | as their parent      | dX always means ∂J/∂X exactly                 |
 
 Source: the lecture notes, sections 1 to 4 (forward), 8 and 9 (backward).
@@ -79,6 +79,8 @@ def cost_and_output(
     Y, weights = checks.targets(net, A, Y, weights)
     loss, w = net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m
     J = (w * loss(*cache[-1], Y)).sum()
+    if net.l2:
+        J += losses.penalty(net.l2, checks.params(net, params))
     return J, A
 
 
@@ -92,13 +94,18 @@ def value_output_and_grad(
     J = (w * loss(*cache[-1], Y)).sum()
     dZ = w * loss.derivative(*cache[-1], Y)  # w (A - Y) after sigmoid and softmax
     grads, _ = backward(net, params, cache, dZ, precision)
+    if net.l2:
+        params = checks.params(net, params)
+        J += losses.penalty(net.l2, params)
+        decay = [losses.penalty_derivative(net.l2, W) for W, _ in params]
+        grads = tuple(grad._replace(W=grad.W + dW) for grad, dW in zip(grads, decay, strict=True))
     return (J, A), grads
 
 
 def cost(
     net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
 ) -> Float[Array, ""]:
-    """Return J = 1/m Σ_i ℓ(ŷ_i, y_i), or Σ_i w_i ℓ_i / Σ_i w_i with example weights.
+    """Return J = 1/m Σ_i ℓ(ŷ_i, y_i), or Σ_i w_i ℓ_i / Σ_i w_i with example weights; + λ/2 Σ_l ‖W[l]‖² with net.l2 = λ.
 
     For softmax each column of Y sums to one. Raises as `forward` does, and where Y or weights do not fit X.
     """

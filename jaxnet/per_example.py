@@ -1,5 +1,7 @@
 """What each example contributes: its gradient, the gradient's norm without forming it, and clipped sums.
 
+(Of the losses alone: the penalty of `MLP(l2=)` is no example's. Its gradient, λ W, is added to a mean of these.)
+
 For a dense layer the gradient of example i is an outer product, dW_i = dz_i a_iᵀ and db_i = dz_i, so that
 
     ‖dW_i‖² + ‖db_i‖² = ‖dz_i‖² (‖a_i‖² + 1)        Σ_i c_i dW_i = (c * dZ) A_prevᵀ
@@ -14,6 +16,7 @@ Private Optimization on Large Model at Small Cost, ICML 2023; M. Abadi et al., D
 Privacy, arXiv 1607.00133 (the clipped, noisy sum).
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -35,7 +38,8 @@ def one_example_grads(
     net: MLP, params: Params, x: Float[Array, " n_x"], y: Float[Array, " n_y"], precision: str = "float32"
 ) -> Params:
     """Return ∂ℓ/∂params of one example, in params' own tree."""
-    return value_and_grad(net, params, x[:, None], y[:, None], precision=precision)[1]
+    without_penalty = dataclasses.replace(net, l2=0.0)
+    return value_and_grad(without_penalty, params, x[:, None], y[:, None], precision=precision)[1]
 
 
 def per_example_grads(
@@ -43,7 +47,7 @@ def per_example_grads(
 ) -> Params:
     """Return ∂ℓ_i/∂params of every example: `one_example_grads` lifted, each leaf with a leading axis of m.
 
-    Their mean is the gradient of the cost. Raises as `cost` does.
+    Their mean is the gradient of the cost without penalty. Raises as `cost` does.
     """
     params, X = checks.inputs(net, params, X, precision)
     Y, _ = checks.targets(net, X, Y, None)

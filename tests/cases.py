@@ -29,6 +29,7 @@ NETS = {
     "square": jaxnet.MLP((4, 4, 4, 4), ("tanh", "gelu", "softmax")),  # a transposed product fails by its value
     "binary": jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")),  # the notes' own
     "price": jaxnet.MLP((4, 5, 1), ("relu", "relu")),
+    "penalised": jaxnet.MLP((5, 4, 3), ("tanh", "softmax"), l2=0.3),
 }  # fmt: skip
 
 

@@ -89,19 +89,23 @@ def loss_of_one_example(a, y, output, loss):
     return total
 
 
-def cost(params, X, Y, activations, loss, weights=None):
-    """J = Σ w ℓ / Σ w."""
+def cost(params, X, Y, activations, loss, weights=None, l2=0.0):
+    """J = Σ w ℓ / Σ w + l2/2 Σ W²."""
     m = X.shape[1]
     weights = np.ones(m) if weights is None else weights
     total = 0.0
     for i in range(m):
         _, a = forward_of_one_example(params, X[:, i], activations)
         total += weights[i] * loss_of_one_example(a[-1], Y[:, i], activations[-1], loss)
-    return total / sum(weights)
+    squares = sum(w * w for W, _ in params for w in W.ravel().tolist())
+    return total / sum(weights) + l2 / 2 * squares
 
 
-def backward(params, X, Y, activations, loss, weights=None):
-    """Gradients as a list of (dW, db), and dX: section 8's formulas summed over examples, then divided by Σ w."""
+def backward(params, X, Y, activations, loss, weights=None, l2=0.0):
+    """Gradients as a list of (dW, db), and dX: section 8's formulas summed over examples, then divided by Σ w.
+
+    To dW comes l2 W, of the penalty.
+    """
     m, L = X.shape[1], len(params)
     weights = np.ones(m) if weights is None else weights
     grads = [(np.zeros(W.shape), np.zeros(b.shape)) for W, b in params]
@@ -126,4 +130,4 @@ def backward(params, X, Y, activations, loss, weights=None):
                 g = activations[layer - 2]
                 dz = [da * SLOPE[g](value) for da, value in zip(da_prev, z[layer - 1], strict=True)]
     total = sum(weights)
-    return [(dW / total, db / total) for dW, db in grads], dX / total
+    return [(dW / total + l2 * W, db / total) for (dW, db), (W, _) in zip(grads, params, strict=True)], dX / total

@@ -150,6 +150,8 @@ NETWORKS = {
     "loss misspelt": (((3, 1), ("sigmoid",), "crossentropy"), "loss is 'crossentropy'; .*did you mean 'cross_entropy'"),
     "cross-entropy of numbers": (((3, 1), ("relu",), "cross_entropy"), "'cross_entropy' with output activation 'relu'"),
     "squared error of softmax": (((3, 2), ("softmax",), "squared_error"), "'squared_error' with a softmax output"),
+    "penalty below 0": (((3, 1), ("sigmoid",), None, -0.1), "l2 is -0.1; expected a finite number above 0, or 0"),
+    "penalty not a number": (((3, 1), ("sigmoid",), None, float("nan")), "l2 is nan; expected a finite number"),
 }
 
 

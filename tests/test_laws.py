@@ -19,11 +19,11 @@ from tests.comparison import assert_trees_close
 from tests.marks import slow_but
 
 EACH_NET = pytest.mark.parametrize("net", cases.NETS.values(), ids=cases.NETS)
-SOME = ("square", "binary", "depth1-softmax", "depth4-sigmoid", "price")
-SOME_NETS = pytest.mark.parametrize("name", slow_but(["square", "depth4-sigmoid"], SOME))
+SOME = ("square", "binary", "depth1-softmax", "depth4-sigmoid", "price", "penalised")
+SOME_NETS = pytest.mark.parametrize("name", slow_but(["square", "depth4-sigmoid", "penalised"], SOME))
 ONCE_EACH = [  # every hidden activation and every output once, beside the nets of other depths
     *(f"{hidden}-{output}-{loss}" for hidden, (output, loss) in zip(cycle(cases.HIDDEN), cases.OUTPUTS, strict=False)),
-    *(name for name in cases.NETS if name.startswith("depth")), "square", "binary", "price",
+    *(name for name in cases.NETS if name.startswith("depth")), "square", "binary", "price", "penalised",
 ]  # fmt: skip
 
 
@@ -53,8 +53,8 @@ def test_oracle(net, weighted, key, x64):
     host_weights = None if weights is None else np.asarray(weights)
 
     want_A = oracle.forward(as_numpy[0], as_numpy[1], net.activations)
-    want_J = oracle.cost(*as_numpy, net.activations, net.loss, host_weights)
-    want_grads, want_dX = oracle.backward(*as_numpy, net.activations, net.loss, host_weights)
+    want_J = oracle.cost(*as_numpy, net.activations, net.loss, host_weights, net.l2)
+    want_grads, want_dX = oracle.backward(*as_numpy, net.activations, net.loss, host_weights, net.l2)
     want = {"A": want_A, "J": np.float64(want_J), "grads": tuple(map(tuple, want_grads)), "dX": want_dX}
     assert_trees_close({"A": A, "J": J, "grads": tuple(map(tuple, grads)), "dX": dX}, want, rtol=1e-12)
 

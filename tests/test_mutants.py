@@ -16,13 +16,14 @@ from tests import cases
 from tests.comparison import wrong_leaves
 
 SOURCES = [inspect.getsource(function) for function in (network.backward, network.value_output_and_grad)]
-NET = jaxnet.MLP((4, 4, 4, 4), ("silu", "gelu", "sigmoid"), "squared_error")
+NET = jaxnet.MLP((4, 4, 4, 4), ("silu", "gelu", "sigmoid"), "squared_error", l2=0.1)
 
 W1, b1, W2, b2, W3, b3 = (f"[{layer}].{name}" for layer in range(3) for name in ("W", "b"))
 ALL_W, ALL_b = {W1, W2, W3}, {b1, b2, b3}
 ALL, HIDDEN = ALL_W | ALL_b, {W1, b1, W2, b2}
 
 DW = "dot.nt(dZ, A_prev, W)"
+DECAY = "losses.penalty_derivative(net.l2, W)"
 DELTA = "w * loss.derivative(*cache[-1], Y)"
 
 MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves that turn wrong)
@@ -58,6 +59,11 @@ MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves tha
     "x 1.001": ("Layer(dW, db)", "Layer(1.001 * dW, db)", ALL_W),
     "a bfloat16 product": (DW, "dot.nt(*map(jax.numpy.bfloat16, (dZ, A_prev)), W).astype(dZ.dtype)", ALL_W),
     "dA not through W": ("dot.tn(W, dZ)", "dZ", HIDDEN),
+    "penalty forgotten": (DECAY, "0 * W", ALL_W),
+    "penalty on biases too": ("(W=grad.W + dW)", "(W=grad.W + dW, b=grad.b * 1.1)", ALL_b),
+    "penalty of the square, 2 W": (DECAY, f"2 * {DECAY}", ALL_W),
+    "penalty over m": (DECAY, f"{DECAY} / Y.shape[1]", ALL_W),
+    "penalty's sign": ("grad.W + dW", "grad.W - dW", ALL_W),
     "NaN for one saturated example": (DELTA, f"({DELTA}).at[0, 0].set(jax.numpy.nan)", ALL),
 }  # fmt: skip
 

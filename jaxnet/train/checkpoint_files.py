@@ -270,11 +270,11 @@ def _record(reader: Any, path: Path, epoch: int) -> dict[str, Any]:
 
 def _result(reader: Any, path: Path, record: dict[str, Any], net: MLP, optimizer: Any) -> FitResult:
     """The training, with the right digest of every leaf; ValueError where it is of another network or optimizer."""
-    fields = described(net)
-    for name, value in fields.items():
-        if record["net"].get(name) != value:
+    there = {"l2": 0.0} | record["net"]  # of an earlier jaxnet, which had no penalty
+    for name, value in described(net).items():
+        if there.get(name) != value:
             raise ValueError(
-                f"{path} is of another network: net.{name} is {record['net'].get(name)} there; expected {value}: give"
+                f"{path} is of another network: net.{name} is {there.get(name)} there; expected {value}: give"
                 " that network, or another directory"
             )
     stored = {leaf[0]: (leaf[1], tuple(leaf[2]), leaf[3]) for leaf in record["leaves"]}

@@ -21,7 +21,7 @@ from tests.marks import slow_but
 
 EVEN = jaxnet.MLP((16, 32, 16, 24, 8), ("gelu", "tanh", "relu", "softmax"))
 ODD = jaxnet.MLP((13, 30, 20, 10), ("gelu", "relu", "softmax"))  # widths that 8 and 4 do not divide; odd depth
-REGRESSION = jaxnet.MLP((4, 16, 8), ("softplus", "identity"))
+REGRESSION = jaxnet.MLP((4, 16, 8), ("softplus", "identity"), l2=0.1)
 MESHES = [("data", 8, 1), ("fsdp", 8, 1), ("tensor", 1, 8), ("tensor", 4, 2), ("fsdp+tensor", 4, 2)]
 layouts = pytest.mark.parametrize(("layout", "data", "model"), MESHES)
 
@@ -42,8 +42,13 @@ def specs(tree):
 @pytest.mark.parametrize(
     ("net", "weighted", "precision"),
     slow_but(
-        FAST := [(EVEN, False, "float32"), (ODD, True, "float32"), (EVEN, True, "bfloat16")],
-        [*FAST, (REGRESSION, True, "float32"), (EVEN, True, "tf32")],
+        FAST := [
+            (EVEN, False, "float32"),
+            (ODD, True, "float32"),
+            (EVEN, True, "bfloat16"),
+            (REGRESSION, True, "float32"),
+        ],
+        [*FAST, (EVEN, True, "tf32")],
     ),
 )
 def test_the_passes_give_one_device_s_numbers(layout, data, model, net, weighted, precision, key, x64):

@@ -311,6 +311,7 @@ def rewritten(path, change):
     [
         (lambda record: record.update(version=2), "is of version 2 of the format; this jaxnet reads version 1: update"),
         (lambda record: record["net"].update(sizes=[2, 9, 1]), r"another network: net.sizes is \[2, 9, 1\] there; exp"),
+        (lambda record: record["net"].update(l2=0.1), r"another network: net.l2 is 0.1 there; expected 0.0: give"),
         (lambda record: record["leaves"].pop(0), r"\.state\.params\[0\]\.W is missing there; expected float32\[4, 2\]"),
         (
             lambda record: record["leaves"].append(["x", "float32", [1], ""]),
@@ -332,6 +333,12 @@ def test_what_is_of_another_kind_is_an_error_at_once(saved, tmp_path, change, me
     rewritten(tmp_path / "run" / "00000003", change)
     with pytest.raises(ValueError, match=message):
         checkpoint.restore(tmp_path / "run", NET, OPTIMIZER)
+
+
+def test_a_checkpoint_of_a_time_without_penalty_is_one_with_0(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "run")
+    rewritten(tmp_path / "run" / "00000003", lambda record: record["net"].pop("l2"))
+    assert int(checkpoint.restore(tmp_path / "run", NET, OPTIMIZER).loop.epoch) == 3
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ KEYS = Setting(
     leave_out=("a key",),
 )
 KEY = fine(jax.random.key(0), "a key")
+PENALTIES = Setting(right=(0, 0.1, np.float32(0.5), jnp.float32(2)), wrong=(-1, float("inf"), True, "0.1", [0.1], None))
 
 
 @draws("MLP", 6)
 def mlp(rng) -> Case:
     own = NETS[pick(rng, NETS)]
-    change = changed(rng, "sizes", "activations", "loss")
+    change = changed(rng, "sizes", "activations", "loss", "l2")
     given = {"sizes": fine(own.sizes), "activations": fine(own.activations), "loss": fine(own.loss)}
     if "sizes" in change:
         given["sizes"] = sizes(rng, own.sizes).drawn(rng)
@@ -28,6 +29,8 @@ def mlp(rng) -> Case:
         given["activations"] = activations(rng, own.activations).drawn(rng)
     if "loss" in change:
         given["loss"] = losses(own).drawn(rng).refused_if("activations" in change, EITHER)
+    if "l2" in change:
+        given["l2"] = PENALTIES.drawn(rng)
 
     def complaint(net):
         alike = net.sizes == own.sizes and net.activations == own.activations and isinstance(hash(net), int)
