@@ -3,7 +3,7 @@
     report = check_gradients(loss, grad_fn, params, *args)   # raises GradientMismatch with the table when it is wrong
     report = check_vjp(f, *primals)                          # the rule of a custom_vjp or custom_jvp
 
-The algorithm, stage by stage (pipeline.py), each made from those to its left:
+The algorithm, stage by stage (pipeline.py), each frozen and made from those to its left:
 
     Problem     the loss is traced and read again without the user's custom rules: J is never compared with itself
     Evidence    r = ∇J in float64 and, leaf by leaf, what a right gradient may lose:

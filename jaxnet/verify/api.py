@@ -22,7 +22,6 @@ from jaxnet.verify.options import (
 )
 from jaxnet.verify.pipeline import run
 from jaxnet.verify.problem.arguments import argument_names
-from jaxnet.verify.problem.gradient import Manual
 from jaxnet.verify.problem.loss import Problem, differing, quiet, value_of
 from jaxnet.verify.problem.rule import Ruled
 from jaxnet.verify.problem.trees import wide
@@ -101,7 +100,7 @@ def check_gradients(
     _refuse_tracers("check_gradients", (params, args))
     names = None if isinstance(argnums, (int, np.integer)) else argument_names(loss, (params, *args))
     with quiet(), outside_of_any_trace():
-        problem = Problem(loss if reference is None else reference, params, args, argnums, has_aux, names)
+        problem = Problem.of(loss if reference is None else reference, params, args, argnums, has_aux, names)
         if not problem.params.chosen:
             skipped = list(problem.params.skipped.items())[:6]
             kinds = ", ".join(f"{p or 'params'} ({k})" for p, k in skipped) or "an empty tree"
@@ -110,7 +109,7 @@ def check_gradients(
         if reference is not None:
             call = lambda function: [value_of(function(params, *args), has_aux)]
             note = _reference_agrees(call(loss), call(loss), call(reference))
-        report = _judged(problem, grad_fn, options, seed, note)
+        report, _ = _judged(problem, grad_fn, options, seed, note)
     asked = {"argnums": argnums, "reference": reference}
     case = Case(loss, grad_fn, params, args, asked | _as_asked(options), seed)
     return _told(dataclasses.replace(report, case=case, seconds=time.perf_counter() - begun), options)
@@ -190,17 +189,17 @@ def _rule_judged(ruled: Ruled, reference, intended, cotangents: int, options: Op
     if intended is not None:
         ruled.require_traceable(intended)
     loss, agreed = plain if intended is None else ruled.stated(intended), _agreement(ruled, reference)
-    found: list[tuple[Report, Problem]] = []
+    found: list[tuple[Report, Problem, list]] = []
     for _ in range(cotangents):
-        problem = ruled.problem(loss, ruled.cotangent(rng))
-        found.append((_judged(problem, ruled.rule, options, seed, agreed), problem))
+        cotangent = ruled.cotangent(rng)
+        found.append((*_judged(ruled.problem(loss, cotangent), ruled.rule, options, seed, agreed), cotangent))
         if found[-1][0].verdict == "FAIL":
             break
-    report, problem = min(found, key=lambda pair: ("FAIL", "PASS", "INCONCLUSIVE").index(pair[0].verdict))
+    report, problem, cotangent = min(found, key=lambda one: ("FAIL", "PASS", "INCONCLUSIVE").index(one[0].verdict))
     derived, notes = None, []
     if intended is not None:
-        derived = ruled.problem(plain, problem.everything[-1])
-        notes.append(_departure(problem, derived))
+        derived, said = _beside_the_derivative(problem, ruled.problem(plain, cotangent))
+        notes.append(said)
     report = with_rule_checks(report, Question(ruled, problem, rng, intended, derived))
     verdict = report.verdict
     if not ruled.rules and reference is None and intended is None:
@@ -215,9 +214,9 @@ def _rule_judged(ruled: Ruled, reference, intended, cotangents: int, options: Op
     )
 
 
-def _judged(problem: Problem, grad_fn, options: Options, seed: int, note: str | None) -> Report:
-    """The report on one gradient of one problem."""
-    return run(problem, Manual(problem, grad_fn, seed), seed, options, [] if note is None else [note])
+def _judged(problem: Problem, grad_fn, options: Options, seed: int, note: str | None) -> tuple[Report, Problem]:
+    """The report on one gradient of one problem, and that as it is known by then."""
+    return run(problem, grad_fn, seed, options, [] if note is None else [note])
 
 
 def _told(report: Report, options: Options) -> Report:
@@ -269,10 +268,10 @@ def _reference_agrees(ours: Sequence, again: Sequence, theirs: Sequence) -> str:
     return "autodiff was taken of reference="
 
 
-def _departure(stated: Problem, derived: Problem) -> str:
-    """By how much intended= differs from the derivative of f, or why that is not known."""
+def _beside_the_derivative(stated: Problem, derived: Problem) -> tuple[Problem, str]:
+    """The problem of the derivative of f, traced if it can be, and by how much intended= differs; or why not known."""
     try:
-        derived.traced()
-        return departure(stated, derived)
+        derived = derived.traced()
+        return derived, departure(stated, derived)
     except Exception as error:  # no derivative in float64
-        return f"intended= was not compared with the derivative of f: {first_line(error)}"
+        return derived, f"intended= was not compared with the derivative of f: {first_line(error)}"

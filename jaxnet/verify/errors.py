@@ -53,20 +53,20 @@ def mistake(error: Exception, what: str) -> str | None:
     return f"crashed: {what} ({first_line(error)} at {place}); a fault of the verifier itself"
 
 
-def note(problem, error: Exception, what: str):
-    """Puts a mistake of ours into the problem's troubles, hence into the report."""
+def note(journal, error: Exception, what: str):
+    """Puts a mistake of ours into the journal's troubles, hence into the report."""
     text = mistake(error, what)
     if text:
-        problem.troubles.append(text)
+        journal.troubles.append(text)
 
 
 @contextlib.contextmanager
-def tolerated(problem, what: str):
+def tolerated(journal, what: str):
     """Lets a piece of evidence be missing, and says so if that is our own mistake."""
     try:
         yield
     except Exception as error:  # whatever the user's functions raise on inputs that we made up
-        note(problem, error, what)
+        note(journal, error, what)
 
 
 @contextlib.contextmanager

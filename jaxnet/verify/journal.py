@@ -1,4 +1,4 @@
-"""What the stages of a check have to say, for the report; no code reads it."""
+"""What the stages of a check have to say, for the report; no code reads it. It alone grows while a check runs."""
 
 import contextlib
 import time
@@ -17,10 +17,16 @@ class Statement:
 
 @dataclass
 class Journal:
-    """The statements and notes of one check, in their order."""
+    """The statements and notes of one check, in their order.
+
+    troubles  mistakes of the verifier itself, told first in the report
+    spoilt    inputs that the loss, called as a plain function, has written into
+    """
 
     statements: list[Statement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    spoilt: dict[str, None] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def stated(self, name: str) -> Iterator[Callable[[str], None]]:

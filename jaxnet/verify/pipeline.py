@@ -2,13 +2,14 @@
 
     Problem ─► Evidence ─► Judgement ─► Diagnosis ─► Report
 
-Each is made from those to its left, and none is changed later, but for what a Problem learns of its loss when the
-evidence is gathered (problem/loss.py). A stage draws from a random stream of its own, so that what one draws moves the
-results of no other. What a stage could not do it says in the journal.
+Each is frozen, made from those to its left and never changed. What is learnt of the loss while the evidence is gathered
+(it cannot be reversed, say) is said by another Problem, which the later stages are given. A stage draws from a random
+stream of its own, so that what one draws moves the results of no other. What a stage could not do it says in the
+journal, which alone grows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,25 +46,33 @@ class Check:
     seed: int
     directions: int = 5
     kinks: str = "subgradient"
-    journal: Journal = field(default_factory=Journal)
+
+    @property
+    def journal(self) -> Journal:
+        """Where the stages say what they have to say."""
+        return self.problem.journal
 
     def rng(self, stage: str) -> np.random.Generator:
         """The random stream of a stage."""
         return np.random.default_rng([self.seed, STREAMS.index(stage)])
 
 
-def run(problem: Problem, candidate: Manual, seed: int, options: Options, notes: Sequence[str] = ()) -> Report:
-    """The whole check."""
-    journal = Journal(notes=[*features_lost(), *notes])
-    _begin_to_compile(problem)
-    leaves, mutated = _under_test(problem, candidate, options, journal, seed)
-    check = Check(problem, candidate, leaves, seed, int(options.directions), options.kinks, journal)
-    evidence = references(check)
+def run(
+    problem: Problem, grad_fn: Callable, seed: int, options: Options, notes: Sequence[str] = ()
+) -> tuple[Report, Problem]:
+    """The whole check of a gradient, and the problem as it is known by then."""
+    problem.journal.notes.extend([*features_lost(), *notes])
+    problem = _begin_to_compile(problem)
+    candidate = Manual(problem, grad_fn, seed)
+    leaves, mutated = _under_test(candidate, options)
+    check = Check(problem, candidate, leaves, seed, int(options.directions), options.kinks)
+    problem, evidence = references(check)
+    check = replace(check, problem=problem)
     known = all(f.r is not None for f in evidence)
     if no_examples(problem) and not any(f.r is not None and norm(f.r) > 0 for f in evidence):
-        return _report(check, _all_open(leaves, Reason.NO_EXAMPLES))
+        return _report(check, _all_open(leaves, Reason.NO_EXAMPLES)), problem
     if (impure := impurity(problem)) is not None:
-        return _report(check, _all_open(leaves, Reason.IMPURE), cause=impure)
+        return _report(check, _all_open(leaves, Reason.IMPURE), cause=impure), problem
     leaves = tuple(_slim(judged(_with(f, reference))) for f, reference in zip(leaves, evidence, strict=True))
     del evidence
     leaves = second_look(check, leaves) if known else judged_by_differences(check, leaves)
@@ -75,28 +84,31 @@ def run(problem: Problem, candidate: Manual, seed: int, options: Options, notes:
     cause, starts_at = f"grad_fn changes its inputs in place: {', '.join(mutated)}" if mutated else None, None
     if not mutated and any(f.wrong for f in leaves):
         leaves, cause, starts_at = _diagnosed(check, leaves)
-    if options.witnesses == "full" or (not candidate.was_traced and not any(f.wrong for f in leaves)):
-        with tolerated(problem, "the coverage hint"):  # a hint; a gradient that cannot be read again gets none
-            journal.notes += branches_not_taken(problem, candidate)
-    return _report(check, leaves, cause, starts_at, refused=bool(mutated), agree=agree)
+    if options.witnesses == "full":
+        with tolerated(check.journal, "the coverage hint"):  # a hint; a gradient that cannot be read again gets none
+            check.journal.notes.extend(branches_not_taken(problem, candidate))
+    return _report(check, leaves, cause, starts_at, refused=bool(mutated), agree=agree), problem
 
 
 # ---- the question ---------------------------------------------------------------------------------------------------
-def _begin_to_compile(problem: Problem):
-    """Lets the witnesses be compiled while the gradient under test runs."""
-    with tolerated(problem, "compiling ahead"):  # the reference will meet what the loss raises, and tell it
+def _begin_to_compile(problem: Problem) -> Problem:
+    """The problem, traced if it can be; its witnesses are compiled while the gradient under test runs."""
+    with tolerated(problem.journal, "compiling ahead"):  # the reference will meet what the loss raises, and tell it
+        problem = problem.traced()
         problem.expect_reverse()
         problem.expect_double()
+    return problem
 
 
-def _under_test(problem, candidate, options, journal, seed) -> tuple[tuple[LeafJudgement, ...], list[str]]:
+def _under_test(candidate: Manual, options: Options) -> tuple[tuple[LeafJudgement, ...], tuple[str, ...]]:
     """The leaves of the gradient under test, called eagerly and twice, and what it changed in place."""
-    with journal.stated("0 manual gradient") as says:
+    problem = candidate.problem
+    with problem.journal.stated("0 manual gradient") as says:
         try:
             first, second = candidate.eager(), candidate.eager()
         except DifferentTreeError as error:
             text = f"params and gradient trees differ: {error}"
-            raise TreeMismatch(Report("FAIL", {}, cause=text, seed=seed), text) from None
+            raise TreeMismatch(Report("FAIL", {}, cause=text, seed=candidate.seed), text) from None
         says("eager, twice")
     tree = problem.params
     declared = excluded(options.trainable, tree), accuracies(options.accuracy, tree)
@@ -191,8 +203,8 @@ def _told(f: LeafJudgement, cause: Cause | None, said: Note | Cause | None) -> L
 def _report(check: Check, leaves, cause=None, starts_at=None, refused=False, agree=True) -> Report:
     """All of it as a Report."""
     problem, journal = check.problem, check.journal
-    if problem.spoilt:
-        names = ", ".join(problem.spoilt)
+    if journal.spoilt:
+        names = ", ".join(journal.spoilt)
         journal.notes.append(f"the loss changes its inputs in place: {names}; each call was given fresh copies")
     verdicts = {f.verdict for f in leaves}
     verdict = "FAIL" if "FAIL" in verdicts or refused else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "PASS"
@@ -205,7 +217,7 @@ def _report(check: Check, leaves, cause=None, starts_at=None, refused=False, agr
         starts_at,
         tuple(journal.statements),
         dict(problem.params.skipped),
-        (*problem.stripped, *problem.untrusted),
-        tuple(dict.fromkeys([*problem.troubles, *journal.notes])),
+        (*problem.trace.stripped, *problem.trace.untrusted),
+        tuple(dict.fromkeys([*journal.troubles, *journal.notes])),
         check.seed,
     )

@@ -376,6 +376,26 @@ def test_a_rule_of_equinox_goes_by_the_users_name_and_takes_its_first_argument()
     assert argument_names(functools.partial(weighted, layer), (VECTOR,)) == ("x",)
 
 
+def test_what_a_rule_of_equinox_holds_goes_by_the_users_name():
+    """Of the arguments after the first nothing is said: the rule has no gradient for them."""
+    eqx = pytest.importorskip("equinox")
+
+    @eqx.filter_custom_vjp
+    def affine(layer, x, *, scale):
+        return scale * (layer.weight @ x + layer.bias)
+
+    affine.def_fwd(lambda perturbed, layer, x, *, scale: (affine(layer, x, scale=scale), None))
+
+    @affine.def_bwd
+    def backward(saved, c, perturbed, layer, x, *, scale):
+        return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (scale * jnp.outer(c, x), scale * c))
+
+    layer = eqx.nn.Linear(4, 3, key=jax.random.key(0))
+    of_weights = lambda weight: affine(eqx.tree_at(lambda layer: layer.weight, layer, weight), VECTOR, scale=VECTOR[0])
+    (note,) = check_vjp(of_weights, layer.weight).notes
+    assert note.startswith("layer.bias of affine (test_rules.py:") and "(3) was not looked at" in note, note
+
+
 def test_a_jvp_rule_of_equinox_calls_its_arguments_as_the_user_does():
     eqx = pytest.importorskip("equinox")
 

@@ -81,22 +81,32 @@ OUTPUTS = {"softmax": softmax, "sigmoid": sigmoid, "identity": lambda z: z}  # w
 
 
 # ---- one example -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
 class Projected:
     """The manual dW[l] of one example as far as it is asked for: a whole matrix for each would fill the memory.
 
-    dZ  the dZ in dW = dZ Aᵀ with the true A[l-1]; None where it is not of that form
-    A   the A in dW = dZ Aᵀ with the true dZ[l]; None where it is not of that form
+    delta   dW A / ‖A‖², with the true A[l-1]
+    beside  the norm of what is orthogonal to delta Aᵀ
+    dZ      the dZ in dW = dZ Aᵀ with the true A[l-1]; None where it is not of that form
+    A       the A in dW = dZ Aᵀ with the true dZ[l]; None where it is not of that form
     """
 
-    def __init__(self, dW, A, dZ, tolerance: float):
-        """Projects dW on the true A[l-1] and dZ[l]."""
-        size, self.A_size = norm(dW), norm(A)
-        self.delta, used = times(dW, A) / norm(A) ** 2, times(dW.T, dZ) / norm(dZ) ** 2
-        lengths = norm(self.delta) * norm(A), norm(used) * norm(dZ)
+    A_size: float
+    delta: np.ndarray
+    beside: float
+    dZ: np.ndarray | None  # noqa: N815 - the notes' names
+    A: np.ndarray | None
+
+    @classmethod
+    def of(cls, dW, A, dZ, tolerance: float) -> "Projected":
+        """dW projected on the true A[l-1] and dZ[l]."""
+        size = norm(dW)
+        delta, used = times(dW, A) / norm(A) ** 2, times(dW.T, dZ) / norm(dZ) ** 2
+        lengths = norm(delta) * norm(A), norm(used) * norm(dZ)
         # What is orthogonal to either projection.
-        self.beside, rest = (size * float(np.sqrt(max(0.0, 1 - (p / size) ** 2))) if size else 0.0 for p in lengths)
-        self.dZ = self.delta if self.beside <= tolerance * size else None
-        self.A = used if rest <= tolerance * size else None
+        beside, rest = (size * float(np.sqrt(max(0.0, 1 - (p / size) ** 2))) if size else 0.0 for p in lengths)
+        dZ_of, A_of = delta if beside <= tolerance * size else None, used if rest <= tolerance * size else None
+        return cls(norm(A), delta, beside, dZ_of, A_of)
 
     def off(self, delta) -> float:
         """‖dW − delta Aᵀ‖ with the true A[l-1]."""
@@ -199,7 +209,7 @@ def _take_apart(evidence, k: int) -> Example | None:
         Z.append(times(W[-1], A_prev) + (0.0 if layer.b is None else values[layer.b].ravel()))
         known = _alike(g[layer.W], r[layer.W]) and norm(A_prev) > 0.0
         dW = _without(decay, W[-1], layer.matrix(wide(g[layer.W]))) if known else None
-        manual = Projected(dW, A_prev, delta, tolerance) if known else None
+        manual = Projected.of(dW, A_prev, delta, tolerance) if known else None
         manual_dW.append(manual)
         if layer.b is None or leaves[layer.b].frozen:  # whatever stands there: dW = dZ Aᵀ tells as well
             manual_dZ.append(manual and manual.dZ)

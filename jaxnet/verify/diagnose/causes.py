@@ -178,7 +178,7 @@ def not_finite(case: Case) -> tuple | None:
     first = ",".join(str(int(k)) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
     origin = reference = ""
     if e.examples is not None and e.batch.m <= 64:
-        with tolerated(e.problem, "the diagnosis"):
+        with tolerated(e.problem.journal, "the diagnosis"):
             alone = (e.manual_at(e.batch.alone(k)) for k in range(e.batch.m))
             guilty = [k for k, leaves in enumerate(alone) if not all(np.isfinite(x).all() for x in leaves)]
             if 0 < len(guilty) <= 3:
@@ -201,16 +201,16 @@ def through_stops(case: Case) -> tuple | None:
     true = None if case.evidence.through_stops is None else case.evidence.through_stops[case.i]
     if true is None or not np.isfinite(true).all() or case.evidence.equal(case.f.r, true, case.f):
         return None
-    return (", ".join(case.evidence.problem.stops),) if _equal(case, true) else None
+    return (", ".join(case.evidence.problem.trace.stops),) if _equal(case, true) else None
 
 
 def constant_function(case: Case) -> tuple | None:
     """r is exactly 0 wherever g differs, and so is any change of the loss, which passes an operation with steps."""
-    f, g, trace = case.f, case.g, case.evidence.problem.trace
+    f, g, program = case.f, case.g, case.evidence.problem.trace.closed
     off = (f.r == 0) & (g != 0)
-    if trace is None or not off.any() or norm((g - f.r)[~off]) > case.tolerance * f.r_norm:
+    if program is None or not off.any() or norm((g - f.r)[~off]) > case.tolerance * f.r_norm:
         return None
-    steps = steps_reached(trace, case.i)
+    steps = steps_reached(program, case.i)
     if not steps or not case.evidence.is_constant(case.i, off):
         return None
     where = f" in {int(off.sum())} of {off.size} entries" if f.r.any() else ""

@@ -10,10 +10,10 @@ random directions v it does not hold by chance.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, islice
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,23 +61,33 @@ def optional(run: Callable[[Any], Any]) -> cached_property:
     """A property that is run once, when it is asked for; None where it fails: evidence that could not be had."""
 
     def attempt(self):
-        with tolerated(self.problem, "the diagnosis"):
+        with tolerated(self.problem.journal, "the diagnosis"):
             return run(self)
         return None
 
     return cached_property(attempt)
 
 
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """A problem, its manual gradient and its judged leaves, with all that further runs can tell."""
 
-    by_entry = True  # whether looks hold entries
+    problem: Problem
+    manual: Manual
+    leaves: Sequence[LeafJudgement]
+    rng: np.random.Generator
+    taken_apart: dict = field(default_factory=dict, init=False)  # examples, as backward.py has them: a cache
+    by_entry: ClassVar[bool] = True  # whether looks hold entries
 
-    def __init__(self, problem: Problem, manual: Manual, leaves: Sequence[LeafJudgement], rng: np.random.Generator):
-        """Nothing is run yet."""
-        self.problem, self.manual, self.leaves, self.rng = problem, manual, leaves, rng
-        self.values, self.given = problem.params.values, problem.given.values
-        self.taken_apart: dict = {}  # examples, as backward.py has them
+    @cached_property
+    def values(self) -> list:
+        """The leaves that vary."""
+        return self.problem.params.values
+
+    @cached_property
+    def given(self) -> list:
+        """The arrays that stay fixed."""
+        return self.problem.given.values
 
     # ---- the point ---------------------------------------------------------------------------------------------------
     def look(self, i: int) -> Look:
@@ -104,13 +114,13 @@ class Evidence:
     @optional
     def through_stops(self):
         """The gradient of the loss without its stop_gradients, if it has any."""
-        return self.problem.double_through_stops() if self.problem.stops else None
+        return self.problem.double_through_stops() if self.problem.trace.stops else None
 
     def is_constant(self, i: int, where) -> bool:
         """Whether the loss, in float64, stays as it is when the entries `where` of leaf i move a little either way."""
         here = [wide(v) for v in self.values]
         step = 1e-6 * where * direction(self.rng, here[i])
-        with tolerated(self.problem, "the diagnosis"):
+        with tolerated(self.problem.journal, "the diagnosis"):
             values = [self.problem.value([x + s * step if j == i else x for j, x in enumerate(here)]) for s in (-1, 1)]
             return all(v == self.problem.level for v in values)
         return False
@@ -217,7 +227,7 @@ class Evidence:
         """The same, if the gradient of a single one can be asked for."""
         return self.batch
 
-    def both_at(self, given, coarse: bool = False) -> tuple[list | None, list]:
+    def both_at(self, given, coarse: bool = False) -> tuple[Sequence | None, list]:
         """Manual and true gradient at other examples; what is too coarse to tell anything by its values, as written."""
         return self.as_written(given) if coarse else self.manual_at(given), self.problem.double(given=given)[1]
 
@@ -235,7 +245,7 @@ class Evidence:
                 return None
         return self.manual.formula.exact(given=given)
 
-    def manual_at(self, given) -> list:
+    def manual_at(self, given) -> tuple:
         """The manual gradient with other fixed arrays; in one compiled piece where their shapes are new."""
         return self.manual.elsewhere(given).leaves
 
@@ -283,10 +293,10 @@ class Evidence:
     @cached_property
     def layers(self) -> list[Product] | None:
         """The parameters as a chain of dense layers, if that is what they are."""
-        if not self.problem.layered or self.problem.trace is None:
+        if not self.problem.layered or not self.problem.traceable:
             return None
         shapes = [np.shape(v) for v in self.values]
-        return find_layers(flow_of(self.problem.trace, len(shapes)), shapes)
+        return find_layers(flow_of(self.problem.trace.closed, len(shapes)), shapes)
 
     def layer_of(self, i: int) -> tuple[int, Product] | None:
         """Number and layer that leaf i belongs to."""
@@ -298,10 +308,11 @@ class Evidence:
         return f"{'dW' if i == found[1].W else 'db'}[{found[0]}]" if found else called(self.leaves[i].path)
 
 
+@dataclass(frozen=True, eq=False)
 class Slopes(Evidence):
     """The evidence on a black box: slopes of each wrong leaf along a few directions, in place of its entries."""
 
-    by_entry = False
+    by_entry: ClassVar[bool] = False
 
     @property
     def examples(self) -> None:

@@ -161,7 +161,7 @@ def _mixed_examples(evidence, start: Start, wrong) -> Diagnosis | None:
     below = {i for layer in evidence.layers[: number - 1] for i in layer.leaves}
     if start.kind != "dW" or batch is None or below & right_leaves(evidence):
         return None
-    with tolerated(evidence.problem, "the diagnosis"):
+    with tolerated(evidence.problem.journal, "the diagnosis"):
         for k in (0, batch.m - 1):
             g, r = evidence.both_at(batch.alone(k))
             for i in wrong:

@@ -212,8 +212,9 @@ def powers(case: Case, shape: tuple[int, ...] | None = None) -> dict | None:
     """
     look, e = case.look, case.evidence
     shape = tuple(case.f.shape) if shape is None else shape
-    g, r, trace = sample(look.g), sample(look.r), e.problem.trace
-    computed = trace is not None and np.prod(shape) <= SMALL and any(_may_multiply(q, shape) for q in equations(trace))
+    g, r, program = sample(look.g), sample(look.r), e.problem.trace.closed
+    computed = program is not None and np.prod(shape) <= SMALL
+    computed = computed and any(_may_multiply(q, shape) for q in equations(program))
     for results in (None, _results(shape))[: 1 + computed] if np.sum((g != 0) & (r != 0)) >= DISTINCT else ():
         found, sources = {}, []
         for place, (name, x) in enumerate(e.sources(case.i, case.inputs, results)):

@@ -128,7 +128,7 @@ def of_finished_leaf(cause: Cause | None) -> bool:
 def step_at(evidence, kind: str, number: int) -> Cause | None:
     """Which step of a layer is wrong, as far as single examples can be asked."""
     if evidence.examples is not None:
-        with tolerated(evidence.problem, "the diagnosis"):  # evidence that could not be had names nothing
+        with tolerated(evidence.problem.journal, "the diagnosis"):  # evidence that could not be had names nothing
             return wrong_step(evidence, kind, number)
     return None
 
@@ -142,7 +142,7 @@ def propagation(evidence, number: int, wrong: set[int]) -> dict[int, bool]:
     """
     if evidence.examples is None:
         return {}
-    with tolerated(evidence.problem, "the diagnosis"):
+    with tolerated(evidence.problem.journal, "the diagnosis"):
         named = wrong_step(evidence, "dZ", number) is not None  # then the dZ[number] that db[number] holds is the one
         examples = [one for _, one in islice(informative(evidence, number), AGREEING)]
         if len(examples) == AGREEING:

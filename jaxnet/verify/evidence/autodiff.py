@@ -1,6 +1,6 @@
 """Witnesses 1 and 2: what the gradient is, and how exactly that can be known."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from jaxnet.verify.errors import RefusedError, UnreadableError, note, tolerated
 from jaxnet.verify.evidence.noise import Noise, noise_of
 from jaxnet.verify.journal import first_line
+from jaxnet.verify.problem.loss import Problem
 from jaxnet.verify.problem.trees import sample, wide, wide_shape
 from jaxnet.verify.program.dataflow import flow_of
 from jaxnet.verify.sizes import largest, norm
@@ -38,47 +39,50 @@ class OwnPrecision:
     lost: np.ndarray | None  # where a change is not finite
 
 
-def references(check) -> tuple[Reference, ...]:
-    """What autodiff knows of each leaf; nothing where the loss is a black box."""
-    problem, nothing = check.problem, (Reference(),) * len(check.leaves)
+def references(check) -> tuple[Problem, tuple[Reference, ...]]:
+    """The problem as it is known by then, and what autodiff knows of each leaf: nothing of a black box."""
+    nothing = (Reference(),) * len(check.leaves)
     try:
-        problem.traced()
+        problem = check.problem.traced()
     except RefusedError:
         raise
     except Exception as error:  # a loss in NumPy refuses tracers in its own way
-        note(problem, error, "tracing the loss")
-        _is_a_black_box(check, error)
-        return nothing
+        note(check.journal, error, "tracing the loss")
+        check.journal.notes.append(
+            f"the loss cannot be traced ({first_line(error)}): finite differences along directions only; "
+            "reference=, the same loss in jax.numpy, would let every coordinate be compared"
+        )
+        return _by_values(check.problem), nothing
+    trace = problem.trace
     instead = " Finite differences along directions were used instead."
     for names, does in (
-        (problem.opaque, "hides its inside in"),
-        (problem.untrusted, "has its derivative from rules that no primal can replace,"),
+        (trace.opaque, "hides its inside in"),
+        (trace.untrusted, "has its derivative from rules that no primal can replace,"),
     ):
         if names:
             check.journal.notes.append(
                 f"the loss {does} {', '.join(names)}: pass reference=, the same loss in plain jax.numpy, to "
                 f"compare every coordinate.{instead}"
             )
-    if problem.stops:
-        where = ", ".join(problem.stops)
+    if trace.stops:
+        where = ", ".join(trace.stops)
         check.journal.notes.append(
             f"what the loss stops at {where} counts as constant, by the convention of stop_gradient"
         )
     if problem.valued_only:
-        problem.reversible = False
-        _require_finite_value(check)
-        return nothing
-    value, own = _own_precision(check)
+        return _by_values(problem), nothing
+    problem, value, own = _own_precision(replace(check, problem=problem))
+    check = replace(check, problem=problem)
     value64, r = _double_precision(check, own is not None)
     known = () if r is None else tuple(_reference(check, i, x, own) for i, x in enumerate(r))
     if known:
         _require_finite(check, value, value64, own is not None)
-    return known or nothing
+    return problem, known or nothing
 
 
 def _reference(check, i: int, r: np.ndarray, own: list[OwnPrecision] | None) -> Reference:
     """What is known of leaf i: r, what autodiff loses in the leaf's dtype, and what one rounding of the inputs does."""
-    unused = i not in flow_of(check.problem.trace, len(check.leaves)).used
+    unused = i not in flow_of(check.problem.trace.closed, len(check.leaves)).used
     unit, finite = check.leaves[i].unit, np.isfinite(r)
     if finite.all():
         finite = ...
@@ -93,22 +97,25 @@ def _reference(check, i: int, r: np.ndarray, own: list[OwnPrecision] | None) -> 
     return Reference(r, noise, entries, unused, overflows)
 
 
-def _own_precision(check) -> tuple[float, list[OwnPrecision] | None]:
-    """Witness 1, and what it makes of inputs that are one unit of rounding away; by forward mode if need be."""
-    problem, dtypes = check.problem, "/".join(dict.fromkeys(str(d) for d in check.problem.own_dtypes))
-    for mode in ("reverse autodiff", "forward mode, each coordinate"):
+def _own_precision(check) -> tuple[Problem, float, list[OwnPrecision] | None]:
+    """Witness 1, and what it makes of inputs that are one unit of rounding away; by forward mode if need be.
+
+    And the problem, irreversible where reverse mode has failed.
+    """
+    forwards = replace(check.problem, reversible=False)
+    dtypes = "/".join(dict.fromkeys(str(d) for d in forwards.own_dtypes))
+    for problem, mode in ((check.problem, "reverse autodiff"), (forwards, "forward mode, each coordinate")):
         with check.journal.stated(f"1 {mode} ({dtypes})") as says:
             try:
                 _require_few(problem)
                 value, grads = problem.reverse()
                 value = float(value)
                 says(f"loss {value:.6g}; gradient taken, and at {DRAWS} inputs one rounding away")
-                return value, _shaken(check, grads)
+                return problem, value, _shaken(replace(check, problem=problem), grads)
             except Exception as error:  # e.g. reverse mode through a while loop
-                problem.reversible = False
-                note(problem, error, mode)
+                note(check.journal, error, mode)
                 says(f"cannot: {first_line(error)}")
-    return float("nan"), None
+    return forwards, float("nan"), None
 
 
 def _shaken(check, grads) -> list[OwnPrecision]:
@@ -140,7 +147,7 @@ def _expect_doubts(check, own):
         return np.shape(leaf.raw) == np.shape(a) and not norm(sample(leaf.g) - few) <= LIKELY * leaf.unit * norm(few)
 
     if any(f.raw is not None and not f.frozen and far(f, a) for f, a in zip(check.leaves, own, strict=True)):
-        with tolerated(check.problem, "compiling ahead"):  # what cannot be compiled is told by who asks for it
+        with tolerated(check.journal, "compiling ahead"):  # what cannot be compiled is told by who asks for it
             check.candidate.formula.expect_exact()
             check.problem.expect_value()
 
@@ -156,7 +163,7 @@ def _double_precision(check, reversed_: bool) -> tuple[float, list[np.ndarray] |
             says(f"loss {value:.6g}")
             return value, grads
         except Exception as error:  # an operation with no float64 form, a program that cannot be differentiated
-            note(check.problem, error, "float64")
+            note(check.journal, error, "float64")
             says(f"cannot: {first_line(error)}")
     return float("nan"), None
 
@@ -168,23 +175,13 @@ def _require_few(problem):
         raise UnreadableError(f"no reverse mode, and {size} coordinates are too many for forward mode")
 
 
-def _is_a_black_box(check, error):
-    """The loss cannot be traced: only its values are left."""
-    check.problem.trace, check.problem.reversible = None, False
-    check.journal.notes.append(
-        f"the loss cannot be traced ({first_line(error)}): finite differences along directions only; "
-        "reference=, the same loss in jax.numpy, would let every coordinate be compared"
-    )
-    _require_finite_value(check)
-
-
-def _require_finite_value(check):
-    """Refuses a black box that is not finite at the point."""
-    value = check.problem.level
-    if not np.isfinite(value) and not no_examples(check.problem):
-        raise ValueError(
-            f"{check.problem.function} is {value} at the test point (seen by witness 4, values in float64)."
-        )
+def _by_values(problem: Problem) -> Problem:
+    """The problem of which only values are to be believed; refuses one that is not finite at the point."""
+    problem = replace(problem, reversible=False)
+    value = problem.level
+    if not np.isfinite(value) and not no_examples(problem):
+        raise ValueError(f"{problem.function} is {value} at the test point (seen by witness 4, values in float64).")
+    return problem
 
 
 def _require_finite(check, value, value64, spoke: bool):

@@ -11,7 +11,8 @@ show in no value. Three things tell of them: a `blur` that the caller knows of; 
 depart from each other; and a loss that does not move, and at larger steps does: it moves by leaps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import jax.numpy as jnp
@@ -77,7 +78,7 @@ def slope(
     ladder, h, least, worse = Ladder(level, blur), START, np.inf, 0
     for _ in range(RUNGS):
         told = ladder.below(h, *changes(h))
-        h /= FACTOR
+        ladder, h = told or ladder, h / FACTOR
         if told and len(ladder.steps) >= 3:
             error = ladder.estimate(len(ladder.steps) - 1)
             least, worse = min(least, error), 0 if error < least else worse + 1
@@ -87,46 +88,58 @@ def slope(
         return None
     if not any(ladder.ahead) and not any(ladder.behind):
         leaps = (abs(_at(value, x, along, START * FACTOR**k) - level) for k in range(1, 7))
-        ladder.blur = max(blur, next((leap for leap in leaps if leap > 0), 0.0))
+        ladder = replace(ladder, blur=max(blur, next((leap for leap in leaps if leap > 0), 0.0)))
     while ladder.steps[0] < TOP and ladder.estimate(2) > enough and ladder.limited_by_rounding():
         h = FACTOR * ladder.steps[0]
-        if not ladder.above(h, *changes(h)):
+        told = ladder.above(h, *changes(h))
+        if told is None:
             break
+        ladder = told
     return ladder.slope()
 
 
+@dataclass(frozen=True)
 class Ladder:
     """Changes of a value at a ladder of steps, the largest first, and what the quotients tell of each other's errors.
 
     The quotient of a step is extrapolated from the step above; the first that has an error is the third.
     """
 
-    def __init__(self, level: float, blur: float):
-        """No rung yet."""
-        self.level, self.blur = level, blur
-        self.steps, self.ahead, self.behind = [], [], []
-        self.D, self.R = [], []  # the quotients, and what is extrapolated from each and the one above
+    level: float
+    blur: float
+    steps: tuple[float, ...] = ()
+    ahead: tuple[float, ...] = ()
+    behind: tuple[float, ...] = ()
 
-    def below(self, h, plus, minus) -> bool:
-        """A smaller step, if the loss is finite there."""
-        return self._rung(len(self.steps), h, plus, minus)
+    def below(self, h, plus, minus) -> "Ladder | None":
+        """With a smaller step; None if the loss is not finite there."""
+        return self._with_rung(len(self.steps), h, plus, minus)
 
-    def above(self, h, plus, minus) -> bool:
-        """A larger step, likewise."""
-        return self._rung(0, h, plus, minus)
+    def above(self, h, plus, minus) -> "Ladder | None":
+        """With a larger step, likewise."""
+        return self._with_rung(0, h, plus, minus)
 
-    def _rung(self, place, h, plus, minus) -> bool:
+    def _with_rung(self, place, h, plus, minus) -> "Ladder | None":
         if not (np.isfinite(plus) and np.isfinite(minus)):
-            return False
-        for column, entry in ((self.steps, h), (self.ahead, plus), (self.behind, minus)):
-            column.insert(place, entry)
+            return None
+        columns = ((self.steps, h), (self.ahead, plus), (self.behind, minus))
+        longer = Ladder(self.level, self.blur, *((*c[:place], entry, *c[place:]) for c, entry in columns))
+        blur, D = self.blur, longer.D
         if plus == minus == 0.0:
-            self.blur = max(self.blur, min(filter(None, map(abs, self.ahead + self.behind)), default=0.0))
-        D = self.D = [(a - b) / (2 * step) for step, a, b in zip(self.steps, self.ahead, self.behind, strict=True)]
-        self.R = [np.nan, *((16 * finer - coarser) / 15 for coarser, finer in pairwise(D))]
-        if place >= 2 and self.blur and abs(D[-1] - D[-2]) > abs(D[-2] - D[-3]):
-            self.blur = max(self.blur, h * abs(D[-1] - D[-2]) / 2)
-        return True
+            blur = max(blur, min(filter(None, map(abs, longer.ahead + longer.behind)), default=0.0))
+        if place >= 2 and blur and abs(D[-1] - D[-2]) > abs(D[-2] - D[-3]):
+            blur = max(blur, h * abs(D[-1] - D[-2]) / 2)
+        return replace(longer, blur=blur)
+
+    @cached_property
+    def D(self) -> list[float]:
+        """The quotients."""
+        return [(a - b) / (2 * step) for step, a, b in zip(self.steps, self.ahead, self.behind, strict=True)]
+
+    @cached_property
+    def R(self) -> list[float]:
+        """What is extrapolated from each quotient and the one above."""
+        return [np.nan, *((16 * finer - coarser) / 15 for coarser, finer in pairwise(self.D))]
 
     def unit(self) -> float:
         """The roundoff of the values."""
@@ -169,9 +182,9 @@ class Ladder:
             errors[at],
             right=right,
             left=left,
-            steps=tuple(self.steps),
-            ahead=tuple(self.ahead),
-            behind=tuple(self.behind),
+            steps=self.steps,
+            ahead=self.ahead,
+            behind=self.behind,
             level=abs(self.level),
             unit=self.unit(),
             one_sided_error=max(e1, e2) + rounding / self.steps[at],

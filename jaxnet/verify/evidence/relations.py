@@ -51,7 +51,7 @@ def relations(problem, manual, findings, rng) -> tuple[list[str], str]:
                     f"the {batch.total} over parts of the batch is not the manual gradient of {', '.join(unequal)}"
                 )
     except Exception as error:  # a gradient that insists on its batch size
-        note(problem, error, "relations")
+        note(problem.journal, error, "relations")
         return notes, f"cannot take examples apart: {type(error).__name__}"
     said = "permuted examples and parts of the batch agree" if not notes else "; ".join(notes)
     return notes, f"{said} ({batch.m} examples, loss is a {batch.total or 'weighted mean or sum'})"

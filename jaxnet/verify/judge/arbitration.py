@@ -1,6 +1,7 @@
 """Where manual gradient and autodiff differ, or autodiff is not finite: finite differences are asked who is right."""
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def arbitrated(check, leaves: tuple[LeafJudgement, ...]) -> tuple[LeafJudgement,
     judged = dict(enumerate(leaves))
     with check.journal.stated("4 finite differences") as says:
         try:
-            judge = Arbiter(check)
+            judge = Arbiter.of(check)
             judged |= {i: judge.in_place_of_autodiff(i, f) for i, f in silent.items()}
             said = f"asked in place of autodiff on {len(silent)} leaves"
             if disputed:
@@ -41,24 +42,29 @@ def arbitrated(check, leaves: tuple[LeafJudgement, ...]) -> tuple[LeafJudgement,
                 said = f"along the errors themselves: autodiff refuted on {refuted} of {len(disputed)} leaves"
             says(said)
         except Exception as error:  # a host function that fails away from the point
-            noted(check.problem, error, "finite differences")
+            noted(check.journal, error, "finite differences")
             check.journal.notes.append(f"finite differences could not be asked: {first_line(error)}")
             says(f"cannot: {first_line(error)}")
     return tuple(judged[i] for i in range(len(leaves)))
 
 
-class Arbiter:
+class Arbiter(NamedTuple):
     """Slopes of the loss at the point of a check."""
 
-    def __init__(self, check):
+    check: Any
+    x: list[np.ndarray]
+    level: float
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, check) -> "Arbiter":
         """Costs a value of the loss."""
-        self.check, self.value, self.level = check, check.problem.value, check.problem.level
-        self.x = [wide(v) for v in check.problem.params.values]
-        self.rng = check.rng("arbitration")
+        x = [wide(v) for v in check.problem.params.values]
+        return cls(check, x, check.problem.level, check.rng("arbitration"))
 
     def slope(self, v: dict[int, np.ndarray], enough: float = 0.0) -> differences.Slope | None:
         """The derivative along a direction, given by leaf."""
-        return differences.slope(self.value, self.x, v, self.level, enough=enough)
+        return differences.slope(self.check.problem.value, self.x, v, self.level, enough=enough)
 
     # ---- where autodiff is not finite ------------------------------------------------------------------------------
     def in_place_of_autodiff(self, i: int, f: LeafJudgement) -> LeafJudgement:
@@ -104,7 +110,7 @@ class Arbiter:
         exact = formula.here
         if exact is None or not lies_between(found, inner_product(exact[i], v), FAIL * found.error):
             return 0.0
-        lost = formula.rounding[i][0]
+        lost = formula.rounding.leaves[i][0]
         return lost if np.isfinite(lost) else 0.0
 
     # ---- where both are finite, and differ -------------------------------------------------------------------------

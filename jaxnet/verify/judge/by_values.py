@@ -192,17 +192,17 @@ def _own_rounding(check, f, i, told) -> float:
         if exact is None or exact[i].shape != f.shape:
             return 0.0
         right = max(slope.off(inner_product(exact[i], slope.v)) for slope in told) <= FAIL
-        found = formula.rounding[i][0] if right else 0.0
+        found = formula.rounding.leaves[i][0] if right else 0.0
         return found if np.isfinite(found) else 0.0
     except Exception as error:  # an operation that cannot be read again
-        noted(check.problem, error, "own rounding")
+        noted(check.journal, error, "own rounding")
         return 0.0
 
 
 def _stops_matter(point, i, v, noise) -> bool:
     """Whether the user's own rules may depend on what is stopped (the factors of a matrix, in a solve)."""
     problem = point.problem
-    if not (problem.stops and problem.untrusted):
+    if not (problem.trace.stops and problem.trace.untrusted):
         return False
     held, moved = (point.slope({i: v}, value) for value in (problem.value, problem.value_through_stops))
     return held is None or moved is None or abs(held.central - moved.central) > FAIL * (noise + moved.error)
@@ -237,7 +237,7 @@ def _shaken_candidate(check, leaves, x, rng):
     try:
         there = check.candidate.eager(moved).leaves
     except Exception as error:  # a gradient that only takes its own array type
-        noted(check.problem, error, "the shaken gradient")
+        noted(check.journal, error, "the shaken gradient")
         return None
     gaps = [in_float64(t, f.shape) for t, f in zip(there, leaves, strict=True)]
     return [

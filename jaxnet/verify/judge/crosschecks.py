@@ -57,7 +57,7 @@ def _compared(check, leaves, name: str, mode: str, slope: Callable, directions: 
         except UnreadableError as error:
             says(f"not possible: {error} is not analytic here")
         except Exception as error:  # a rule of JAX's own without this mode, an operation that rejects complex numbers
-            note(check.problem, error, mode)
+            note(check.journal, error, mode)
             says(f"cannot: {first_line(error)}")
     if worst > TORN:
         check.journal.notes.append(f"the witnesses disagree: {mode} and reverse mode differ on the loss")
@@ -68,9 +68,9 @@ def _compared(check, leaves, name: str, mode: str, slope: Callable, directions: 
 def values_agree_at_equalities(check, leaves: tuple[LeafJudgement, ...]) -> bool:
     """Hold autodiff against values along all leaves at once and along their zeros, and if need be leaf by leaf."""
     problem = check.problem
-    if not any(f.verdict == "PASS" for f in leaves) or not compares_for_equality(problem.traced().jaxpr):
+    if not any(f.verdict == "PASS" for f in leaves) or not compares_for_equality(problem.trace.closed.jaxpr):
         return True
-    with tolerated(problem, "differences at equal numbers"):
+    with tolerated(check.journal, "differences at equal numbers"):
         x, rng = [wide(v) for v in problem.params.values], check.rng("equalities")
         with check.journal.stated("4 finite differences") as says:
             agrees = all(_agrees(check, leaves, x, v) for v in _directions(leaves, x, rng))

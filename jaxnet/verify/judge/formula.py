@@ -64,7 +64,7 @@ def standings(check, leaves: dict[int, LeafJudgement]) -> Standings:
     """Where the formula of some leaves is the gradient, in float64."""
     nothing = [(0.0, 0.0)] * len(check.problem.units)
     here = None
-    with tolerated(check.problem, "the formula in float64"):
+    with tolerated(check.journal, "the formula in float64"):
         here = check.candidate.formula.here
     if here is None:
         return Standings(dict.fromkeys(leaves, Standing.UNKNOWN), None, nothing)
@@ -72,7 +72,7 @@ def standings(check, leaves: dict[int, LeafJudgement]) -> Standings:
     of = {i: Standing.RIGHT_HERE for i in leaves if i not in off}
     terms = nothing
     if off:
-        with tolerated(check.problem, "the formula around the point"):
+        with tolerated(check.journal, "the formula around the point"):
             around, terms = _around(check, {i: leaves[i] for i in off}, here)
             of |= around
     return Standings(dict.fromkeys(leaves, Standing.UNKNOWN) | of, here, terms)
@@ -194,12 +194,12 @@ def with_own_rounding(check, f: LeafJudgement, i: int, known: Standings) -> Leaf
         )
         if f.scored(here[i], Noise(*terms)) > FAIL:
             return f
-    rounding = formula.rounding[i]
-    wider = f.noise.widened(*rounding).widened(*terms)
-    if not np.isfinite(rounding[0]) or f.scored(f.g, wider) > FAIL:
+    rounding = formula.rounding
+    wider = f.noise.widened(*rounding.leaves[i]).widened(*terms)
+    if not np.isfinite(rounding.leaves[i][0]) or f.scored(f.g, wider) > FAIL:
         return f
     how = "" if f.unit <= SHOWN else "; exact in float64" if exactly else "; as exact in float64 as its constants"
-    place = formula.where()
+    place = rounding.where()
     said = note(Reason.CANCELS, dtype=f.dtype, place=f" at {place}" if place else "", excess=f.score, how=how)
     again = graded(replace(f, noise=wider, score=f.scored(f.g, wider), verdict="PASS"))
     return replace(again, note=said)
@@ -217,7 +217,7 @@ def with_small_entries(check, leaves: tuple[LeafJudgement, ...]) -> tuple[LeafJu
     if not suspects:
         return leaves
     judged = list(leaves)
-    with tolerated(check.problem, "small entries"), check.journal.stated("small entries") as says:
+    with tolerated(check.journal, "small entries"), check.journal.stated("small entries") as says:
         here = check.candidate.formula.here
         # Equal steps would leave a tie of equal numbers as it is, and each of them has to come out first.
         for place in points(check.problem, HAIR * max(check.problem.units), 2 * MANY, check.rng("small entries")):

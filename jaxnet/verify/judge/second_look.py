@@ -77,7 +77,7 @@ def without_steps(check, name: str, eager, variant) -> tuple[LeafJudgement, ...]
     formula, judged = check.candidate.formula, list(variant)
     if not suspects or not check.problem.has_kinks():
         return variant
-    with tolerated(check.problem, "steps of a variant"):
+    with tolerated(check.journal, "steps of a variant"):
         if formula.here is None:
             return variant
         places = points(check.problem, AROUND * max(check.problem.units), 2 * MANY, check.rng("variants"))
@@ -132,7 +132,7 @@ def _at_ties(check, judged, known) -> dict[int, LeafJudgement]:
         try:
             found = beside_ties(check, questions, _beside_numbers(check, judged, questions))
         except Exception as error:  # no float64 form beside the point
-            noted(check.problem, error, "ties")
+            noted(check.journal, error, "ties")
             said = note(Reason.NOT_EXAMINED, error=first_line(error))
             found = {i: q.leaf.undecided(said) for i, q in questions.items()}
         found = {i: _of_what_passed(q, found[i]) if not q.leaf.wrong else found[i] for i, q in questions.items()}

@@ -44,13 +44,13 @@ def rounding_of_terms(
                     for a, b in zip(found, sizes, strict=True)
                 ]
     except Exception as error:  # an operation without a derivative, or that cannot be read again
-        note(problem, error, "the rounding of terms")
+        note(problem.journal, error, "the rounding of terms")
     return found
 
 
 def _gradient_of(problem):
     """Autodiff's gradient as a program of its own, at (values, given)."""
-    program, consts = problem.program, problem.trace.consts
+    program, consts = problem.trace.program, problem.trace.closed.consts
 
     def gradient(values, given):
         return jax.grad(lambda v: evaluate(program, OWN, consts, v, given))(values)

@@ -22,7 +22,7 @@ CLOSE = 1e-9  # float64 values
 ASKED = 16  # examples, for two whose losses differ
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Batch:
     """m examples along `axes[i]` of the i-th fixed array (None: that array has none)."""
 
@@ -94,7 +94,7 @@ def find_batch(problem: Problem) -> Batch | None:
     """The examples' axis, proved on the loss; None if there is none."""
     for axis, m in candidates(problem):
         batch = Batch(problem, tuple(axis if np.ndim(x) else None for x in problem.given.values), m)
-        with tolerated(problem, "examples"):  # a loss that insists on its shapes has no examples to leave out
+        with tolerated(problem.journal, "examples"):  # a loss that insists on its shapes has no examples to leave out
             if _is_over_examples(batch):
                 return batch
     return None

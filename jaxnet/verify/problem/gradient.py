@@ -4,7 +4,8 @@ The caller's arrays are never handed over: a function that writes into its input
 what it did to them is seen.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -16,39 +17,35 @@ from jaxnet.verify.problem.formula import Formula
 from jaxnet.verify.problem.loss import Problem
 from jaxnet.verify.problem.trees import called, first_difference, gradient_leaves, more_than_asked
 from jaxnet.verify.program.cache import program_of, quick
+from jaxnet.verify.program.jaxprs import ClosedJaxpr
 from jaxnet.verify.program.rules import readable
 from jaxnet.verify.program.transforms import as_it_is
 
 PLAIN = (jax.tree_util.DictKey, jax.tree_util.SequenceKey)  # of containers that keep no state by convention
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """One variant's result: the leaves as host arrays, or none and why it did not run."""
+    """One variant's result: the leaves as host arrays, or none and why it did not run; what it changed in place."""
 
     variant: str
-    leaves: list = field(default_factory=list)
+    leaves: tuple = ()
     refused: str | None = None
-    mutated: list[str] = field(default_factory=list)
+    mutated: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
 class Manual:
     """The gradient under test, at the problem's point."""
 
-    def __init__(self, problem: Problem, grad_fn, seed: int = 0):
-        """Nothing is run yet."""
-        self.problem, self.grad_fn, self.seed = problem, grad_fn, seed
-        self._trace = None
+    problem: Problem
+    grad_fn: Callable
+    seed: int = 0
 
     @cached_property
     def formula(self) -> Formula:
         """It as a formula, traced once."""
-        return Formula(self.problem, self, self.seed)
-
-    @property
-    def was_traced(self) -> bool:
-        """Whether it has been asked for a trace."""
-        return self._trace is not None
+        return Formula(self.problem, self.trace(), self.seed)
 
     def leaves(self, values, given) -> list:
         """The gradient's leaves in the order of the problem's; raises ValueError where the trees differ."""
@@ -72,7 +69,7 @@ class Manual:
         before = [np.copy(x) if isinstance(x, np.ndarray) else None for x in [*values, *given]]
         arguments = self.problem.arguments(values, given)
         before_the_call = self._places(arguments)
-        found = [_host(leaf) for leaf in self._called(arguments)]
+        found = tuple(_host(leaf) for leaf in self._called(arguments))
         names = [*self.problem.params.names, *self.problem.given.names]
         changed = [
             called(name)
@@ -83,7 +80,7 @@ class Manual:
         paths = {**before_the_call, **after}
         replaced = [path for path in paths if after.get(path) is not before_the_call.get(path)]
         changed += [called(self.problem.label(path)) for path in replaced]
-        return Run("eager", found, mutated=changed)
+        return Run("eager", found, mutated=tuple(changed))
 
     @staticmethod
     def _places(arguments) -> dict:
@@ -102,14 +99,14 @@ class Manual:
         """
         if [np.shape(x) for x in given] != [np.shape(x) for x in self.problem.given.values]:
             whole = jax.jit(self.leaves, compiler_options=quick())
-            run = self._traced("elsewhere", whole, self.problem.params.values, given)
+            run = self._compiled("elsewhere", whole, self.problem.params.values, given)
             if not run.refused:
                 return run
         return self.eager(given=given)
 
     def jitted(self) -> Run:
         """Called under jit; refused when it cannot be traced."""
-        return self._traced("jit", self._jit, self.problem.params.values, self.problem.given.values)
+        return self._compiled("jit", self._jit, self.problem.params.values, self.problem.given.values)
 
     def _jit(self, values, given) -> list:
         """The trace compiled, by an earlier check of an equal gradient perhaps; failing that, what jit raises."""
@@ -118,7 +115,7 @@ class Manual:
             return jax.jit(self.leaves)(values, given)
         run = program_of(closed).compiled(as_it_is)
         found = iter(run(closed.consts, [*values, *given]))
-        return [next(found) if there else None for there in self._there]
+        return [next(found) if there else None for there in self._trace[1]]
 
     def vmapped(self) -> Run:
         """Called under vmap over two copies of the leaves, of which the second is reported."""
@@ -128,32 +125,33 @@ class Manual:
                 [jnp.stack([v, v]) for v in map(jnp.asarray, values)], given
             )
 
-        run = self._traced("vmap", twice, self.problem.params.values, self.problem.given.values)
-        run.leaves = [None if leaf is None else leaf[1] for leaf in run.leaves]
-        return run
+        run = self._compiled("vmap", twice, self.problem.params.values, self.problem.given.values)
+        return replace(run, leaves=tuple(None if leaf is None else leaf[1] for leaf in run.leaves))
 
-    def _traced(self, variant, function, values, given) -> Run:
+    def _compiled(self, variant, function, values, given) -> Run:
         try:
             found = function(self.problem.own(_copies(values)), _copies(given))
-            return Run(variant, [_host(leaf) for leaf in found])
+            return Run(variant, tuple(map(_host, found)))
         except DifferentTreeError:
             raise
         except Exception as error:  # whatever a function that cannot be traced raises
-            note(self.problem, error, f"the {variant} variant")
+            note(self.problem.journal, error, f"the {variant} variant")
             return Run(variant, refused=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}")
 
-    def trace(self):
+    def trace(self) -> ClosedJaxpr | None:
         """The gradient as a closed jaxpr, or None where it cannot be traced."""
-        if self._trace is None:
-            try:
-                own = self.problem.own(self.problem.params.values)
-                closed, shapes = jax.make_jaxpr(self.leaves, return_shape=True)(own, self.problem.given.values)
-                self._there = [leaf is not None for leaf in shapes]
-                self._trace = (readable(closed),)
-            except Exception as error:  # as in _traced
-                note(self.problem, error, "tracing the gradient")
-                self._trace = (None,)
         return self._trace[0]
+
+    @cached_property
+    def _trace(self) -> tuple[ClosedJaxpr | None, tuple[bool, ...]]:
+        """The same, taken once, and which leaves it gives: a missing one is none of its outputs."""
+        try:
+            own = self.problem.own(self.problem.params.values)
+            closed, shapes = jax.make_jaxpr(self.leaves, return_shape=True)(own, self.problem.given.values)
+            return readable(closed), tuple(leaf is not None for leaf in shapes)
+        except Exception as error:  # as in _compiled
+            note(self.problem.journal, error, "tracing the gradient")
+            return None, ()
 
 
 class DifferentTreeError(DeliberateError, ValueError):

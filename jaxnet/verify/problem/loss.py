@@ -7,12 +7,14 @@
     5 complex step  Im J(x + ihv) / h, where every operation is analytic
     6 relations     what holds without any reference (in relations.py)
 
-A `Problem` traces the loss once; every witness reads that trace. Each is compiled at most once for all leaves
-(transforms.py), on another core where it is known beforehand that it will be asked.
+The loss of a `Problem` is traced once; every witness reads that trace (trace.py). Each is compiled at most once for all
+leaves (transforms.py), on another core where it is known beforehand that it will be asked.
 """
 
 import contextlib
 import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,22 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.verify.errors import RefusedError, UnreadableError, call_user, note
-from jaxnet.verify.journal import first_line
+from jaxnet.verify.journal import Journal, first_line
 from jaxnet.verify.problem.arguments import positions
+from jaxnet.verify.problem.trace import Trace, trace_of
 from jaxnet.verify.problem.trees import Tree, below, called, is_array, is_inexact, take_apart, wide, wide_shape
 from jaxnet.verify.program import transforms
-from jaxnet.verify.program.cache import Program, program_of, same_program
+from jaxnet.verify.program.cache import same_program
 from jaxnet.verify.program.dtypes import unit_roundoff
 from jaxnet.verify.program.jaxprs import with_whole_tracebacks
-from jaxnet.verify.program.rules import (
-    equations,
-    is_stated,
-    opaque_operations,
-    places_of_stops,
-    readable,
-    rules_left_out,
-    rules_that_stay,
-)
 from jaxnet.verify.program.ties import has_kinks
 
 ROUNDINGS = 64  # by which two values of one loss may differ: a host may add in another order
@@ -96,52 +90,49 @@ def scalar_of(out, has_aux: bool) -> Any:
     return value
 
 
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A loss at a point: `params` holds the differentiable leaves, `given` the arrays that stay fixed.
 
-    The question is never changed. What is learnt of the loss on the way is kept here, once for all who ask: its trace
-    and what that holds, whether reverse mode works (`references` finds out, before anything is judged), and, for the
-    report, `troubles` and `spoilt`.
+    names       what a reader calls each of the arguments (params, *args)
+    function    what a reader calls the function whose values the loss has
+    own_dtypes  of the leaves, in the caller's precision
+    trace       the loss as a program; empty before it was traced, and of a loss that is no JAX function
+    reversible  whether reverse mode is to be had and believed, as far as is known: evidence/autodiff.py finds out
+    journal     where what happens on the way is noted for the report
     """
 
-    def __init__(self, loss, params, args, argnums, has_aux, names=None, function="loss"):
-        """Takes the arguments apart; nothing is run yet.
+    loss: Callable
+    params: Tree
+    given: Tree
+    argnums: int | tuple[int, ...]
+    has_aux: bool
+    names: Sequence[str] | None
+    function: str
+    own_dtypes: tuple[np.dtype, ...]
+    trace: Trace = field(default_factory=Trace)
+    reversible: bool = True
+    journal: Journal = field(default_factory=Journal)
 
-        names       what a reader calls each of (params, *args)
-        function    what a reader calls the function whose values the loss has
-        """
-        self.everything = (params, *args)
-        n = len(self.everything)
-        self.argnums = positions(argnums, n, f"loss was given {n} arguments, (params, *args)")
-        self.reversible = True  # until reverse mode has failed, or is not to be believed
-        self.params: Tree = take_apart(self._varying(), is_inexact)
-        others = tuple(None if i in self._positions() else a for i, a in enumerate(self.everything))
-        self.given: Tree = take_apart(others, is_array)
-        self.names, self.function = names, function
+    @classmethod
+    def of(cls, loss, params, args, argnums, has_aux, names=None, function="loss") -> "Problem":
+        """Takes the arguments (params, *args) apart; nothing is run yet."""
+        everything = (params, *args)
+        n = len(everything)
+        argnums = positions(argnums, n, f"loss was given {n} arguments, (params, *args)")
+        one, chosen = isinstance(argnums, int), (argnums,) if isinstance(argnums, int) else argnums
+        picked = lambda things: things[chosen[0]] if one else tuple(things[i] for i in chosen)
+        varying = take_apart(picked(everything), is_inexact)
+        fixed = take_apart(tuple(None if i in chosen else a for i, a in enumerate(everything)), is_array)
         if names:
-            chosen = [names[i] for i in self._positions()]
-            self.params = self.params.called_by(chosen[0] if isinstance(self.argnums, int) else chosen)
-            self.given = self.given.called_by(names)
-        self.loss, self.has_aux = loss, has_aux
-        self.own_dtypes = [np.dtype(jax.dtypes.canonicalize_dtype(jnp.result_type(v))) for v in self.params.values]
-        self.units = [unit_roundoff(d) for d in self.own_dtypes]
-        self.trace = None
-        self.stripped: list[str] = []  # the user's rules, which their primals stand in for
-        self.opaque: list[str] = []
-        self.untrusted: list[str] = []  # the user's rules that no primal can stand in for
-        self.stops: list[str] = []  # places at which the loss's author stops gradients
-        self.stated = False  # whether it is the loss of a rule that is stated
-        self.troubles: list[str] = []  # mistakes of the verifier itself, told first in the report
-        self.spoilt: dict[str, None] = {}  # inputs that the loss, called as a plain function, has written into
-        self._program: Program | None = None
+            varying, fixed = varying.called_by(picked(names)), fixed.called_by(names)
+        own = tuple(np.dtype(jax.dtypes.canonicalize_dtype(jnp.result_type(v))) for v in varying.values)
+        return cls(loss, varying, fixed, argnums, bool(has_aux), names, function, own)
 
-    def _positions(self):
-        return (self.argnums,) if isinstance(self.argnums, int) else self.argnums
-
-    def _varying(self):
-        if isinstance(self.argnums, int):
-            return self.everything[self.argnums]
-        return tuple(self.everything[i] for i in self.argnums)
+    @property
+    def units(self) -> list[float]:
+        """The unit roundoff of each leaf."""
+        return [unit_roundoff(d) for d in self.own_dtypes]
 
     def label(self, path: str) -> str:
         """What a reader calls the place at a path into (params, *args); one tree of parameters begins its own paths."""
@@ -150,7 +141,8 @@ class Problem:
     def arguments(self, values, given) -> tuple:
         """The positional arguments of loss and gradient, from differentiable leaves and fixed arrays."""
         varying = self.params.rebuilt(values)
-        parts = dict(zip(self._positions(), (varying,) if isinstance(self.argnums, int) else varying, strict=True))
+        pairs = ((self.argnums, varying),) if isinstance(self.argnums, int) else zip(self.argnums, varying, strict=True)
+        parts = dict(pairs)
         others = self.given.rebuilt(given)
         return tuple(parts[i] if i in parts else others[i] for i in range(len(others)))
 
@@ -167,36 +159,30 @@ class Problem:
             v if isinstance(v, jax.Array) else np.asarray(v, d) for v, d in zip(values, self.own_dtypes, strict=True)
         ]
 
-    def traced(self):
-        """The loss as a closed jaxpr without the user's rules; traced once. Raises what the loss raises."""
-        if self.trace is None:
-            trace = jax.make_jaxpr(self.scalar)(self.own(self.params.values), self.given.values)
-            self.opaque, self.untrusted = opaque_operations(trace), rules_that_stay(trace)
-            self.stops, self.stripped = places_of_stops(trace), rules_left_out(trace)
-            self.stated = any(map(is_stated, equations(trace)))
-            self.trace = readable(trace)
-        return self.trace
+    def traced(self) -> "Problem":
+        """The same with the trace of its loss, taken once. Raises what the loss raises."""
+        if self.traceable:
+            return self
+        return replace(self, trace=trace_of(self.scalar, self.own(self.params.values), self.given.values))
+
+    @property
+    def traceable(self) -> bool:
+        """Whether the loss has been traced: it is a JAX function."""
+        return self.trace.closed is not None
 
     @property
     def layered(self) -> bool:
         """Whether the leaves may be the layers of a network: arguments that are bare arrays are not."""
-        return isinstance(self.argnums, int) or any(not is_array(self.everything[i]) for i in self.argnums)
+        return isinstance(self.argnums, int) or not all(map(is_array, self.params.rebuilt(self.params.values)))
 
     @property
     def valued_only(self) -> bool:
         """Whether only values of the loss are to be had: it is no JAX function, or no autodiff is to be believed."""
-        return self.trace is None or bool(self.opaque or self.untrusted)
-
-    @property
-    def program(self) -> Program:
-        """The loss's program, shared with every check of an equal loss."""
-        if self._program is None:
-            self._program = program_of(self.traced())
-        return self._program
+        return not self.traceable or bool(self.trace.opaque or self.trace.untrusted)
 
     def call(self, build, *arguments, quickly=True):
         """What `build` (of transforms.py) gives at these arguments."""
-        return self.program.compiled(build, quickly)(self.traced().consts, *arguments)
+        return self.trace.program.compiled(build, quickly)(self.trace.closed.consts, *arguments)
 
     # ---- witness 1 -------------------------------------------------------------------------------------------------
     def reverse(self, seed: int = 0, shake: float = 0.0) -> tuple[jax.Array, list]:
@@ -217,7 +203,6 @@ class Problem:
     # ---- witness 2 -------------------------------------------------------------------------------------------------
     def double(self, values=None, given=None) -> tuple[float, list[np.ndarray]]:
         """Value and gradient in float64; at other values or fixed arrays of the same shapes if given."""
-        self.traced()  # in the caller's precision
         with in_float64():
             value, grads = self.call(self._doubling, *self._here_doubled(values, given))
             return float(value), [np.asarray(g) for g in grads]
@@ -243,12 +228,12 @@ class Problem:
         What the loss's author stopped is held where it is at the leaves' own values.
         """
         given = self.given.values if given is None else given
-        if self.trace is None:  # not a JAX function: call it, on copies that it may spoil
+        if not self.traceable:  # not a JAX function: call it, on copies that it may spoil
             values, given = ([np.array(x) for x in arrays] for arrays in (values, given))
             kept = [x.copy() for x in [*values, *given]]
             out = call_user(self.loss, *self.arguments(values, given))
             named = zip([*self.params.names, *self.given.names], [*values, *given], kept, strict=True)
-            self.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
+            self.journal.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
             return float(scalar_of(out, self.has_aux))
         build, arguments = self._valued(values, given)
         with in_float64():
@@ -261,7 +246,7 @@ class Problem:
 
     def blur(self, level: float, seed: int = 0, draws: int = 3) -> float:
         """How far one rounding of what hides its inside moves the loss from its `level` at the leaves."""
-        if not self.opaque:
+        if not self.trace.opaque:
             return 0.0
         with in_float64():
             seeds = (np.uint32((seed + k) % 2**32) for k in range(draws))
@@ -282,7 +267,8 @@ class Problem:
     @property
     def holds_stops(self) -> bool:
         """Whether there are stops to hold, in a program that can be read in two lanes."""
-        return bool(self.stops or self.stated) and set(self.opaque) <= {"pure_callback", "pallas_call"}
+        hidden = set(self.trace.opaque) - {"pure_callback", "pallas_call"}
+        return bool(self.trace.stops or self.trace.stated) and not hidden
 
     # ---- witness 3 -------------------------------------------------------------------------------------------------
     def slope(self, direction, values=None) -> float:
@@ -309,19 +295,21 @@ class Problem:
     # ---- on another core ---------------------------------------------------------------------------------------------
     def expect_reverse(self):
         """Begins to compile witness 1."""
-        self.program.expect(transforms.reverse, (self.traced().consts, *self._here(), *_shaking(0, 0.0)))
+        self._expect(transforms.reverse, *self._here(), *_shaking(0, 0.0), quickly=False)
 
     def expect_double(self):
         """Begins to compile witness 2."""
-        consts = self.traced().consts
         with in_float64():
-            self.program.expect(self._doubling, (consts, *self._shapes_doubled()), quickly=True)
+            self._expect(self._doubling, *self._shapes_doubled())
 
     def expect_value(self):
         """Begins to compile the loss in float64."""
         build, arguments = self._valued(*self._shapes_doubled())
         with in_float64():
-            self.program.expect(build, (self.traced().consts, *arguments), quickly=True)
+            self._expect(build, *arguments)
+
+    def _expect(self, build, *arguments, quickly=True):
+        self.trace.program.expect(build, (self.trace.closed.consts, *arguments), quickly=quickly)
 
     def _shapes_doubled(self):
         return [wide_shape(v) for v in self.params.values], self.given.values
@@ -329,7 +317,7 @@ class Problem:
     # ---- kinks -----------------------------------------------------------------------------------------------------
     def has_kinks(self) -> bool:
         """Whether the gradient passes any operation that is not smooth everywhere."""
-        return self.trace is not None and has_kinks(self.trace)
+        return self.traceable and has_kinks(self.trace.closed)
 
     def tilted(self, share: float, width: float) -> list[np.ndarray]:
         """The float64 gradient with one convention at each tie: see program/ties.py."""
@@ -340,12 +328,8 @@ class Problem:
 
 def restricted(problem: Problem, given) -> Problem:
     """The problem with other fixed arrays, of other shapes perhaps; its own trace, if it can be traced."""
-    arguments = problem.arguments(problem.params.values, given)
-    there = Problem(problem.loss, arguments[0], arguments[1:], problem.argnums, problem.has_aux)
-    there.reversible = problem.reversible
-    if problem.trace is not None:
-        there.traced()
-    return there
+    there = replace(problem, given=problem.given.holding(given), trace=Trace())
+    return there.traced() if problem.traceable else there
 
 
 def impurity(problem: Problem) -> str | None:
@@ -356,11 +340,11 @@ def impurity(problem: Problem) -> str | None:
     """
     try:
         again = restricted(problem, problem.given.values)
-        alike = problem.trace is not None and same_program(problem.trace, again.traced())
+        alike = problem.traceable and same_program(problem.trace.closed, again.trace.closed)
     except Exception as error:  # what an earlier call has left behind may be unusable in a later one
-        note(problem, error, "the second trace")
+        note(problem.journal, error, "the second trace")
         return f"the loss cannot be called twice, it keeps state: {first_line(error)}"
-    if alike and not problem.opaque:
+    if alike and not problem.trace.opaque:
         return None
     x = [wide(v) for v in problem.params.values]
     there = problem if alike else again  # what is alike is compiled already

@@ -171,7 +171,8 @@ class Ruled:
     # ---- the losses ------------------------------------------------------------------------------------------------
     def problem(self, loss, cotangent) -> Problem:
         """One of these losses, at the point and a cotangent."""
-        return Problem(loss, self.given[0], (*self.given[1:], cotangent), self.chosen, False, self.names, "f")
+        arguments = self.given[0], (*self.given[1:], cotangent)
+        return Problem.of(loss, *arguments, self.chosen, False, self.names, "f")
 
     def paired(self, function) -> Callable:
         """⟨c, function(x)⟩, a loss of (*given, c)."""

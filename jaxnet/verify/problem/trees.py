@@ -69,12 +69,16 @@ class Tree:
             return replace(self, labels=tuple(names + path for path in self.paths))
         return replace(self, labels=tuple(below(path, names) for path in self.paths))
 
-    def rebuilt(self, values):
-        """The tree with `values` in place of the leaves that vary."""
+    def holding(self, values) -> "Tree":
+        """The same with `values` in place of the leaves that vary."""
         leaves = list(self.leaves)
         for i, value in zip(self.chosen, values, strict=True):
             leaves[i] = value
-        return jax.tree_util.tree_unflatten(self.structure, leaves)
+        return replace(self, leaves=tuple(leaves))
+
+    def rebuilt(self, values):
+        """The pytree with `values` in place of the leaves that vary."""
+        return jax.tree_util.tree_unflatten(self.structure, self.holding(values).leaves)
 
     @property
     def skipped(self) -> dict[str, str]:

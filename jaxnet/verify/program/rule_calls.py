@@ -14,7 +14,7 @@ from jaxnet.verify.program.jaxprs import (
     programs_with_inputs,
     rule_constants,
 )
-from jaxnet.verify.program.rules import is_own_rule, rule_name
+from jaxnet.verify.program.rules import is_own_rule, rule_name, users_name
 
 
 class HeldArgument(NamedTuple):
@@ -61,12 +61,13 @@ def _follow(jaxpr: Jaxpr, varies: list[bool], calls: list[RuleCall]) -> list[boo
 
 
 def _held(equation, varies: list[bool]) -> tuple[HeldArgument, ...]:
-    """The floating arguments of a rule's call that do not vary."""
+    """The floating arguments of a rule's call that do not vary, and that it has a gradient for."""
     skip = rule_constants(equation)
     arguments = list(zip(equation.invars, varies, strict=True))[skip:] if has_arguments(equation) else []
     names = names_of_arguments(equation, len(arguments)) or ("",) * len(arguments)
+    names = [users_name(equation, name) for name in names]
     return tuple(
         HeldArgument(k, name, tuple(atom.aval.shape))
         for k, ((atom, flag), name) in enumerate(zip(arguments, names, strict=True))
-        if not flag and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+        if not flag and name is not None and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
     )

@@ -57,6 +57,20 @@ def rule_name(equation) -> str:
     return f"{name} ({os.path.basename(place)})" if place else name or "?"
 
 
+def users_name(equation, name: str) -> str | None:
+    """What the user calls an argument that a rule knows by this name; None for one that it has no gradient for.
+
+    Equinox's filter_custom_vjp takes the user's arguments apart, and differentiates for the first alone.
+    """
+    first, others = "diff_array_vjp_arg", "array_args_kwargs"
+    if not name.startswith((first, others)) or not _is_of_a_library(_file(jaxprs.rule_source(equation))):
+        return name
+    wrapped = [f for f in jaxprs.wrapped_functions(equation) if not _is_of_a_library(f.__code__.co_filename)]
+    if name.startswith(others):
+        return None
+    return name.replace(first, wrapped[0].__code__.co_varnames[0], 1) if wrapped else name
+
+
 def wrapped_by(function):
     """The user's function inside a library's object that takes *args, as Equinox's filter_custom_vjp; or the same."""
     if isinstance(function, functools.partial):

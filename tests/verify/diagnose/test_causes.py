@@ -506,8 +506,8 @@ class KnownElsewhere(Evidence):
     """One wrong leaf, and other inputs at which it is looked at."""
 
     def __init__(self, leaf):
-        self.leaves = [SimpleNamespace(raw=leaf, wrong=True)]
-        self.moved, self.other_data = Inputs([], [], {0: Look(leaf, leaf, leaf, 1e-6)}, {}), None
+        moved = Inputs([], [], {0: Look(leaf, leaf, leaf, 1e-6)}, {})
+        vars(self).update(leaves=[SimpleNamespace(raw=leaf, wrong=True)], moved=moved, other_data=None)
 
     def limit(self, i):
         return 1e-6

@@ -93,7 +93,7 @@ WITHIN = {
 def hints(gradient, x, at=PLACE):
     """What is said of one line."""
     with quiet():
-        problem = Problem(lambda x: jnp.sum(x), x, (), 0, False)
+        problem = Problem.of(lambda x: jnp.sum(x), x, (), 0, False)
         manual = Manual(problem, gradient)
         assert manual.trace() is not None
         said = branches_not_taken(problem, manual)

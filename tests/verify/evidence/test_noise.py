@@ -9,7 +9,7 @@ import pytest
 
 from jaxnet.verify import check_gradients
 from jaxnet.verify.evidence.noise import Noise, noise_of, resolution, score, ulps
-from jaxnet.verify.problem.formula import Formula
+from jaxnet.verify.problem.formula import Formula, Rounding
 from jaxnet.verify.sizes import largest, norm, ratio
 from tests.marks import slow_but
 
@@ -162,7 +162,7 @@ def test_a_formula_that_is_traced_by_itself_can_be_rounded_too(apart):
 
 def test_an_error_that_no_rounding_makes_in_float64_is_not_asked_about_it(monkeypatch):
     asked = []
-    monkeypatch.setattr(Formula, "noise", lambda self: asked.append(self) or [(np.inf, np.inf)])
+    monkeypatch.setattr(Formula, "noise", lambda self: asked.append(self) or Rounding(((np.inf, np.inf),)))
     with jax.enable_x64(True):
         loss, x = lambda x: jnp.sum(jnp.sin(x)), np.linspace(-1.0, 1.0, 9)
         for factor, times in ((1.001, 0), (1 + 1e-12, 1)):

@@ -29,9 +29,7 @@ def gradient(W, X):
 @pytest.fixture
 def problem():
     with quiet():
-        made = Problem(loss, W, (X,), 0, False)
-        made.traced()
-        yield made
+        yield Problem.of(loss, W, (X,), 0, False).traced()
 
 
 def exact():

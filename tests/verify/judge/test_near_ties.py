@@ -110,7 +110,7 @@ def test_compiled_it_may_fall_to_the_other_side(monkeypatch):
     with jax.numpy_dtype_promotion("standard"):
         here, there = gradient((W1, b1, W2)), gradient((W1, b1 - 1e-6 * jnp.abs(b1), W2))
     assert np.abs(there[0] - here[0])[0].max() > 1e3 * np.abs(there[0] - here[0])[1:].max()
-    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])
+    compiled = lambda leaves: lambda self: Run("jit", tuple(map(np.asarray, leaves)))
     monkeypatch.setattr(Manual, "jitted", compiled(there))
     assert verdict(loss, gradient, (W1, b1, W2)) == "PASS"
     monkeypatch.setattr(Manual, "jitted", compiled(scaled(2, there, 1.5)))
@@ -174,7 +174,7 @@ def test_compiled_it_may_step_where_another_convention_holds_too(seed):
 def test_a_step_that_the_compiled_gradient_alone_takes_is_no_fault_of_it(monkeypatch, seed):
     """No rounding of the inputs that was drawn takes it, so it is not within the noise."""
     loss, gradient, fused, params = with_rounded_ties(seed)
-    compiled = lambda leaves: lambda self: Run("jit", [np.asarray(x) for x in leaves])
+    compiled = lambda leaves: lambda self: Run("jit", tuple(map(np.asarray, leaves)))
     monkeypatch.setattr(Manual, "jitted", compiled(fused))
     assert verdict(loss, gradient, params, whole=False) == "PASS"
     far = [x + 4 * (y - x) for x, y in zip(gradient(params), fused, strict=True)]  # four times the step

@@ -104,8 +104,7 @@ def test_one_less_99_hundredths_is_a_hundredth():
 
 
 def rounding(loss, gradient, params, *args):
-    problem = Problem(loss, params, args, 0, False)
-    problem.traced()
+    problem = Problem.of(loss, params, args, 0, False).traced()
     return rounding_of_terms(problem, Manual(problem, gradient).formula, 0, min(problem.units))
 
 
@@ -139,7 +138,7 @@ def test_in_float64_the_terms_lose_digits_as_well(how):
 def test_a_literal_is_the_number_that_the_program_computes_with():
     """Inside of jit a Python number keeps all its digits; the program computes with those of its dtype."""
     loss = lambda x: jnp.sum(WHERE(x > 0, 0.3, 0.1) * x)
-    gradient = Problem(loss, np.float32([1, -1]), (), 0, False).double()[1][0]
+    gradient = Problem.of(loss, np.float32([1, -1]), (), 0, False).traced().double()[1][0]
     np.testing.assert_array_equal(gradient, np.float32([0.3, 0.1]).astype(np.float64))
 
 
