@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnet import losses
@@ -26,12 +29,23 @@ class Layer(NamedTuple):
     W: Float[Array, "n n_prev"]
     b: Float[Array, "n 1"]
 
+    def __repr__(self) -> str:
+        """Shapes and dtypes, as JAX writes them: params are read at a glance, and their values are in W and b."""
+        return f"Layer(W={_short(self.W)}, b={_short(self.b)})"
+
 
 class LayerCache(NamedTuple):
     """What forward leaves of one layer for backward: Z (n, m) and A = g(Z)."""
 
     Z: Float[Array, "n m"]
     A: Float[Array, "n m"]
+
+
+def _short(leaf: Any) -> str:
+    """An array by its dtype and shape; what else may stand in a layer (a mask, a tracer, a sharding) as it is."""
+    if isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, Tracer):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return repr(leaf)
 
 
 Params = tuple[Layer, ...]  # Params[l - 1] is layer l
@@ -51,7 +65,7 @@ def weights_only(params: Params) -> Params:
     return tuple(layer._replace(W=True, b=False) for layer in params)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MLP:
     """A multi-layer perceptron: widths, activations and loss. Holds no arrays.
 
@@ -72,9 +86,7 @@ class MLP:
         """Check, and store lists as tuples and the loss by its name."""
         _check_sizes(self.sizes)
         _check_activations(self.activations, self.sizes)
-        loss = self.loss
-        if loss is None:
-            loss = "cross_entropy" if self.activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
+        loss = _usual_loss(self.activations) if self.loss is None else self.loss
         _check_loss(loss, self.activations[-1])
         object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
         object.__setattr__(self, "activations", tuple(self.activations))
@@ -87,6 +99,11 @@ class MLP:
 
     @property
     def loss_of_output(self) -> losses.Loss:
+    def __repr__(self) -> str:
+        """As it is written in Python; the loss only where it is not the usual one."""
+        loss = "" if self.loss == _usual_loss(self.activations) else f", {self.loss!r}"
+        return f"{type(self).__name__}({self.sizes!r}, {self.activations!r}{loss})"
+
         """ℓ and ∂ℓ/∂Z[L] for this loss and output activation."""
         return losses.loss_of(str(self.loss), self.activations[-1])
 
@@ -103,6 +120,10 @@ def _check_sizes(sizes: Any) -> None:
             " at least two numbers"
         )
     for position, size in enumerate(sizes):
+def _usual_loss(activations: Sequence[str]) -> str:
+    return "cross_entropy" if activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
+
+
         if count(f"sizes[{position}]", size) > MOST_UNITS:
             raise ValueError(f"sizes[{position}] is {size}; expected at most {MOST_UNITS} units a layer")
 

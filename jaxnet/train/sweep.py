@@ -23,7 +23,6 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from jaxnet import checks, parallel
 from jaxnet._arguments import choice, count, type_name
@@ -35,7 +34,7 @@ from jaxnet.initialisers import SCHEMES, init
 from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.parallel.mesh import over_all
 from jaxnet.train import config as settings
-from jaxnet.train import inputs, optimizers, signals
+from jaxnet.train import inputs, optimizers, signals, summary
 from jaxnet.train.batches import Data
 from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
@@ -44,6 +43,7 @@ from jaxnet.train.history import History
 from jaxnet.train.in_memory import memory_needs
 from jaxnet.train.result import set_result
 from jaxnet.train.state import LoopState, TrainState, loop_start, select
+from jaxnet.train.progress import progress_bar
 from jaxnet.train.step import GRADIENTS
 from jaxnet.values import real_numbers, refuse_first
 
@@ -77,6 +77,29 @@ class SweepResult(NamedTuple):
 
     @property
     def score(self) -> Float[np.ndarray, " n"]:
+    def __repr__(self) -> str:
+        """The network, the number of members and epochs, and which member is best."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        found = self.history.get("cost") if isinstance(self.history, dict) else None
+        arrays = (self.failed, self.learning_rate, self.init_scale)  # in a tree that was mapped they may be anything
+        if not (isinstance(found, np.ndarray) and found.ndim == 2 and found.size) or not all(
+            isinstance(array, np.ndarray) for array in arrays
+        ):
+            return [f"SweepResult: {summary.network(self.params)}"]
+        n, epochs = found.shape
+        head = f"SweepResult: {n} nets {summary.network(self.params)}, {epochs} epochs, {int(self.failed.sum())} failed"
+        if not np.isfinite(self.score).any():
+            return [head, "  none is best"]
+        best, scale = self.best, self.init_scale[self.best]
+        return [
+            head,
+            f"  best is member {best}: cost {self.score[best]:.4g} at learning rate {self.learning_rate[best]:.4g},"
+            f" init scale {'he' if np.isnan(scale) else f'{scale:.4g}'}",
+            "  table() has a line for each setting",
+        ]
+
         """The last cost of each member, on the validation data where there are any; infinite where it has none."""
         last = self.history.get("validation_cost", self.history["cost"])[:, -1]
         return np.where(self.failed | ~np.isfinite(last), np.inf, last)
@@ -148,7 +171,7 @@ def sweep(
         metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
         precision: a name of the table in _xla/matmul.py, as in `fit`.
-        progress: show a progress bar, if standard error is a terminal.
+        progress: show a progress bar, on a terminal and in a notebook.
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
             array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
@@ -240,7 +263,7 @@ def sweep(
 
     with (
         ThreadPoolExecutor(cores) as pool,
-        tqdm(total=n * epochs // span, unit="net", disable=None if progress else True) as bar,
+        progress_bar(progress, n * epochs // span, "net") as bar,
     ):
         in_threads = lambda function, tasks: pool.map(with_current_settings(function), tasks)
         with enough_memory():
