@@ -1,1 +1,22 @@
 """Training: from one step to many networks."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what __getattr__ gives
+    from jaxnet.train import checkpoint
+
+
+def __getattr__(name: str) -> Any:
+    """`jaxnet.train.checkpoint`, the only module here that is public, imported on first use."""
+    if name == "checkpoint":
+        return importlib.import_module("jaxnet.train.checkpoint")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["checkpoint"]
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__
