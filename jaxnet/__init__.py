@@ -103,16 +103,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """A public name or a module of the package, imported on first use."""
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"jaxnet.{_HOMES[name]}"), name)
-    elif name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(f"jaxnet.{name}"):
-        value = importlib.import_module(f"jaxnet.{name}")
-    else:  # name and obj let Python propose the nearest of __dir__
-        raise AttributeError(f"module 'jaxnet' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker that saw it would take any name
+
+    def __getattr__(name: str) -> Any:
+        """A public name or a module of the package, imported on first use."""
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"jaxnet.{_HOMES[name]}"), name)
+        elif name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(f"jaxnet.{name}"):
+            value = importlib.import_module(f"jaxnet.{name}")
+        else:  # name and obj let Python propose the nearest of __dir__
+            raise AttributeError(f"module 'jaxnet' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,8 @@ activations of a wide layer from saturating.
 Source: the lecture notes, section 10.
 """
 
+from __future__ import annotations
+
 import itertools
 from functools import partial
 from typing import Any, NamedTuple

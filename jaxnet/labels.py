@@ -1,5 +1,7 @@
 """Class labels as columns of targets."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Shaped

@@ -3,6 +3,8 @@
 Legend: A (n_y, m) predictions and Y (n_y, m) targets, one example a column.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -12,6 +12,8 @@
 Source: the lecture notes, sections 1 to 4 (forward), 8 and 9 (backward).
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax
@@ -29,6 +31,8 @@ Weights = Shaped[ArrayLike, " m"]
 
 def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> tuple[Float[Array, "n_y m"], Cache]:
     """Return A[L] and the cache. For l = 1..L:  Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]);  A[0] = X.
+
+    X is (n_x, m), one example a column, and A[L] (n_y, m).
 
     Raises:
         ValueError: params or X do not have the shapes of net.sizes, or X holds NaN or an infinity (unless it is a JAX

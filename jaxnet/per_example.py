@@ -14,6 +14,8 @@ Private Optimization on Large Model at Small Cost, ICML 2023; M. Abadi et al., D
 Privacy, arXiv 1607.00133 (the clipped, noisy sum).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import jax
@@ -21,14 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real, Shaped
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from jaxnet import checks
 from jaxnet._arguments import positive
 from jaxnet._xla import matmul
 from jaxnet._xla.reductions import at_least_float32
 from jaxnet.mlp import MLP, Layer, Params
-from jaxnet.network import forward, value_and_grad
+from jaxnet.network import Inputs, Outputs, Weights, forward, value_and_grad
 
 
 def one_example_grads(
@@ -38,9 +40,7 @@ def one_example_grads(
     return value_and_grad(net, params, x[:, None], y[:, None], precision=precision)[1]
 
 
-def per_example_grads(
-    net: MLP, params: Params, X: Float[Array, "n_x m"], Y: Float[Array, "n_y m"], precision: str = "float32"
-) -> Params:
+def per_example_grads(net: MLP, params: Params, X: Inputs, Y: Outputs, precision: str = "float32") -> Params:
     """Return ∂ℓ_i/∂params of every example: `one_example_grads` lifted, each leaf with a leading axis of m.
 
     Their mean is the gradient of the cost. Raises as `cost` does.
@@ -51,7 +51,7 @@ def per_example_grads(
 
 
 def per_example_norms(
-    net: MLP, params: Params, X: Float[Array, "n_x m"], Y: Float[Array, "n_y m"], precision: str = "float32"
+    net: MLP, params: Params, X: Inputs, Y: Outputs, precision: str = "float32"
 ) -> Float[Array, " m"]:
     """Return the norm of each example's gradient over all params, √Σ_l ‖dz[l]_i‖² (‖a[l-1]_i‖² + 1), forming none.
 
@@ -64,13 +64,13 @@ def per_example_norms(
 def clipped_grads(
     net: MLP,
     params: Params,
-    X: Float[Array, "n_x m"],
-    Y: Float[Array, "n_y m"],
+    X: Inputs,
+    Y: Outputs,
     max_norm: Real[ArrayLike, ""],
     key: PRNGKeyArray | Array | None = None,
     noise_multiplier: Real[ArrayLike, ""] = 0.0,
     precision: str = "float32",
-    weights: Shaped[ArrayLike, " m"] | None = None,
+    weights: Weights | None = None,
 ) -> Params:
     """Return the DP-SGD sum Σ_i min(1, max_norm / ‖g_i‖) g_i + max_norm noise_multiplier N(0, 1), in params' own tree.
 

@@ -77,7 +77,7 @@ def test_the_names_are_the_public_ones_and_each_is_there():
 
 def test_type_checkers_are_told_the_same_names():
     tree = ast.parse(Path(jaxnet.__file__).read_text())
-    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    block, _ = (node for node in tree.body if isinstance(node, ast.If))
     told = {alias.name: node.module for node in block.body for alias in node.names}
     rooms = {name: "jaxnet" for name in jaxnet.__all__ if inspect.ismodule(getattr(jaxnet, name))}
     assert told == {name: f"jaxnet.{home}" for name, home in jaxnet._HOMES.items()} | rooms
@@ -101,6 +101,13 @@ def test_a_name_that_is_not_there_is_an_error_that_python_can_mend(name):
     assert (caught.value.name, caught.value.obj) == (name, jaxnet)
     with pytest.raises(AttributeError, match=r"module 'jaxnet\.train' has no attribute 'fitt'"):
         jaxnet.train.fitt  # noqa: B018
+
+
+@pytest.mark.parametrize("name", [name for name in jaxnet.__all__ if inspect.isfunction(getattr(jaxnet, name))])
+def test_help_comes_to_the_point(name):
+    """A signature names its types and does not write them out: before the first sentence there is little to read."""
+    signature = str(inspect.signature(getattr(jaxnet, name)))
+    assert len(signature) < 1000 and "numpy._typing" not in signature
 
 
 # ---- packages that may be missing ----

@@ -1,5 +1,7 @@
 """`fit`: check what comes in, put it where it belongs, and train."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from functools import partial

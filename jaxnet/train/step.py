@@ -3,6 +3,8 @@
 Source: the lecture notes, section 8.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import jax

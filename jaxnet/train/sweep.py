@@ -7,6 +7,8 @@ Either way a member that diverges stops by itself and leaves the others alone.
 Legend: n members; X (n_x, m), Y (n_y, m).
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -41,9 +43,9 @@ from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import next_epoch, replay
 from jaxnet.train.history import History
 from jaxnet.train.in_memory import memory_needs
+from jaxnet.train.progress import progress_bar
 from jaxnet.train.result import set_result
 from jaxnet.train.state import LoopState, TrainState, loop_start, select
-from jaxnet.train.progress import progress_bar
 from jaxnet.train.step import GRADIENTS
 from jaxnet.values import real_numbers, refuse_first
 
@@ -75,8 +77,6 @@ class SweepResult(NamedTuple):
     learning_rate: Float[np.ndarray, " n"]
     init_scale: Float[np.ndarray, " n"]
 
-    @property
-    def score(self) -> Float[np.ndarray, " n"]:
     def __repr__(self) -> str:
         """The network, the number of members and epochs, and which member is best."""
         return "\n".join(self._lines())
@@ -100,6 +100,8 @@ class SweepResult(NamedTuple):
             "  table() has a line for each setting",
         ]
 
+    @property
+    def score(self) -> Float[np.ndarray, " n"]:
         """The last cost of each member, on the validation data where there are any; infinite where it has none."""
         last = self.history.get("validation_cost", self.history["cost"])[:, -1]
         return np.where(self.failed | ~np.isfinite(last), np.inf, last)
