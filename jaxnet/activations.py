@@ -3,7 +3,7 @@
 Legend: Z is a layer's linear part, A = g(Z); both (n, m). A derivative is given both and uses the cheaper,
 so that Z often need not be stored. Every g here returns finite values and slopes at |Z| = 1e4 in float32.
 
-Source: the lecture notes, section 5 (functions) and section 7 (derivatives).
+Source: the lecture notes (NOTES.md), section 5 (functions) and section 7 (derivatives).
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ Legend: Z = Z[L], A = A[L] = ŷ, Y the targets, all (n_y, m); ℓ is a row (1, m
 The factor 1/m, the weights and the masks of padded examples enter in one place, `mean_weights`. Cross-entropies are
 computed from Z, never from the logarithm of a probability, so that they stay finite where A rounds to 0 or 1.
 
-Source: the lecture notes, section 8 (J, and dZ[2] = A[2] - Y).
+Source: the lecture notes (NOTES.md), section 8 (J, and dZ[2] = A[2] - Y).
 """
 
 from collections.abc import Callable

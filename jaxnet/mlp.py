@@ -3,7 +3,7 @@
 `MLP` is static: frozen and hashable, without arrays, the first argument of every pure function. Parameters are a
 pytree of arrays only. So `jax.jit(f, static_argnums=0)`, `jax.grad` and `jax.vmap` are all one needs.
 
-Source: the lecture notes, section 1.
+Source: the lecture notes (NOTES.md), section 1.
 """
 
 from collections.abc import Sequence
@@ -59,6 +59,9 @@ def weights_only(params: Params) -> Params:
 
     Raises:
         TypeError: params are not a tuple of Layer(W, b).
+
+    >>> jaxnet.weights_only(jaxnet.init(jaxnet.MLP((2, 1), ("sigmoid",)), jax.random.key(0)))
+    (Layer(W=True, b=False),)
     """
     if not (isinstance(params, tuple) and params and all(isinstance(layer, Layer) for layer in params)):
         raise TypeError(f"params is {type_name(params)}; expected a tuple of Layer(W, b), as init returns")
@@ -76,6 +79,10 @@ class MLP:
 
     Raises:
         ValueError: a width is not a positive integer, a name is unknown, or the names do not go together.
+
+    >>> net = jaxnet.MLP((64, 32, 10), ("relu", "softmax"))
+    >>> net.loss
+    'cross_entropy'
     """
 
     sizes: Sequence[int]
@@ -92,6 +99,11 @@ class MLP:
         object.__setattr__(self, "activations", tuple(self.activations))
         object.__setattr__(self, "loss", loss)
 
+    def __repr__(self) -> str:
+        """As it is written in Python; the loss only where it is not the usual one."""
+        loss = "" if self.loss == _usual_loss(self.activations) else f", {self.loss!r}"
+        return f"{type(self).__name__}({self.sizes!r}, {self.activations!r}{loss})"
+
     @property
     def g(self) -> tuple[Activation, ...]:
         """The activation functions g[0], ..., g[L]; the input layer's is the identity, A[0] = Z[0] = X."""
@@ -99,11 +111,6 @@ class MLP:
 
     @property
     def loss_of_output(self) -> losses.Loss:
-    def __repr__(self) -> str:
-        """As it is written in Python; the loss only where it is not the usual one."""
-        loss = "" if self.loss == _usual_loss(self.activations) else f", {self.loss!r}"
-        return f"{type(self).__name__}({self.sizes!r}, {self.activations!r}{loss})"
-
         """ℓ and ∂ℓ/∂Z[L] for this loss and output activation."""
         return losses.loss_of(str(self.loss), self.activations[-1])
 
@@ -113,6 +120,10 @@ class MLP:
         return self.loss == "cross_entropy"
 
 
+def _usual_loss(activations: Sequence[str]) -> str:
+    return "cross_entropy" if activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
+
+
 def _check_sizes(sizes: Any) -> None:
     if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
         raise ValueError(
@@ -120,10 +131,6 @@ def _check_sizes(sizes: Any) -> None:
             " at least two numbers"
         )
     for position, size in enumerate(sizes):
-def _usual_loss(activations: Sequence[str]) -> str:
-    return "cross_entropy" if activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
-
-
         if count(f"sizes[{position}]", size) > MOST_UNITS:
             raise ValueError(f"sizes[{position}] is {size}; expected at most {MOST_UNITS} units a layer")
 

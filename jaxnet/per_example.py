@@ -43,7 +43,11 @@ def one_example_grads(
 def per_example_grads(net: MLP, params: Params, X: Inputs, Y: Outputs, precision: str = "float32") -> Params:
     """Return ∂ℓ_i/∂params of every example: `one_example_grads` lifted, each leaf with a leading axis of m.
 
-    Their mean is the gradient of the cost. Raises as `cost` does.
+    X is (n_x, m) and Y (n_y, m). Their mean is the gradient of the cost. Raises as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> jaxnet.per_example_grads(net, jaxnet.init(net, jax.random.key(0)), X, Y)[0]
+    Layer(W=float32[50,4,2], b=float32[50,4,1])
     """
     params, X = checks.inputs(net, params, X, precision)
     Y, _ = checks.targets(net, X, Y, None)
@@ -55,7 +59,11 @@ def per_example_norms(
 ) -> Float[Array, " m"]:
     """Return the norm of each example's gradient over all params, √Σ_l ‖dz[l]_i‖² (‖a[l-1]_i‖² + 1), forming none.
 
-    Raises as `cost` does.
+    X is (n_x, m) and Y (n_y, m). Raises as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> jaxnet.per_example_norms(net, jaxnet.init(net, jax.random.key(0)), X, Y).shape
+    (50,)
     """
     params, X = checks.inputs(net, params, X, precision)
     return _norms(_deltas(net, params, X, Y, precision))[0].astype(X.dtype)
@@ -91,6 +99,11 @@ def clipped_grads(
 
     Raises:
         ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> init_key, noise_key = jax.random.split(jax.random.key(0))
+    >>> jaxnet.clipped_grads(net, jaxnet.init(net, init_key), X, Y, 1.0, noise_key, noise_multiplier=0.5)[0]
+    Layer(W=float32[4,2], b=float32[4,1])
     """
     max_norm = positive("max_norm", max_norm)
     noisy = isinstance(noise_multiplier, Tracer) or not np.array_equal(noise_multiplier, 0)

@@ -159,6 +159,12 @@ def fit(
         ImportError: checkpoint is given, and Orbax is not installed.
         OtherProcessError: another process of the mesh has failed, as its own error says.
         MemoryError: the device cannot hold the params, the optimizer's state, the data or a batch's pass.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower()
+    >>> jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optax.adam(0.05), epochs=40, batch_size=50)
+    FitResult: 2-4-1 in float32, 40 epochs in the history
+      cost      ... -> ..., lowest ... in epoch ...
+      accuracy  ... -> 0.8..., highest ... in epoch ...
     """
     mesh = settings.placement(device, mesh, layout)
     team = parallel.Team(mesh)
