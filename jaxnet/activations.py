@@ -6,7 +6,7 @@ so that Z often need not be stored. Every g here returns finite values and slope
 An activation of your own is such a pair too, `MLP(sizes, (Activation(mish, mish_derivative), "sigmoid"))`, and refused
 unless the verifier finds the second to be the derivative of the first.
 
-Source: the lecture notes, section 5 (functions) and section 7 (derivatives).
+Source: the lecture notes (NOTES.md), section 5 (functions) and section 7 (derivatives).
 """
 
 from collections.abc import Callable

@@ -3,8 +3,10 @@
 With zeros all hidden units of a layer stay equal for ever; a random start breaks the symmetry. The scale s keeps the
 activations of a wide layer from saturating.
 
-Source: the lecture notes, section 10.
+Source: the lecture notes (NOTES.md), section 10.
 """
+
+from __future__ import annotations
 
 import itertools
 from functools import partial
@@ -43,6 +45,9 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
             64-bit is off.
         TypeError: key is not a single random key, or dtype not a floating one.
         MemoryError: the device cannot hold the params.
+
+    >>> jaxnet.init(jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jax.random.key(0))
+    (Layer(W=float32[4,2], b=float32[4,1]), Layer(W=float32[1,4], b=float32[1,1]))
     """
     checks.mlp(net)
     checks.key(key)

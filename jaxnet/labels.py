@@ -1,5 +1,7 @@
 """Class labels as columns of targets."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Shaped
@@ -23,6 +25,11 @@ def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -
         ValueError: a label is out of range (JAX's own indexing would wrap or drop it silently), or labels is
             not one-dimensional; or n_classes is not a positive integer, or too large.
         TypeError: the labels are not integers, or some are masked; or dtype is not one of real numbers.
+
+    >>> jaxnet.one_hot([0, 2, 1], 3).astype(int)
+    Array([[1, 0, 0],
+           [0, 0, 1],
+           [0, 1, 0]], dtype=int32)
     """
     count("n_classes", n_classes)
     dtype = checks.real_dtype("dtype", dtype)

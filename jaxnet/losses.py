@@ -8,7 +8,7 @@ and with `MLP(l2=λ)` a penalty on large weights, λ/2 Σ_l ‖W[l]‖², is in 
 masks of padded examples enter in one place, `mean_weights`. Cross-entropies are
 computed from Z, never from the logarithm of a probability, so that they stay finite where A rounds to 0 or 1.
 
-Source: the lecture notes, section 8 (J, and dZ[2] = A[2] - Y).
+Source: the lecture notes (NOTES.md), section 8 (J, and dZ[2] = A[2] - Y).
 """
 
 from collections.abc import Callable

@@ -3,13 +3,16 @@
 `MLP` is static: frozen and hashable, without arrays, the first argument of every pure function. Parameters are a
 pytree of arrays only. So `jax.jit(f, static_argnums=0)`, `jax.grad` and `jax.vmap` are all one needs.
 
-Source: the lecture notes, section 1.
+Source: the lecture notes (NOTES.md), section 1.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnet import losses
@@ -26,12 +29,23 @@ class Layer(NamedTuple):
     W: Float[Array, "n n_prev"]
     b: Float[Array, "n 1"]
 
+    def __repr__(self) -> str:
+        """Shapes and dtypes, as JAX writes them: params are read at a glance, and their values are in W and b."""
+        return f"Layer(W={_short(self.W)}, b={_short(self.b)})"
+
 
 class LayerCache(NamedTuple):
     """What forward leaves of one layer for backward: Z (n, m) and A = g(Z)."""
 
     Z: Float[Array, "n m"]
     A: Float[Array, "n m"]
+
+
+def _short(leaf: Any) -> str:
+    """An array by its dtype and shape; what else may stand in a layer (a mask, a tracer, a sharding) as it is."""
+    if isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, Tracer):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return repr(leaf)
 
 
 Params = tuple[Layer, ...]  # Params[l - 1] is layer l
@@ -45,13 +59,16 @@ def weights_only(params: Params) -> Params:
 
     Raises:
         TypeError: params are not a tuple of Layer(W, b).
+
+    >>> jaxnet.weights_only(jaxnet.init(jaxnet.MLP((2, 1), ("sigmoid",)), jax.random.key(0)))
+    (Layer(W=True, b=False),)
     """
     if not (isinstance(params, tuple) and params and all(isinstance(layer, Layer) for layer in params)):
         raise TypeError(f"params is {type_name(params)}; expected a tuple of Layer(W, b), as init returns")
     return tuple(layer._replace(W=True, b=False) for layer in params)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MLP:
     """A multi-layer perceptron: widths, activations and loss. Holds no arrays.
 
@@ -66,6 +83,10 @@ class MLP:
     Raises:
         ValueError: a width is not a positive integer, a name is unknown, the names do not go together, a derivative
             is not that of its function, or l2 is not a finite number from 0.
+
+    >>> net = jaxnet.MLP((64, 32, 10), ("relu", "softmax"))
+    >>> net.loss
+    'cross_entropy'
     """
 
     sizes: Sequence[int]
@@ -77,14 +98,18 @@ class MLP:
         """Check, and store lists as tuples and the loss by its name."""
         _check_sizes(self.sizes)
         _check_activations(self.activations, self.sizes)
-        loss = self.loss
-        if loss is None:
-            loss = "cross_entropy" if self.activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
+        loss = _usual_loss(self.activations) if self.loss is None else self.loss
         _check_loss(loss, self.activations[-1])
         object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
         object.__setattr__(self, "activations", tuple(self.activations))
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "l2", from_zero("l2", self.l2))
+
+    def __repr__(self) -> str:
+        """As it is written in Python; the loss and the penalty only where they are not the usual ones."""
+        loss = "" if self.loss == _usual_loss(self.activations) else f", {self.loss!r}"
+        penalty = f", l2={self.l2!r}" if self.l2 else ""
+        return f"{type(self).__name__}({self.sizes!r}, {self.activations!r}{loss}{penalty})"
 
     @property
     def g(self) -> tuple[Activation, ...]:
@@ -109,6 +134,10 @@ def described(net: MLP) -> dict[str, Any]:
         "sizes": list(net.sizes),
         "activations": [{"own": g.name} if isinstance(g, Activation) else g for g in net.activations],
     }
+
+
+def _usual_loss(activations: Sequence[str | Activation]) -> str:
+    return "cross_entropy" if activations[-1] in CROSS_ENTROPY_OUTPUTS else "squared_error"
 
 
 def _check_sizes(sizes: Any) -> None:

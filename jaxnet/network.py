@@ -9,8 +9,10 @@
 | J = 1/m Σ ℓ(ŷ, y)        | cost              | scalar               | with example weights Σ w ℓ / Σ w; + penalty   |
 | dZ, dW, db, dA           | the same          | as their parent      | dX always means ∂J/∂X exactly                 |
 
-Source: the lecture notes, sections 1 to 4 (forward), 8 and 9 (backward).
+Source: the lecture notes (NOTES.md), sections 1 to 4 (forward), 8 and 9 (backward).
 """
+
+from __future__ import annotations
 
 from functools import partial
 
@@ -30,11 +32,18 @@ Weights = Shaped[ArrayLike, " m"]
 def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> tuple[Float[Array, "n_y m"], Cache]:
     """Return A[L] and the cache. For l = 1..L:  Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]);  A[0] = X.
 
+    X is (n_x, m), one example a column, and A[L] (n_y, m).
+
     Raises:
         ValueError: params or X do not have the shapes of net.sizes, or X holds NaN or an infinity (unless it is a JAX
             array, whose values are not read).
         TypeError: X is not of real numbers, or a JAX array of more bits than the params; precision is "float64" and
             the params' dtype another; or net is not an MLP.
+
+    >>> net = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
+    >>> A, cache = jaxnet.forward(net, jaxnet.init(net, jax.random.key(0)), np.ones((2, 50)))
+    >>> A.shape, [layer.Z.shape for layer in cache]
+    ((1, 50), [(2, 50), (4, 50), (1, 50)])
     """
     params, X = checks.inputs(net, params, X, precision)
     dot = matmul.policy(precision)
@@ -57,6 +66,13 @@ def backward(
 
     Raises:
         ValueError: params, cache or dZ do not have the shapes of net.sizes.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> params = jaxnet.init(net, jax.random.key(0))
+    >>> A, cache = jaxnet.forward(net, params, X)
+    >>> grads, dX = jaxnet.backward(net, params, cache, (A - Y) / 50)
+    >>> grads, dX.shape
+    ((Layer(W=float32[4,2], b=float32[4,1]), Layer(W=float32[1,4], b=float32[1,1])), (2, 50))
     """
     params, cache, dZ = checks.output_derivative(net, params, cache, dZ, precision)
     dot, grads = matmul.policy(precision), []
@@ -107,7 +123,13 @@ def cost(
 ) -> Float[Array, ""]:
     """Return J = 1/m Σ_i ℓ(ŷ_i, y_i), or Σ_i w_i ℓ_i / Σ_i w_i with example weights; + λ/2 Σ_l ‖W[l]‖² with net.l2 = λ.
 
-    For softmax each column of Y sums to one. Raises as `forward` does, and where Y or weights do not fit X.
+    X is (n_x, m), Y (n_y, m), weights (m,); for softmax each column of Y sums to one. Raises as `forward` does, and
+    where Y or weights do not fit X.
+
+    >>> net = jaxnet.MLP((2, 1), ("sigmoid",))
+    >>> zeros = jaxnet.init(net, jax.random.key(0), "zeros")
+    >>> float(jaxnet.cost(net, zeros, *jaxnet.datasets.flower()))  # ln 2, of a coin
+    0.693...
     """
     return cost_and_output(net, params, X, Y, weights, precision)[0]
 
@@ -118,13 +140,25 @@ def value_and_grad(
     """Return J and ∂J/∂params by the hand-written backward pass.
 
     Equals `jax.value_and_grad(cost, argnums=1)` with the same arguments. Raises as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower()
+    >>> J, grads = jaxnet.value_and_grad(net, jaxnet.init(net, jax.random.key(0)), X, Y)
+    >>> grads
+    (Layer(W=float32[4,2], b=float32[4,1]), Layer(W=float32[1,4], b=float32[1,1]))
     """
     (J, _), grads = value_output_and_grad(net, params, X, Y, weights, precision)
     return J, grads
 
 
 def predict(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> Float[Array, "n_y m"]:
-    """Return A[L], jitted: probabilities after sigmoid or softmax, else numbers. Raises as `forward` does."""
+    """Return A[L], jitted: probabilities after sigmoid or softmax, else numbers. Raises as `forward` does.
+
+    X is (n_x, m) and A[L] (n_y, m), one example a column.
+
+    >>> net = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
+    >>> jaxnet.predict(net, jaxnet.init(net, jax.random.key(0)), [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]).shape
+    (1, 3)
+    """
     return _predict(net, *checks.inputs(net, params, X, precision), precision)
 
 

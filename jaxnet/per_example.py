@@ -16,6 +16,8 @@ Private Optimization on Large Model at Small Cost, ICML 2023; M. Abadi et al., D
 Privacy, arXiv 1607.00133 (the clipped, noisy sum).
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator
 
@@ -24,14 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real, Shaped
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from jaxnet import checks
 from jaxnet._arguments import positive
 from jaxnet._xla import matmul
 from jaxnet._xla.reductions import at_least_float32
 from jaxnet.mlp import MLP, Layer, Params
-from jaxnet.network import forward, value_and_grad
+from jaxnet.network import Inputs, Outputs, Weights, forward, value_and_grad
 
 
 def one_example_grads(
@@ -42,11 +44,14 @@ def one_example_grads(
     return value_and_grad(without_penalty, params, x[:, None], y[:, None], precision=precision)[1]
 
 
-def per_example_grads(
-    net: MLP, params: Params, X: Float[Array, "n_x m"], Y: Float[Array, "n_y m"], precision: str = "float32"
-) -> Params:
+def per_example_grads(net: MLP, params: Params, X: Inputs, Y: Outputs, precision: str = "float32") -> Params:
     """Return ∂ℓ_i/∂params of every example: `one_example_grads` lifted, each leaf with a leading axis of m.
 
+    X is (n_x, m) and Y (n_y, m). Their mean is the gradient of the cost. Raises as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> jaxnet.per_example_grads(net, jaxnet.init(net, jax.random.key(0)), X, Y)[0]
+    Layer(W=float32[50,4,2], b=float32[50,4,1])
     Their mean is the gradient of the cost without penalty. Raises as `cost` does.
     """
     params, X = checks.inputs(net, params, X, precision)
@@ -55,11 +60,15 @@ def per_example_grads(
 
 
 def per_example_norms(
-    net: MLP, params: Params, X: Float[Array, "n_x m"], Y: Float[Array, "n_y m"], precision: str = "float32"
+    net: MLP, params: Params, X: Inputs, Y: Outputs, precision: str = "float32"
 ) -> Float[Array, " m"]:
     """Return the norm of each example's gradient over all params, √Σ_l ‖dz[l]_i‖² (‖a[l-1]_i‖² + 1), forming none.
 
-    Raises as `cost` does.
+    X is (n_x, m) and Y (n_y, m). Raises as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> jaxnet.per_example_norms(net, jaxnet.init(net, jax.random.key(0)), X, Y).shape
+    (50,)
     """
     params, X = checks.inputs(net, params, X, precision)
     return _norms(_deltas(net, params, X, Y, precision))[0].astype(X.dtype)
@@ -68,13 +77,13 @@ def per_example_norms(
 def clipped_grads(
     net: MLP,
     params: Params,
-    X: Float[Array, "n_x m"],
-    Y: Float[Array, "n_y m"],
+    X: Inputs,
+    Y: Outputs,
     max_norm: Real[ArrayLike, ""],
     key: PRNGKeyArray | Array | None = None,
     noise_multiplier: Real[ArrayLike, ""] = 0.0,
     precision: str = "float32",
-    weights: Shaped[ArrayLike, " m"] | None = None,
+    weights: Weights | None = None,
 ) -> Params:
     """Return the DP-SGD sum Σ_i min(1, max_norm / ‖g_i‖) g_i + max_norm noise_multiplier N(0, 1), in params' own tree.
 
@@ -95,6 +104,11 @@ def clipped_grads(
 
     Raises:
         ValueError, TypeError: max_norm is not positive, or there is noise without a key; otherwise as `cost` does.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
+    >>> init_key, noise_key = jax.random.split(jax.random.key(0))
+    >>> jaxnet.clipped_grads(net, jaxnet.init(net, init_key), X, Y, 1.0, noise_key, noise_multiplier=0.5)[0]
+    Layer(W=float32[4,2], b=float32[4,1])
     """
     max_norm = positive("max_norm", max_norm)
     noisy = isinstance(noise_multiplier, Tracer) or not np.array_equal(noise_multiplier, 0)

@@ -1,4 +1,4 @@
-"""Bugs planted in our own backward pass: each must be refused, and exactly its wrong leaves named.
+"""Bugs planted in our own backward pass and derivatives: each must be refused, and exactly its wrong leaves named.
 
 A mutant is a piece of the source of `backward` (or of the cost's derivative) and what stands there instead. The
 net has three layers of equal width and m examples of the same number, so that no mutant shows by its shape alone.
@@ -12,6 +12,7 @@ import pytest
 
 import jaxnet
 from jaxnet import network
+from jaxnet.activations import ACTIVATIONS
 from tests import cases
 from tests.comparison import wrong_leaves
 
@@ -94,6 +95,28 @@ def test_the_real_one_passes(point):
 def test_mutant_is_refused(name, point, untyped):
     old, new, leaves = MUTANTS[name]
     assert refused(mutated(old, new), point) == leaves
+
+
+SLIPS = {  # a wrong g' of each activation, the one that is easiest to write
+    "identity": lambda Z, A: Z,
+    "sigmoid": lambda Z, A: A * (1 + A),
+    "tanh": lambda Z, A: 1 - A,
+    "relu": lambda Z, A: jax.numpy.where(A >= 0, 1.0, 0.0),
+    "leaky_relu": lambda Z, A: jax.numpy.where(A >= 0, 1.0, 0.0),
+    "softplus": lambda Z, A: ACTIVATIONS["sigmoid"](A),
+    "gelu": lambda Z, A: A / Z,
+    "silu": lambda Z, A: ACTIVATIONS["sigmoid"](Z) + Z * (1 - ACTIVATIONS["sigmoid"](Z)),
+}
+
+
+@pytest.mark.parametrize("name", cases.HIDDEN)
+def test_a_slip_in_a_derivative_is_refused(name, key, x64, monkeypatch):
+    net = jaxnet.MLP((4, 4, 4), (name, "tanh" if name == "identity" else "identity"))
+    point = cases.point(net, key, m=4)
+    gradients = lambda: (jaxnet.value_and_grad(net, *point)[1], jax.grad(jaxnet.cost, argnums=1)(net, *point))
+    assert wrong_leaves(*gradients(), rtol=1e-12) == set()
+    monkeypatch.setitem(ACTIVATIONS, name, ACTIVATIONS[name]._replace(derivative=SLIPS[name]))
+    assert wrong_leaves(*gradients(), rtol=1e-12) == {W1, b1}
 
 
 def test_the_comparison_itself(key):

@@ -29,7 +29,7 @@ from jaxnet.atomic_files import NotSavedError
 from tests.cases import HIDDEN, OUTPUTS
 from tests.experiments.claims import full_disk
 
-MODULE = importlib.import_module("jaxnet.save")  # the name jaxnet.save is the function's
+MODULE = importlib.import_module("jaxnet.net_files")
 ROOT = Path(__file__).parent.parent
 NET = jaxnet.MLP((2, 3, 1), ("tanh", "sigmoid"))
 DTYPES = ("float16", "bfloat16", "float32", "float64")

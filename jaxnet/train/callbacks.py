@@ -59,6 +59,13 @@ def scale_learning_rate(loop: LoopState, factor: float) -> LoopState:
         ValueError: the optimizer's state shows no learning rate that can be set, for which there is
             optax.inject_hyperparams(optax.sgd)(learning_rate=0.1); or factor is not a finite number above 0.
         TypeError: loop is not a LoopState.
+
+    >>> slower = lambda loop, history: jaxnet.scale_learning_rate(loop, 0.9)  # after each epoch
+    >>> adjustable = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower()
+    >>> result = jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=adjustable, epochs=2, callbacks=slower)
+    >>> round(float(result.state.opt_state.hyperparams["learning_rate"]), 2)
+    0.81
     """
     _require_loop(loop)
     opt_state = optimizers.with_scaled_rate(loop.state.opt_state, positive("factor", factor))
@@ -76,6 +83,8 @@ def reduce_on_plateau(
     Raises:
         ValueError: factor is not between 0 and 1, or another argument out of range; of the callback: the history has
             no such metric, or the optimizer's state shows no learning rate, as of `scale_learning_rate`.
+
+    >>> halve = jaxnet.reduce_on_plateau(0.5, patience=3, metric="cost")  # for fit(..., callbacks=halve)
     """
     share("factor", factor)
     count("patience", patience)

@@ -12,7 +12,7 @@ by optax.apply_if_finite is its own affair: such a step is judged by the state a
 
 Legend: X (n_x, m), Y (n_y, m); `data` holds them by columns or by rows, see batches.py.
 
-Source: the lecture notes, section 8 (gradient descent).
+Source: the lecture notes (NOTES.md), section 8 (gradient descent).
 """
 
 import functools

@@ -1,5 +1,7 @@
 """`fit`: check what comes in, put it where it belongs, and train."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -123,7 +125,7 @@ def fit(
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
         precision: a name of the table in _xla/matmul.py. Params are float64 with "float64", or where those given, else
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
-        progress: show a progress bar, if standard error is a terminal.
+        progress: show a progress bar, on a terminal and in a notebook.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
             history so far. One that returns True stops training; one that returns a LoopState, such as
             `scale_learning_rate` makes, has it go on from that; no other answer counts.
@@ -157,6 +159,12 @@ def fit(
         ImportError: checkpoint is given, and Orbax is not installed.
         OtherProcessError: another process of the mesh has failed, as its own error says.
         MemoryError: the device cannot hold the params, the optimizer's state, the data or a batch's pass.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower()
+    >>> jaxnet.fit(net, X, Y, key=jax.random.key(0), optimizer=optax.adam(0.05), epochs=40, batch_size=50)
+    FitResult: 2-4-1 in float32, 40 epochs in the history
+      cost      ... -> ..., lowest ... in epoch ...
+      accuracy  ... -> 0.8..., highest ... in epoch ...
     """
     mesh = settings.placement(device, mesh, layout)
     team = parallel.Team(mesh)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from tqdm import tqdm
 
 from jaxnet.parallel import Team
 from jaxnet.train import signals
@@ -20,6 +19,7 @@ from jaxnet.train.checkpoint import NoCheckpoints, noted_in
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import Chunk, is_stopped
 from jaxnet.train.history import History
+from jaxnet.train.progress import ProgressBar, progress_bar
 from jaxnet.train.result import FitResult, NotFiniteError, result_of, set_result
 from jaxnet.train.state import LoopState
 
@@ -72,8 +72,7 @@ def train(
     """Run chunk after chunk, up to that number of epochs or until training stops by itself."""
     epoch, position, failed = int(loop.epoch), source.position, None
     try:
-        shown = None if progress and team.is_first else True
-        with tqdm(initial=epoch, total=epochs, unit=source.unit, disable=shown) as bar:
+        with progress_bar(progress and team.is_first, epochs, source.unit, initial=epoch) as bar:
             while epoch < epochs and not is_stopped(config, loop):
                 # a chunk takes the old loop, and callbacks may change the new one: no stop before both are done
                 with signals.deferred(team) as deliver:
@@ -119,7 +118,11 @@ def train(
 
 
 def _between_steps(
-    deliver: Callable[[], None], checkpoints: NoCheckpoints, step_taken: Callable[[], None], bar: tqdm, number: int
+    deliver: Callable[[], None],
+    checkpoints: NoCheckpoints,
+    step_taken: Callable[[], None],
+    bar: ProgressBar,
+    number: int,
 ) -> None:
     """Take what signals have come, which may raise, and show the number of steps."""
     step_taken()

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxnet import parallel
 from jaxnet.mlp import Params
+from jaxnet.train import summary
 from jaxnet.train.state import LoopState, TrainState
 
 
@@ -28,6 +29,16 @@ class FitResult(NamedTuple):
     history: dict[str, np.ndarray]
     loop: LoopState
     position: str | None = None
+
+    def __repr__(self) -> str:
+        """The network, the number of epochs and, of each metric, where it began, ended and was best."""
+        epochs = max(map(len, summary.curves(self.history).values()), default=0)
+        head = f"FitResult: {summary.network(self.params)}, {epochs} epoch{'s' * (epochs != 1)} in the history"
+        return "\n".join([head, *summary.metrics(self.history)])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook, with a picture of the costs."""
+        return summary.as_html(repr(self), self.history)
 
     @property
     def state(self) -> TrainState:

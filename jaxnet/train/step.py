@@ -1,7 +1,9 @@
 """A step of gradient descent as a pure function.
 
-Source: the lecture notes, section 8.
+Source: the lecture notes (NOTES.md), section 8.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 
@@ -52,6 +54,13 @@ def train_step(
     Raises:
         ValueError: an unknown gradient, precision or metric; of the step: state.opt_state is another optimizer's.
         TypeError: the optimizer is not optax's; of the step: state is not a TrainState.
+
+    >>> net, optimizer = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), optax.sgd(0.1)
+    >>> params, step = jaxnet.init(net, jax.random.key(0)), jax.jit(jaxnet.train_step(net, optimizer))
+    >>> state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(1))
+    >>> state, metrics = step(state, *(jnp.asarray(part, "float32") for part in jaxnet.datasets.flower()))
+    >>> int(state.step), sorted(metrics)
+    (1, ['accuracy', 'cost', 'finite'])
     """
     checks.mlp(net)
     named = config.metrics(net, metrics)

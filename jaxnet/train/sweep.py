@@ -7,6 +7,8 @@ Either way a member that diverges stops by itself and leaves the others alone.
 Legend: n members; X (n_x, m), Y (n_y, m).
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -23,7 +25,6 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from jaxnet import checks, parallel
 from jaxnet._arguments import choice, count, type_name
@@ -35,13 +36,14 @@ from jaxnet.initialisers import SCHEMES, init
 from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.parallel.mesh import over_all
 from jaxnet.train import config as settings
-from jaxnet.train import inputs, optimizers, signals
+from jaxnet.train import inputs, optimizers, signals, summary
 from jaxnet.train.batches import Data
 from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.config import FitConfig
 from jaxnet.train.epochs import next_epoch, replay
 from jaxnet.train.history import History
 from jaxnet.train.in_memory import memory_needs
+from jaxnet.train.progress import progress_bar
 from jaxnet.train.result import set_result
 from jaxnet.train.state import LoopState, TrainState, loop_start, select
 from jaxnet.train.step import GRADIENTS
@@ -74,6 +76,29 @@ class SweepResult(NamedTuple):
     failed: Bool[np.ndarray, " n"]
     learning_rate: Float[np.ndarray, " n"]
     init_scale: Float[np.ndarray, " n"]
+
+    def __repr__(self) -> str:
+        """The network, the number of members and epochs, and which member is best."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        found = self.history.get("cost") if isinstance(self.history, dict) else None
+        arrays = (self.failed, self.learning_rate, self.init_scale)  # in a tree that was mapped they may be anything
+        if not (isinstance(found, np.ndarray) and found.ndim == 2 and found.size) or not all(
+            isinstance(array, np.ndarray) for array in arrays
+        ):
+            return [f"SweepResult: {summary.network(self.params)}"]
+        n, epochs = found.shape
+        head = f"SweepResult: {n} nets {summary.network(self.params)}, {epochs} epochs, {int(self.failed.sum())} failed"
+        if not np.isfinite(self.score).any():
+            return [head, "  none is best"]
+        best, scale = self.best, self.init_scale[self.best]
+        return [
+            head,
+            f"  best is member {best}: cost {self.score[best]:.4g} at learning rate {self.learning_rate[best]:.4g},"
+            f" init scale {'he' if np.isnan(scale) else f'{scale:.4g}'}",
+            "  table() has a line for each setting",
+        ]
 
     @property
     def score(self) -> Float[np.ndarray, " n"]:
@@ -148,7 +173,7 @@ def sweep(
         metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
         precision: a name of the table in _xla/matmul.py, as in `fit`.
-        progress: show a progress bar, if standard error is a terminal.
+        progress: show a progress bar, on a terminal and in a notebook.
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
             array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
@@ -159,6 +184,12 @@ def sweep(
         ValueError, TypeError: an argument does not fit, or the settings' lengths do not go together.
         MemoryError: the device cannot hold the members, the data or a batch's pass.
         FloatingPointError: JAX's, under jax_debug_nans, where a member fails.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower()
+    >>> jaxnet.sweep(net, X, Y, keys=jax.random.key(0), learning_rate=[0.01, 0.1, 1.0], epochs=5)
+    SweepResult: 3 nets 2-4-1 in float32, 5 epochs, 0 failed
+      best is member 2: cost 0... at learning rate 1, init scale he
+      table() has a line for each setting
     """
     epochs = count("epochs", epochs)
     dtype = inputs.working_dtype(X, None, checks.policy(precision))
@@ -240,7 +271,7 @@ def sweep(
 
     with (
         ThreadPoolExecutor(cores) as pool,
-        tqdm(total=n * epochs // span, unit="net", disable=None if progress else True) as bar,
+        progress_bar(progress, n * epochs // span, "net") as bar,
     ):
         in_threads = lambda function, tasks: pool.map(with_current_settings(function), tasks)
         with enough_memory():

@@ -6,10 +6,10 @@ All of it is read from the history, or computed on the host: no fit compiles any
 import math
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import entr, expit, ndtr
 
 from jaxnet.activations import LEAK
 from jaxnet.mlp import MLP, Params
@@ -19,15 +19,24 @@ UNCHANGED = 1e-6  # relative: the rounding of float32 in an epoch's mean
 SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason for a cost
 FAR_ABOVE = 10  # times what the cost would be of a network that answers 0: a start draws answers of about 1
 SAMPLE = 32  # examples at once: of a layer that is alive, some of them activate a unit
+
+
+def _special() -> Any:
+    """scipy.special, which takes long to import, and is asked in rare cases alone."""
+    from scipy import special
+
+    return special
+
+
 ON_HOST = {  # the activations of hidden layers
     "identity": lambda Z: Z,
-    "sigmoid": expit,
+    "sigmoid": lambda Z: _special().expit(Z),
     "tanh": np.tanh,
     "relu": lambda Z: np.maximum(Z, 0),
     "leaky_relu": lambda Z: np.where(Z > 0, Z, LEAK * Z),
     "softplus": lambda Z: np.logaddexp(0, Z),
-    "gelu": lambda Z: Z * ndtr(Z),
-    "silu": lambda Z: Z * expit(Z),
+    "gelu": lambda Z: Z * _special().ndtr(Z),
+    "silu": lambda Z: Z * _special().expit(Z),
 }
 
 
@@ -93,6 +102,7 @@ def _cost_of_a_constant(net: MLP, Y: np.ndarray, weights: np.ndarray | None) -> 
     Y = Y.astype(np.float64)
     mean = np.average(Y, axis=1, weights=weights)
     if net.loss == "cross_entropy":
+        entr = _special().entr
         return float((entr(mean) + (0 if net.activations[-1] == "softmax" else entr(1 - mean))).sum())
     return 0.5 * float(np.average((Y - mean[:, None]) ** 2, axis=1, weights=weights).sum())
 

@@ -45,12 +45,13 @@ __all__ = [
     "check_vjp",
 ]
 
+if not TYPE_CHECKING:  # a type checker that saw it would take any name
 
-def __getattr__(name: str):
-    """The public names, imported on first use: the pytest plugin lives here and must not load the verifier."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    def __getattr__(name: str):
+        """The public names, imported on first use: the pytest plugin lives here and must not load the verifier."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -77,6 +77,10 @@ def check_gradients(
 
     Complex leaves follow JAX's convention: dJ = Re(Σ g v) for a step v, so g is the conjugate of ∂J/∂Re + i ∂J/∂Im.
 
+    >>> loss, by_hand = lambda w: jnp.sum(jnp.sin(w)), lambda w: jnp.cos(w)
+    >>> jaxnet.check_gradients(loss, by_hand, jnp.arange(4.0)).passed
+    True
+
     Raises
         GradientMismatch on FAIL; it carries the report and its text is the table
         GradientInconclusive on INCONCLUSIVE: nothing was proved; the same, with what would help
@@ -160,6 +164,11 @@ def check_vjp(
     cotangents  how many random cotangents are drawn
 
     The others are those of `check_gradients`, which says what is raised.
+
+    >>> cube = jax.custom_vjp(lambda x: x**3)
+    >>> cube.defvjp(lambda x: (x**3, x), lambda x, ct: (2 * x**2 * ct,))
+    >>> jaxnet.check_vjp(cube, jnp.arange(1.0, 4.0), raise_=False).verdict
+    'FAIL'
     """
     require()
     require_known(check_vjp, unknown, "A keyword argument of f goes into kwargs={{{name!r}: ...}}.")

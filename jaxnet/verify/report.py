@@ -1,6 +1,7 @@
 """What was found: a row for each leaf, a sentence for the cause, and the code that shows it again."""
 
 import dataclasses
+import html
 import json
 import math
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from jaxnet.verify.problem.trees import called
 from jaxnet.verify.sizes import norm, ratio
 
 WIDTH = 80
+MOST_ROWS = 60  # of the table in a notebook
+COLOURS = {"PASS": "#2e8b57", "FAIL": "#d1344b", "INCONCLUSIVE": "#c77700"}  # read on white and on black
 SMALL = 1e-2  # a relative error that may be meant
 
 
@@ -75,6 +78,12 @@ class Report:
     def __str__(self) -> str:
         """The table and the cause, at most 80 columns wide."""
         return _text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The table in colour, for a notebook; of many leaves first those that did not pass."""
+        return _html(self)
 
     def to_json(self) -> str:
         """The report as JSON; numbers that JSON has not are strings ("inf", "nan")."""
@@ -205,6 +214,29 @@ def _text(report: Report) -> str:
     for w in report.witnesses:
         lines += wrap(f"witness {w.name}: {w.said} ({w.seconds:.2f} s)", "  ")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _html(report: Report) -> str:
+    leaves = list(report.leaves.values())
+    shown = sorted(leaves, key=lambda leaf: leaf.verdict == "PASS") if len(leaves) > MOST_ROWS else leaves
+    columns = ("leaf", "shape", "norm", "relative error", "x noise", "worst", "manual", "reference", "verdict")
+    rows = ["".join(f"<th>{name}</th>" for name in columns)]
+    for leaf in shown[:MOST_ROWS]:
+        cells = [called(leaf.path)[:WIDTH], _shape(leaf.shape), _number(leaf.norm), _number(leaf.relative_error)]
+        cells += [_number(leaf.score), _index(leaf.worst_index), _number(leaf.manual, 4), _number(leaf.reference, 4)]
+        said = ": ".join(filter(None, (leaf.verdict, leaf.cause or leaf.note)))
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + f"<td>{_coloured(said, leaf)}</td>")
+    table = "".join(f"<tr>{row}</tr>" for row in rows)
+    text = [report.cause or "", unproved(report) if report.verdict == "INCONCLUSIVE" else ""]
+    text += [f"and {len(leaves) - MOST_ROWS} more leaves"] if len(leaves) > MOST_ROWS else []
+    text += [f"note: {note}" for note in report.notes]
+    said = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in text if paragraph)
+    head = f"{_coloured(report.verdict, report)}, {report.seconds:.1f} s, seed {report.seed}"
+    return f"<div><p>{head}</p>{f'<table>{table}</table>' if leaves else ''}{said}</div>"
+
+
+def _coloured(text: str, judged: Report | LeafReport) -> str:
+    return f'<b style="color:{COLOURS.get(judged.verdict, "gray")}">{html.escape(text[: 4 * WIDTH])}</b>'
 
 
 def _rows(leaf: LeafReport, first: int) -> list[str]:

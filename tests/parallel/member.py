@@ -197,10 +197,10 @@ def disagreements(directory):
     own = [jax.make_array_from_process_local_data(parallel.columns(mesh), part) for part in columns]
     seen["parts of validation"] = fit(X, Y, mesh=mesh, validation=tuple(own))["history"]
     seen["stopped"] = fit(X, Y, batch_size=None, mesh=mesh, epochs=9, callbacks=stops)["history"]["cost"]
-    shown = loop.tqdm
-    loop.tqdm = lambda **options: seen.update(bar_is_off=options["disable"]) or shown(**options)
+    bar = loop.progress_bar
+    loop.progress_bar = lambda shown, *units, **more: seen.update(has_a_bar=shown) or bar(shown, *units, **more)
     fit(X, Y, batch_size=None, mesh=mesh, progress=True)
-    loop.tqdm = shown
+    loop.progress_bar = bar
     seen["device"] = str(fit(X, Y, batch_size=None, device="cpu")["digest"])
     seen["errors"] = errors
     return seen

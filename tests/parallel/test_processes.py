@@ -100,7 +100,7 @@ def test_processes_that_disagree_stop_together(tmp_path):
     one = jaxnet.fit(member.NET, X, Y, key=jax.random.key(0), validation=(X[:, :200], Y[:, :200]), **member.SETTINGS)
     assert first["parts of validation"] == second["parts of validation"]
     np.testing.assert_allclose(first["parts of validation"]["validation_cost"], one.history["validation_cost"], 1e-5)
-    assert (first["bar_is_off"], second["bar_is_off"]) == (None, True)  # None: where there is a terminal it is on
+    assert (first["has_a_bar"], second["has_a_bar"]) == (True, False)
     assert first["device"] == second["device"]
 
 

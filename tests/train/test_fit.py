@@ -1,7 +1,6 @@
 """`fit`: what it returns and takes, what stops it, and nothing lost on the way."""
 
 import gc
-import io
 import os
 import signal
 import subprocess
@@ -518,24 +517,6 @@ def test_auto_is_all_examples_where_they_are_few():
 def test_batch_sizes_that_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         fit(**changes)
-
-
-class Terminal(io.StringIO):
-    """A standard error that says it is a terminal."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize(
-    ("stream", "progress", "shown"),
-    [(Terminal(), True, True), (Terminal(), False, False), (io.StringIO(), True, False)],
-)
-def test_a_bar_on_a_terminal_only(stream, progress, shown, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stderr", stream)
-    fit(progress=progress)
-    assert ("5/5" in stream.getvalue() and "cost=" in stream.getvalue()) == shown
-    assert (stream.getvalue() != "") == shown and capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("batch_size", slow_but([16], [None, 16]))

@@ -1,15 +1,18 @@
 """The report: narrow, complete, readable by people and by programs, and able to repeat its case."""
 
+import dataclasses
 import itertools
 import json
 import re
+from xml.etree import ElementTree
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.verify import GradientInconclusive, GradientMismatch, check_gradients
+from jaxnet.verify import GradientInconclusive, GradientMismatch, Report, check_gradients
+from jaxnet.verify.report import COLOURS, MOST_ROWS
 
 PARAMS = {"a very long name of a leaf that does not fit": np.ones((3, 2), np.float32), "b": np.ones(2, np.float32)}
 
@@ -37,6 +40,41 @@ def test_the_text_has_a_row_for_each_leaf_the_resolution_and_the_witnesses(repor
     assert "resolution: an error above" in text and "would have been seen" in text
     assert "witness 1 reverse autodiff" in text and "witness 2" in text
     assert "seed 0" in text
+
+
+def test_a_shell_shows_the_table(report):
+    assert repr(report) == str(report)
+
+
+def cells(report):
+    """The table of a notebook, row by row, and the whole text."""
+    root = ElementTree.fromstring(report._repr_html_())
+    return [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")], "".join(root.itertext())
+
+
+def test_a_notebook_shows_it_in_colour(report):
+    head, *rows = cells(report)[0]
+    assert [row[0] for row in rows] == list(report.leaves) and len(head) == len(rows[0]) == 9
+    assert [row[-1].split(":")[0] for row in rows] == ["PASS", "FAIL"]
+    shown = report._repr_html_()
+    assert f'style="color:{COLOURS["FAIL"]}">FAIL' in shown and f'style="color:{COLOURS["PASS"]}">PASS' in shown
+
+
+def test_a_notebooks_table_is_escaped_and_bounded(report):
+    leaf = report.leaves["['b']"]
+    many = {f"<b>&{i}": dataclasses.replace(leaf, path=f"<b>&{i}", verdict="PASS", cause=None) for i in range(500)}
+    many["last"] = dataclasses.replace(leaf, path="last", cause="a <cause> & more " * 99)
+    large = dataclasses.replace(report, leaves=many, cause="<script>", notes=("1 < 2",))
+    rows, text = cells(large)
+    assert len(rows) == MOST_ROWS + 1 and rows[1][0] == "last" and rows[2][0] == "<b>&0"
+    assert len(large._repr_html_()) < 20_000
+    assert "<script>" in text and "note: 1 < 2" in text and "and 441 more leaves" in text
+
+
+def test_a_notebook_shows_a_report_without_leaves():
+    empty = Report("INCONCLUSIVE", {}, seconds=0.5)
+    assert cells(empty) == ([], "INCONCLUSIVE, 0.5 s, seed 0Nothing is proved: no leaf was judged; name one that has"
+                            " entries with trainable=.")  # fmt: skip
 
 
 def test_the_resolution_leaves_room_for_the_choice_at_a_kink():

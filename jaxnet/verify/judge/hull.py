@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lstsq
 
 ROUNDING = 1e-15  # of the product of two lengths: what an inner product may be off by
 GAIN, PATIENCE = 1e-9, 64  # of the distance, in so many steps together: what gains less goes round in rounding
@@ -52,6 +51,8 @@ def nearest_to_origin(points: np.ndarray, start: np.ndarray | None = None) -> np
 
 def _of_the_plane(corners: np.ndarray) -> np.ndarray:
     """Weights of any sign, Σ = 1, of the point nearest to the origin in the plane through the corners."""
+    from scipy.linalg import lstsq  # which takes long to import, and is asked at ties alone
+
     last = corners[:, -1]
     # by QR with pivots, which is four times faster than NumPy's singular values
     solved: Any = lstsq(corners[:, :-1] - last[:, None], -last, lapack_driver="gelsy", check_finite=False)

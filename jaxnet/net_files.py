@@ -53,6 +53,9 @@ def save(path: str | os.PathLike, net: MLP, params: Params) -> None:
             and float64; they are NumPy arrays with NaN or an infinity, or of float64 while 64-bit is off in JAX; or
             there are too many layers.
         TypeError: path is not a path, net is not an MLP, or params are traced or not arrays of one floating dtype.
+
+    >>> net = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
+    >>> jaxnet.save("net.safetensors", net, jaxnet.init(net, jax.random.key(0)))
     """
     file = _file(path)
     _check_place(file)
@@ -89,6 +92,11 @@ def load(path: str | os.PathLike, activations: Mapping[str, Activation] | None =
         ValueError: the file is damaged, cut short, not one that `save` wrote, or of a newer jaxnet (DamagedFileError);
             or its params are of float64 while 64-bit is off in JAX; or activations lack one that the network has.
         TypeError: path is not a path, or activations do not map names to Activations.
+
+    >>> net = jaxnet.MLP((2, 1), ("sigmoid",))
+    >>> jaxnet.save("logistic.safetensors", net, jaxnet.init(net, jax.random.key(0)))
+    >>> jaxnet.load("logistic.safetensors")
+    (MLP((2, 1), ('sigmoid',)), (Layer(W=float32[1,2], b=float32[1,1]),))
     """
     file = _file(path)
     own = _own_activations(activations)

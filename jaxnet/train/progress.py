@@ -1,0 +1,43 @@
+"""The progress bar: shown where somebody looks on, a terminal or the kernel of a notebook, and silent elsewhere."""
+
+import sys
+import warnings
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class ProgressBar(Protocol):
+    """What is used of tqdm's."""
+
+    n: Any
+
+    def update(self, n: float = 1) -> Any:
+        """Move on by that many."""
+        ...
+
+    def set_postfix(self, *numbers: Any, **more: Any) -> Any:
+        """Show numbers behind the bar."""
+        ...
+
+
+def progress_bar(progress: bool, total: int, unit: str, initial: int = 0) -> AbstractContextManager[ProgressBar]:
+    """A bar of that many units: of widgets in a notebook that has ipywidgets, else of text on standard error.
+
+    progress: False has it silent wherever it is.
+    """
+    shown = progress and is_watched()
+    if shown:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a notebook without ipywidgets: the bar is text there, and that will do
+            from tqdm.auto import tqdm
+    else:
+        from tqdm.std import tqdm
+    return tqdm(total=total, unit=unit, initial=initial, disable=not shown)
+
+
+def is_watched() -> bool:
+    """Whether standard error is a terminal, or IPython runs in a kernel, whose standard error never is one."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    shell = get_ipython()  # None outside of IPython
+    return getattr(shell, "kernel", None) is not None or (sys.stderr is not None and sys.stderr.isatty())
