@@ -6,6 +6,7 @@ autodiff, and the training loop around them.
 
 from jaxnet import datasets as datasets
 from jaxnet import parallel as parallel
+from jaxnet.apply import apply as apply
 from jaxnet.initialisers import init as init
 from jaxnet.labels import one_hot as one_hot
 from jaxnet.metrics import accuracy as accuracy
