@@ -4,6 +4,7 @@ Pure functions on pytrees: `forward` and a hand-written `backward` that read lik
 autodiff, and the training loop around them.
 """
 
+from jaxnet import convert as convert
 from jaxnet import datasets as datasets
 from jaxnet import parallel as parallel
 from jaxnet.apply import apply as apply
