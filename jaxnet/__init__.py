@@ -27,6 +27,7 @@ from jaxnet.save import save as save
 from jaxnet.train.callbacks import reduce_on_plateau as reduce_on_plateau
 from jaxnet.train.callbacks import scale_learning_rate as scale_learning_rate
 from jaxnet.train.fit import fit as fit
+from jaxnet.train.log import log_to as log_to
 from jaxnet.train.result import FitResult as FitResult
 from jaxnet.train.result import NotFiniteError as NotFiniteError
 from jaxnet.train.state import LoopState as LoopState
