@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Float
 
 from jaxnet import losses
@@ -33,6 +34,9 @@ class LayerCache(NamedTuple):
     Z: Float[Array, "n m"]
     A: Float[Array, "n m"]
 
+
+for kind in (Layer, LayerCache):  # known by these names in a serialised program, see jax.export
+    jax.export.register_namedtuple_serialization(kind, serialized_name=f"jaxnet.{kind.__name__}")
 
 Params = tuple[Layer, ...]  # Params[l - 1] is layer l
 Cache = tuple[LayerCache, ...]  # Cache[l] is layer l; Cache[0] is the input, where Z = A = X
