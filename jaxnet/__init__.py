@@ -12,8 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what __getattr__ gives
-    from jaxnet import datasets, parallel, train, verify
+    from jaxnet import convert, datasets, parallel, train, verify
     from jaxnet.activations import Activation
+    from jaxnet.custom_gradient import apply
     from jaxnet.initialisers import init
     from jaxnet.labels import one_hot
     from jaxnet.metrics import accuracy
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from jaxnet.per_example import clipped_grads, per_example_grads, per_example_norms
     from jaxnet.train.callbacks import reduce_on_plateau, scale_learning_rate
     from jaxnet.train.fit import fit
+    from jaxnet.train.log import log_to
     from jaxnet.train.result import FitResult, NotFiniteError
     from jaxnet.train.state import LoopState, TrainState
     from jaxnet.train.step import train_step
@@ -43,6 +45,7 @@ _HOMES = {
     "cost": "network",
     "value_and_grad": "network",
     "predict": "network",
+    "apply": "custom_gradient",
     "accuracy": "metrics",
     "one_hot": "labels",
     "per_example_grads": "per_example",
@@ -55,6 +58,7 @@ _HOMES = {
     "LoopState": "train.state",
     "TrainState": "train.state",
     "train_step": "train.step",
+    "log_to": "train.log",
     "reduce_on_plateau": "train.callbacks",
     "scale_learning_rate": "train.callbacks",
     "sweep": "train.sweep",
@@ -79,16 +83,19 @@ __all__ = [
     "TrainState",
     "TrainingWarning",
     "accuracy",
+    "apply",
     "backward",
     "check_gradients",
     "check_vjp",
     "clipped_grads",
+    "convert",
     "cost",
     "datasets",
     "fit",
     "forward",
     "init",
     "load",
+    "log_to",
     "one_hot",
     "parallel",
     "per_example_grads",

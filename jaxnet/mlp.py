@@ -48,6 +48,9 @@ def _short(leaf: Any) -> str:
     return repr(leaf)
 
 
+for kind in (Layer, LayerCache):  # known by these names in a serialised program, see jax.export
+    jax.export.register_namedtuple_serialization(kind, serialized_name=f"jaxnet.{kind.__name__}")
+
 Params = tuple[Layer, ...]  # Params[l - 1] is layer l
 Cache = tuple[LayerCache, ...]  # Cache[l] is layer l; Cache[0] is the input, where Z = A = X
 

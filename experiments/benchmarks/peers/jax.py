@@ -7,8 +7,18 @@ import optax
 
 import jaxnet
 from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
-from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import Workload
+from jaxnet import convert
+
+
+def to_rows(params) -> list[tuple[jax.Array, jax.Array]]:
+    """W (n_prev, n) and b (1, n) of each layer, for Z = A W + b with examples as rows; in memory of their own."""
+    return [(jnp.asarray(W).T.copy(), jnp.asarray(b).T.copy()) for W, b in params]
+
+
+def from_rows(pairs) -> tuple[jaxnet.Layer, ...]:
+    """The params of layers W (n_prev, n), b (1, n)."""
+    return tuple(jaxnet.Layer(W.T, b.T) for W, b in pairs)
 
 
 def logits(work: Workload, params, X):
@@ -64,7 +74,7 @@ def grad_in_scan(work: Workload) -> Implementation:
             (params, _), costs = jax.lax.scan(epoch, carry, jax.random.split(key, work.epochs))
             return params, costs
 
-        start, key = convert.to_rows(work.params), jax.random.key(1)
+        start, key = to_rows(work.params), jax.random.key(1)
 
         def run():
             return jax.block_until_ready(train(start, key))[0]
@@ -73,7 +83,7 @@ def grad_in_scan(work: Workload) -> Implementation:
 
     tolerance = OTHER_ORDER if work.batch_size else 1e-2
     return Implementation(
-        "jax.grad in a scan", prepare, lambda params: work.cost(convert.from_rows(params)), tolerance=tolerance
+        "jax.grad in a scan", prepare, lambda params: work.cost(from_rows(params)), tolerance=tolerance
     )
 
 
@@ -84,7 +94,7 @@ def grad_in_loop(work: Workload) -> Implementation:
         X, Y, step = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), gradient_step(work)
         at = jax.jit(lambda params, opt_state, i: step(params, opt_state, X[i], Y[i]), donate_argnums=(0, 1))
         whole = jax.jit(lambda params, opt_state: step(params, opt_state, X, Y), donate_argnums=(0, 1))
-        start = convert.to_rows(work.params)
+        start = to_rows(work.params)
 
         def run():
             params = jax.tree.map(jnp.copy, start)
@@ -98,7 +108,7 @@ def grad_in_loop(work: Workload) -> Implementation:
         return run
 
     return Implementation(
-        "jax.grad, jitted steps", prepare, lambda params: work.cost(convert.from_rows(params)), tolerance=1e-2
+        "jax.grad, jitted steps", prepare, lambda params: work.cost(from_rows(params)), tolerance=1e-2
     )
 
 
@@ -109,10 +119,7 @@ def equinox(work: Workload) -> Implementation:
         import equinox as eqx
 
         X, Y, optimizer = jnp.asarray(work.X.T), jnp.asarray(work.Y.T), work.gradient_transformation
-        hidden = {"relu": jax.nn.relu, "tanh": jnp.tanh}[work.hidden]
-        n_x, width, *_, n_y = work.sizes  # it has one width
-        mlp = eqx.nn.MLP(n_x, n_y, width, len(work.sizes) - 2, hidden, key=jax.random.key(0))
-        start = convert.to_equinox(work.params, mlp)
+        start = convert.to_equinox(work.net, work.params, logits=True)
 
         @eqx.filter_jit
         def step(model, opt_state, i):
@@ -125,11 +132,12 @@ def equinox(work: Workload) -> Implementation:
             model, opt_state = start, optimizer.init(eqx.filter(start, eqx.is_inexact_array))
             for batch in work.batches:
                 model, opt_state = step(model, opt_state, None if work.batch_size is None else batch)
-            return jax.block_until_ready(convert.from_equinox(model))
+            return jax.block_until_ready(model)
 
         return run
 
-    return Implementation("Equinox", prepare, work.cost, "equinox", tolerance=1e-2)
+    cost = lambda model: work.cost(convert.from_equinox(model)[1])
+    return Implementation("Equinox", prepare, cost, "equinox", tolerance=1e-2)
 
 
 def nnx(work: Workload) -> Implementation:
@@ -139,21 +147,13 @@ def nnx(work: Workload) -> Implementation:
         from flax import nnx
 
         X, Y = jnp.asarray(work.X.T), jnp.asarray(work.Y.T)
-        hidden = {"relu": jax.nn.relu, "tanh": jnp.tanh}[work.hidden]
 
-        dtype = jnp.bfloat16 if work.precision == "bfloat16" else None  # of the products; params are float32
-
-        class Net(nnx.Module):
-            def __init__(self):
-                rngs = nnx.Rngs(0)
-                pairs = zip(work.sizes[:-1], work.sizes[1:], strict=True)
-                self.layers = nnx.List([nnx.Linear(n_prev, n, dtype=dtype, rngs=rngs) for n_prev, n in pairs])
-                convert.to_nnx(work.params, self.layers)
-
-            def __call__(self, A):
-                for layer in self.layers[:-1]:
-                    A = hidden(layer(A))
-                return self.layers[-1](A)
+        def net():
+            model = convert.to_nnx(work.net, work.params, logits=True)
+            for layer in model.layers:
+                if work.precision == "bfloat16" and isinstance(layer, nnx.Linear):
+                    layer.dtype = jnp.bfloat16  # of the products; params are float32
+            return model
 
         @nnx.jit
         def step(model, optimizer, i):
@@ -162,17 +162,19 @@ def nnx(work: Workload) -> Implementation:
             optimizer.update(model, grads)
 
         def run():
-            model = Net()
+            model = net()
             optimizer = nnx.Optimizer(model, work.gradient_transformation, wrt=nnx.Param)
             at = nnx.cached_partial(step, model, optimizer)  # without it each call splits the model anew
             for batch in work.batches:
                 at(None if work.batch_size is None else batch)
-            return jax.block_until_ready(convert.from_nnx(model.layers))
+            jax.block_until_ready(nnx.state(model))
+            return model
 
         return run
 
     tolerance = 2e-2 if work.precision == "bfloat16" else 1e-2
-    return Implementation("Flax NNX", prepare, work.cost, "flax", tolerance=tolerance)
+    cost = lambda model: work.cost(convert.from_nnx(model)[1])
+    return Implementation("Flax NNX", prepare, cost, "flax", tolerance=tolerance)
 
 
 def vmap_of_grad(work: Workload, learning_rates: np.ndarray) -> Implementation:
@@ -183,7 +185,7 @@ def vmap_of_grad(work: Workload, learning_rates: np.ndarray) -> Implementation:
 
         def train(key, learning_rate):
             init_key, key = jax.random.split(key)
-            params = convert.to_rows(jaxnet.init(work.net, init_key))
+            params = to_rows(jaxnet.init(work.net, init_key))
 
             def step(params, i):
                 loss = lambda p: loss_of_logits(logits(work, p, X[i]), Y[i])

@@ -8,8 +8,8 @@ import os
 import numpy as np
 
 from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
-from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import Workload
+from jaxnet import convert
 
 STEPS = 16  # in one call, Keras' steps_per_execution: more are no faster for 64-32-10
 
@@ -22,17 +22,17 @@ def keras_on_jax():
     return keras
 
 
-def reusable_model(sizes, hidden, optimizer, loss):
-    """The compiled model, and restart(weights), which gives it those and its optimizer the state of a new one."""
+def reusable_model(net, params, optimizer, loss):
+    """The compiled model, and restart(), which gives it those params and its optimizer the state of a new one."""
     keras = keras_on_jax()
-    layers = [keras.layers.Dense(n, hidden) for n in sizes[1:-1]] + [keras.layers.Dense(sizes[-1])]
-    model = keras.Sequential([keras.Input((sizes[0],)), *layers])
+    model = convert.to_keras(net, params, logits=True)
+    start = model.get_weights()
     model.compile(optimizer, loss, steps_per_execution=STEPS)
     optimizer.build(model.trainable_variables)
     fresh = [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
 
-    def restart(weights):
-        model.set_weights(weights)
+    def restart():
+        model.set_weights(start)
         for variable, value in zip(optimizer.variables, fresh, strict=True):
             variable.assign(value)
 
@@ -46,15 +46,16 @@ def sequential(work: Workload) -> Implementation:
         keras = keras_on_jax()
         kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[work.optimizer]
         losses = keras.losses.BinaryCrossentropy if work.sizes[-1] == 1 else keras.losses.CategoricalCrossentropy
-        model, restart = reusable_model(work.sizes, work.hidden, kind(work.learning_rate), losses(from_logits=True))
+        model, restart = reusable_model(work.net, work.params, kind(work.learning_rate), losses(from_logits=True))
         rows, targets = np.ascontiguousarray(work.X.T), np.ascontiguousarray(work.Y.T)
-        start = convert.to_keras(work.params)
 
         def run():
-            restart(start)
+            restart()
             model.fit(rows, targets, work.batch_size or work.m, epochs=work.epochs, verbose=0)
-            return convert.from_keras(model.get_weights())
+            model.get_weights()  # waits for the last step
+            return model
 
         return run
 
-    return Implementation("Keras on JAX", prepare, work.cost, "keras", tolerance=OTHER_ORDER)
+    cost = lambda model: work.cost(convert.from_keras(model)[1])
+    return Implementation("Keras on JAX", prepare, cost, "keras", tolerance=OTHER_ORDER)

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 
 from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
-from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import Workload
+from jaxnet import convert
 
 
 @contextlib.contextmanager
@@ -44,6 +44,7 @@ def classifier(work: Workload) -> Implementation:
                 return np.array(W, dtype), np.array(b, dtype)
 
         rows = np.ascontiguousarray(work.X.T)
+        start = convert.to_sklearn(work.net, work.params)
 
         def run():
             model = FromOurStart(
@@ -56,14 +57,15 @@ def classifier(work: Workload) -> Implementation:
                 random_state=0,
                 **plain_settings(work.epochs),
             )
-            model.start = zip(*convert.to_sklearn(work.params), strict=True)
+            model.start = zip(start.coefs_, start.intercepts_, strict=True)
             with without_convergence_warnings():
                 model.fit(rows, work.labels)
-            return convert.from_sklearn(model.coefs_, model.intercepts_, work.sizes[-1])
+            return model
 
         return run
 
-    return Implementation("scikit-learn", prepare, work.cost, "sklearn", tolerance=OTHER_ORDER)
+    cost = lambda model: work.cost(convert.from_sklearn(model, output=work.net.activations[-1])[1])
+    return Implementation("scikit-learn", prepare, cost, "sklearn", tolerance=OTHER_ORDER)
 
 
 def grid_search(work: Workload, learning_rates: np.ndarray, copies: int) -> Implementation:

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from experiments.benchmarks.benchmark import Implementation
-from experiments.benchmarks.peers import convert
 from experiments.benchmarks.workload import DECAY, Workload
+from jaxnet import convert
 
 
 def label(name, threads, device) -> str:
@@ -22,6 +22,11 @@ def configure(threads, precision):
 
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+
+
+def logits_of(work: Workload, device="cpu"):
+    """A torch.nn.Sequential with our start, whose logits its losses take."""
+    return convert.to_torch(work.net, work.params, logits=True).to(device)
 
 
 def wait_for(model, device):
@@ -96,7 +101,7 @@ def eager(work: Workload, threads: int, compiled=False, autocast=False, device="
             step = update_step(model.parameters(), work.learning_rate, work.optimizer)
             return lambda batch: step(forward(model, batch))
 
-        skeleton = convert.to_torch(work.params, work.hidden, device)
+        skeleton = logits_of(work, device)
 
         @compile_
         def descend(parameters, batch):
@@ -113,7 +118,7 @@ def eager(work: Workload, threads: int, compiled=False, autocast=False, device="
 
         def run():
             configure(threads, work.precision)
-            model = convert.to_torch(work.params, work.hidden, device)
+            model = logits_of(work, device)
             step = step_of(model)
             for batch in batches:
                 step(batch)
@@ -123,7 +128,7 @@ def eager(work: Workload, threads: int, compiled=False, autocast=False, device="
 
     tolerance = 5e-2 if work.optimizer != "sgd" else 2e-2 if autocast else 1e-2
     return Implementation(
-        name, prepare, lambda model: work.cost(convert.from_torch(model)), "torch", tolerance=tolerance
+        name, prepare, lambda model: work.cost(convert.from_torch(model)[1]), "torch", tolerance=tolerance
     )
 
 
@@ -134,7 +139,7 @@ def cuda_graph(work: Workload, compiled=False, device="cuda") -> Implementation:
         import torch
 
         X, labels = (torch.tensor(a, device=device) for a in (np.ascontiguousarray(work.X.T), work.labels))
-        model = convert.to_torch(work.params, work.hidden, device)
+        model = logits_of(work, device)
         parameters = tuple(model.parameters())
         start = [p.detach().clone() for p in parameters]
         epochs = torch.tensor(np.stack(work.batches), device=device).unflatten(0, (work.epochs, -1))
@@ -167,7 +172,7 @@ def cuda_graph(work: Workload, compiled=False, device="cuda") -> Implementation:
     name = "torch" + " compile" * compiled + ", CUDA graph"
     needs = None if device == "cuda" else "a GPU"
     return Implementation(
-        name, prepare, lambda model: work.cost(convert.from_torch(model)), "torch", tolerance=1e-2, needs=needs
+        name, prepare, lambda model: work.cost(convert.from_torch(model)[1]), "torch", tolerance=1e-2, needs=needs
     )
 
 
@@ -200,7 +205,7 @@ def opacus_clipped_sum(work: Workload, max_norm: float, ghost: bool) -> Implemen
         torch.set_num_threads(2)
         warnings.filterwarnings("ignore", "Full backward hook is firing")  # X needs no gradient, as they say
         X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
-        net = convert.to_torch(work.params, work.hidden)
+        net = logits_of(work)
         if ghost:
             model = GradSampleModuleFastGradientClipping(net, loss_reduction="sum", max_grad_norm=max_norm)
         else:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from experiments.benchmarks.benchmark import Implementation
-from experiments.benchmarks.peers import convert
 from experiments.benchmarks.peers.torch import configure, label
+from jaxnet import convert
 
 LEARNING_RATE = 1e-3
 
@@ -27,13 +27,13 @@ def step(model, X, Y):
         return J, torch._foreach_add(parameters, grads, alpha=-LEARNING_RATE)
 
 
-def implementation(params, hidden, X, threads, device="cpu") -> Implementation:
+def implementation(net, params, X, threads, device="cpu") -> Implementation:
     """A step with X, which has examples as columns, as its own target."""
 
     def prepare():
         import torch
 
-        model, rows = convert.to_torch(params, hidden, device), torch.tensor(np.array(X.T), device=device)
+        model, rows = convert.to_torch(net, params).to(device), torch.tensor(np.array(X.T), device=device)
 
         def run():
             configure(threads, "float32")
@@ -45,14 +45,14 @@ def implementation(params, hidden, X, threads, device="cpu") -> Implementation:
     return Implementation(label("torch", threads, device), prepare, package="torch")
 
 
-def saved_bytes(params, hidden, m, device="meta") -> int:
+def saved_bytes(net, params, m, device="meta") -> int:
     """The bytes of all that autograd saves in the forward pass, each storage once, without the params and the data.
 
     On the device meta, where tensors have sizes and no values, nothing is computed or held.
     """
     import torch
 
-    model = convert.to_torch(params, hidden, device)
+    model = convert.to_torch(net, params).to(device)
     X = torch.empty(m, params[0].W.shape[1], device=device)
     storages = {}
 
@@ -67,23 +67,23 @@ def saved_bytes(params, hidden, m, device="meta") -> int:
     return sum(storage.nbytes() for key, storage in storages.items() if key not in given)
 
 
-def memory(params, hidden, m, device) -> tuple[int, str]:
+def memory(net, params, m, device) -> tuple[int, str]:
     """The bytes on m examples, and what they are: not the same as a compiler's temporary memory."""
     if device == "cuda":
-        return peak_bytes(params, hidden, m), (
+        return peak_bytes(net, params, m), (
             "the most that its allocator handed out above params and data; gradients and new params are in it"
         )
-    return saved_bytes(params, hidden, m), (
+    return saved_bytes(net, params, m), (
         "what autograd saves for the backward pass, each storage once, without params and data; "
         "gradients, new params, dA and dZ, which come on top, are not in it"
     )
 
 
-def peak_bytes(params, hidden, m, device="cuda") -> int:
+def peak_bytes(net, params, m, device="cuda") -> int:
     """The most bytes that torch's allocator handed out during a step, without the params and the data."""
     import torch
 
-    model = convert.to_torch(params, hidden, device)
+    model = convert.to_torch(net, params).to(device)
     X = torch.ones(m, params[0].W.shape[1], device=device)
     step(model, X, X)  # the first one makes the libraries' workspaces
     torch.cuda.synchronize()

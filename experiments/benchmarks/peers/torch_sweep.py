@@ -6,8 +6,7 @@ Each member has a start and an order of its own; what comes back is each one's m
 import numpy as np
 
 from experiments.benchmarks.benchmark import OTHER_ORDER, Implementation
-from experiments.benchmarks.peers import convert
-from experiments.benchmarks.peers.torch import configure, label, replay_of, update_step
+from experiments.benchmarks.peers.torch import configure, label, logits_of, replay_of, update_step
 from experiments.benchmarks.workload import Workload
 
 
@@ -20,7 +19,7 @@ def loop(work: Workload, learning_rates) -> Implementation:
         X, labels = torch.tensor(np.ascontiguousarray(work.X.T)), torch.tensor(work.labels)
 
         def last_cost(learning_rate):
-            model = convert.to_torch(work.params, work.hidden)
+            model = logits_of(work)
             for layer in (layer for layer in model if isinstance(layer, torch.nn.Linear)):
                 torch.nn.init.normal_(layer.weight, std=(2 / layer.in_features) ** 0.5)
             step, loss_of = update_step(model.parameters(), learning_rate), torch.nn.CrossEntropyLoss()
@@ -51,7 +50,7 @@ def stack(work: Workload, learning_rates, threads, graph=False, device="cpu") ->
 
         n, steps = len(learning_rates), work.m // work.batch_size
         X, labels = (torch.tensor(a, device=device) for a in (np.ascontiguousarray(work.X.T), work.labels))
-        model = convert.to_torch(work.params, work.hidden, device)
+        model = logits_of(work, device)
         params = {name: torch.zeros(n, *p.shape, device=device) for name, p in model.named_parameters()}
         minus_rates = -torch.tensor(learning_rates, device=device)
         minus = {name: minus_rates.view(n, *(1,) * (p.ndim - 1)) for name, p in params.items()}

@@ -70,7 +70,7 @@ def record(config, name, layers, n, m, few) -> dict:
         return Implementation(key, prepare)
 
     device = "cuda" if config.device == "gpu" else "cpu"
-    by_torch = [peers.torch_memory.implementation(params, name, X, threads, device) for threads in THREADS[device]]
+    by_torch = [peers.torch_memory.implementation(net, params, X, threads, device) for threads in THREADS[device]]
     benchmark = Benchmark(
         f"9 memory: {layers} layers of {n}, {name}; ms on {few} examples",
         (*map(implementation, functions), *by_torch),
@@ -87,6 +87,6 @@ def record(config, name, layers, n, m, few) -> dict:
     found["notes"] += [f"temporary memory on {m:,} examples, as XLA reports it: {sizes} ({ratio:.2f}x jax.grad)"]
     found["notes"] += [f"timed on {few}, for {m:,} take {m // few} times as long, of the same operations"]
     if not by_torch[0].absence:
-        found["torch_memory"], what = peers.torch_memory.memory(params, name, m, device)
+        found["torch_memory"], what = peers.torch_memory.memory(net, params, m, device)
         found["notes"] += [f"torch on {m:,} examples: {found['torch_memory'] / 1e6:,.0f} MB, {what}"]
     return found

@@ -1,4 +1,8 @@
-"""Cases of scale_learning_rate and reduce_on_plateau."""
+"""Cases of scale_learning_rate, reduce_on_plateau and log_to."""
+
+import os
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +11,7 @@ import optax
 
 import jaxnet
 from jaxnet.train.state import loop_start
-from tests.fuzz.arguments import COUNTS, POSITIVE, Setting, changed, fine, junk
+from tests.fuzz.arguments import COUNTS, POSITIVE, Setting, changed, fine, junk, pick
 from tests.fuzz.cases import Case, draws
 from tests.fuzz.networks import NETS
 
@@ -45,3 +49,20 @@ def scale_learning_rate(rng) -> Case:
         return None if np.isclose(got, want) else f"got {got}; expected {want}"
 
     return Case("scale_learning_rate", given, jaxnet.scale_learning_rate, complaint)
+
+
+@draws("log_to", 1)
+def log_to(rng) -> Case:
+    file = Path(tempfile.gettempdir()) / f"fuzz-{os.getpid()}.{pick(rng, ('jsonl', 'csv'))}"
+    given = {"path": junk(rng) if changed(rng, "path") else fine(file, "a file")}
+
+    def called(path):
+        callback = jaxnet.log_to(path)
+        try:
+            callback(None, {"cost": np.float32([0.5, 0.25])})
+            return file.read_text()
+        finally:
+            file.unlink(missing_ok=True)
+
+    want = {".csv": "epoch,cost\n1,0.5\n2,0.25\n", ".jsonl": '{"epoch": 1, "cost": 0.5}\n{"epoch": 2, "cost": 0.25}\n'}
+    return Case("log_to", given, called, lambda text: None if text == want[file.suffix] else f"got {text!r}")

@@ -1,4 +1,4 @@
-"""Cases of predict, forward, cost, value_and_grad and backward."""
+"""Cases of predict, apply, forward, cost, value_and_grad and backward."""
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,19 @@ def predict(rng) -> Case:
         return unlike("A", A, run.A[-1], run.error[-1], problem)
 
     return network_case(rng, "predict", WITHOUT_TARGETS, jaxnet.predict, complaint, ("X",) * 8)
+
+
+@draws("apply", 3)
+def apply(rng) -> Case:
+    def complaint(A, problem):
+        run = problem.run()
+        return unlike("A", A, run.A[-1], run.error[-1], problem)
+
+    def applied(net, params, X, precision="float32"):
+        return jaxnet.apply(net, precision)(params, X)
+
+    call = sometimes_traced(rng, applied)
+    return network_case(rng, "apply", WITHOUT_TARGETS, call, complaint, ("X",) * 2)
 
 
 @draws("forward", 7)
