@@ -12,15 +12,15 @@ import numpy as np
 from jax.core import Tracer
 
 
-def choice(argument: str, name: Any, choices: Iterable[str]) -> str:
-    """Return the name if it is one of the choices; else raise with the choices and the nearest of them."""
+def choice(argument: str, name: Any, choices: Iterable[str], otherwise: str = "") -> str:
+    """Return the name if it is one of the choices; else raise with the choices, what else would do, and the nearest."""
     choices = tuple(choices)
     if isinstance(name, str) and name in choices:
         return name
     lower = {each.lower(): each for each in choices}  # so that the nearest to "ReLU" is "relu"
     near = difflib.get_close_matches(str(name).lower(), lower, n=1)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+    raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{otherwise}{hint}")
 
 
 def positive(argument: str, value: Any, otherwise: str = "") -> Any:

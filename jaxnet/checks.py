@@ -127,11 +127,19 @@ def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False) -> tup
 
     m is above 0, unless X may be empty.
     """
+    p, X = inputs_as_read(net, p, X, precision, empty)
+    return p, jnp.asarray(X)
+
+
+def inputs_as_read(
+    net: Any, p: Any, X: Any, precision: Any, empty: bool = False
+) -> tuple[Params, np.ndarray | jax.Array]:
+    """The same, with values of the host as a NumPy array."""
     p = params(net, p)
     X = read("X", X, p[0].W.dtype, "the params are")
     columns("X", X, net.sizes[0], "n_x", empty)
     policy(precision, p)
-    return p, jnp.asarray(X)
+    return p, X
 
 
 def targets(net: Any, X: jax.Array, Y: Any, weights: Any) -> tuple[jax.Array, jax.Array | None]:

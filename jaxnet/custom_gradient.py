@@ -37,6 +37,11 @@ def apply(net: MLP, precision: str = "float32") -> Callable[..., Float[Array, "n
     Raises:
         ValueError: precision is unknown; of the function: as `forward` does.
         TypeError: net is not an MLP; of the function: as `forward` does.
+
+    >>> net = jaxnet.MLP((2, 1), ("identity",))
+    >>> params, X = jaxnet.init(net, jax.random.key(0)), jnp.ones((2, 3))
+    >>> jax.grad(lambda params: jaxnet.apply(net)(params, X).sum())(params)[0].b.tolist()
+    [[3.0]]
     """
     checks.mlp(net)
     checks.policy(precision)

@@ -104,7 +104,12 @@ SETTINGS = {
     "epochs 0": ({"epochs": 0}, "epochs is 0"),
     "steps of mini-batches": ({"steps": 5, "batch_size": 4}, "steps is 5 with batch_size 4"),
     "patience alone": ({"patience": 3}, "patience needs a validation cost"),
-    "monitor unknown": ({"monitor": "cost"}, "monitor is 'cost'; expected one of 'validation_cost', 'validation_acc"),
+    "monitor unknown": ({"monitor": "loss"}, "monitor is 'loss'; expected one of 'validation_cost', 'validation_acc"),
+    "monitor of training alone": ({"monitor": "cost"}, "monitor is 'cost' without patience"),
+    "monitor cost not measured": (
+        {"monitor": "cost", "patience": 3, "metrics": ["accuracy"]},
+        r"monitor is 'cost' but metrics is \('accuracy',\); measure 'cost', or",
+    ),
     "monitor alone": ({"monitor": "validation_accuracy"}, "monitor is 'validation_accuracy' without patience"),
     "monitor not measured": (
         {"monitor": "validation_accuracy", "patience": 3, "validation": (X, Y), "metrics": ["cost"]},
@@ -117,7 +122,25 @@ SETTINGS = {
     "gradient": ({"gradient": "autodif"}, "gradient is 'autodif'; .*'manual', .*did you mean 'autodiff'"),
     "precision": ({"precision": "float16"}, "precision is 'float16'; .*did you mean 'bfloat16'"),
     "x64 off": ({"precision": "float64"}, "precision is float64, but 64-bit is off"),
-    "optimizer by name": ({"optimizer": "adam"}, r"optimizer is 'adam'; expected an optax.GradientTransformation"),
+    "optimizer a number": ({"optimizer": 0.1}, r"optimizer is 0\.1; expected a name, .*'lion', or an optax.Gradient"),
+    "optimizer misspelt": (
+        {"optimizer": "sdg"},
+        "optimizer is 'sdg'; expected one of 'sgd', .*'lion', or an optimizer of optax; did you mean 'sgd'",
+    ),
+    "learning_rate 0": ({"optimizer": "sgd", "learning_rate": 0}, "learning_rate is 0; .* above 0; a schedule"),
+    "learning_rate NaN": ({"optimizer": "sgd", "learning_rate": float("nan")}, "learning_rate is nan"),
+    "learning_rate that is 0 in float32": (
+        {"optimizer": None, "learning_rate": 1e-60},
+        "optimizer has learning_rate 0; expected a finite number above 0",
+    ),
+    "learning_rate a schedule": (
+        {"optimizer": "adam", "learning_rate": optax.constant_schedule(0.1)},
+        r"learning_rate is <function .*; expected .* above 0; .*optimizer=optax\.adam\(schedule\)",
+    ),
+    "learning_rate beside an object": (
+        {"optimizer": optax.sgd(0.1), "learning_rate": 0.1},
+        "learning_rate is 0.1 beside a GradientTransformation.* as optimizer, .*; leave it out, or give the optimizer",
+    ),
     "device unknown": ({"device": "cuda"}, "device is 'cuda'; expected one of 'cpu', 'gpu', 'tpu'"),
     "device in capitals": ({"device": "GPU"}, "device is 'GPU'; .*did you mean 'gpu'"),
     "device absent": ({"device": "tpu"}, "device is 'tpu', but JAX finds only cpu"),

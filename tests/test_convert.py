@@ -404,3 +404,12 @@ def test_a_library_that_is_missing_is_named(library, monkeypatch):
 def test_params_of_another_net_are_refused():
     with pytest.raises(ValueError, match="params has 3 layers"):
         convert.to_nnx(NETS["one layer"], point(NETS["classes"])[0])
+
+
+def test_an_own_activation_is_refused_by_its_place(key):
+    def double(Z):
+        return 2 * Z
+
+    net = jaxnet.MLP((2, 3, 1), (jaxnet.Activation(double, lambda Z, A: jnp.full_like(Z, 2)), "identity"))
+    with pytest.raises(ValueError, match=r"net\.activations\[0\] is Activation\(double\), your own, .* around it"):
+        jaxnet.convert.to_equinox(net, jaxnet.init(net, key))

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnet import checks, values
 from jaxnet._arguments import choice, type_name
-from jaxnet.activations import ACTIVATIONS
+from jaxnet.activations import ACTIVATIONS, Activation
 from jaxnet.mlp import MLP, Layer, Params
 
 WIDE = (-1e3, -30, -9, -6.5, -4, -2, -1, -0.5, 0.25, 0.75, 1.5, 3, 4.5, 6.5, 9, 21, 30, 1e3)
@@ -140,7 +140,14 @@ def params_of(layers: list[Dense]) -> Params:
 def layers_of(net: MLP, params: Params, logits: bool) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """W (n, n_prev), b (n,) and the activation of each layer, on the host."""
     host = jax.device_get(checks.params(net, params))
-    names = [*net.activations[:-1], "identity" if logits else net.activations[-1]]
+    own = [(l, g) for l, g in enumerate(net.activations) if isinstance(g, Activation)]
+    if own:
+        raise ValueError(
+            f"net.activations[{own[0][0]}] is {own[0][1]}, your own, of which other libraries have no layer; expected"
+            f" names ({', '.join(ACTIVATIONS)}): convert the layers around it"
+        )
+    known = [g for g in net.activations if isinstance(g, str)]
+    names = [*known[:-1], "identity" if logits else known[-1]]
     return [(np.array(W), np.array(b[:, 0]), name) for (W, b), name in zip(host, names, strict=True)]
 
 

@@ -28,6 +28,7 @@ from jaxnet.train import optimizers, signals
 from jaxnet.train.checkpoint_files import NoCheckpointError
 from jaxnet.train.config import FitConfig
 from jaxnet.train.history import History
+from jaxnet.train.optimizers import Chosen
 from jaxnet.train.result import FitResult, result_of
 from jaxnet.train.state import LoopState
 from jaxnet.train.warnings import warn
@@ -63,10 +64,12 @@ def save(directory: str | os.PathLike, net: MLP, result: FitResult) -> Path:
     return path
 
 
-def restore(directory: str | os.PathLike, net: MLP, optimizer: optax.GradientTransformation | None = None) -> FitResult:
+def restore(
+    directory: str | os.PathLike, net: MLP, optimizer: str | optax.GradientTransformation | None = None
+) -> FitResult:
     """Return the training of the newest checkpoint that is whole, for `fit(..., resume=result)`.
 
-    A `TrainingWarning` tells of those that are damaged. The optimizer is that of the training; None is fit's own.
+    A `TrainingWarning` tells of those that are damaged. The optimizer is that of the training, as `fit` takes it.
 
     Raises:
         ValueError: there is no checkpoint, none is whole, or it is of another network, optimizer or version.
@@ -75,7 +78,7 @@ def restore(directory: str | os.PathLike, net: MLP, optimizer: optax.GradientTra
     """
     checks.mlp(net)
     place = _directory(directory, "directory")
-    found = files.newest(place, net, optimizers.optimizer(optimizers.DEFAULT if optimizer is None else optimizer))
+    found = files.newest(place, net, optimizers.chosen(optimizer).transformation)
     if found is None:
         raise NoCheckpointError(f"{place} has no checkpoint; expected a directory that fit(..., checkpoint=) wrote")
     result, record = found
@@ -94,7 +97,7 @@ class NoCheckpoints:
     def restored(self, net: MLP, optimizer: Any) -> FitResult | None:
         """No training."""
 
-    def begin(self, config: FitConfig, steps_per_epoch: int | None, layout: str) -> None:
+    def begin(self, config: FitConfig, chosen: Chosen, steps_per_epoch: int | None, layout: str) -> None:
         """Nothing."""
 
     def next_stop(self, epoch: int, epochs: int) -> int:
@@ -142,25 +145,30 @@ class Checkpoints(NoCheckpoints):
         self._whole = {epoch for epoch in files.epochs_in(self._directory) if epoch <= self._saved}
         return result
 
-    def begin(self, config: FitConfig, steps_per_epoch: int | None, layout: str) -> None:
+    def begin(self, config: FitConfig, chosen: Chosen, steps_per_epoch: int | None, layout: str) -> None:
         """Warn where the training that was restored had other settings; note those of now."""
         self._config = config
         devices = 1 if config.mesh is None else config.mesh.size
         self._settings = files.settings(config) | {"steps_per_epoch": steps_per_epoch}
         self._settings |= {"devices": devices, "layout": layout}
+        self._settings |= {"optimizer_name": chosen.name, "optimizer_numbers": dict(chosen.numbers)}
         before = self._settings | self._record["settings"]
         said = {name: f"{name} {before[name]!r}, now {now!r}" for name, now in self._settings.items()}
         said["optimizer"] = "an optimizer with other hyperparameters"  # its state fits
-        begins_otherwise = before[init := "optimizer_init"] != self._settings[init]
-        del said[init]
-        if before["jax"] != self._settings["jax"] or init not in self._record["settings"]:
-            begins_otherwise = False  # another JAX, or an earlier jaxnet, may write the same program otherwise
+        if before["optimizer_name"] != chosen.name:
             del said["optimizer"]
+        begins_otherwise = any(before[name] != self._settings[name] for name in ("optimizer_init", "optimizer_numbers"))
+        del said["optimizer_init"], said["optimizer_numbers"]
+        if before["jax"] != self._settings["jax"] or "optimizer_init" not in self._record["settings"]:
+            begins_otherwise = before["optimizer_numbers"] != self._settings["optimizer_numbers"]
+            said.pop("optimizer", None)  # another JAX, or an earlier jaxnet, may write the same program otherwise
         changed = [words for name, words in said.items() if before[name] != self._settings[name]]
         if begins_otherwise and before["optimizer"] == self._settings["optimizer"]:
+            numbers = before["optimizer_numbers"], self._settings["optimizer_numbers"]
+            named = "{}, now {}".format(*numbers) if numbers[0] != numbers[1] else "in optax.inject_hyperparams"
             warn(
                 f"{self._directory} has checkpoints of a training whose optimizer began with another state, such as"
-                " another learning rate in optax.inject_hyperparams: training goes on with the state that was saved,"
+                f" another learning rate ({named}): training goes on with the state that was saved,"
                 " and the new number has no effect; to change a rate, let a callback return"
                 " jaxnet.scale_learning_rate(loop, factor) once"
             )

@@ -19,7 +19,7 @@ from jaxnet.train.state import digest_of
 
 METRICS = ("cost", "accuracy", "gradient_norm")
 ON_NONFINITE = ("raise", "skip", "rollback")
-MONITORS = ("validation_cost", "validation_accuracy")  # lower is better, higher is better
+MONITORS = ("validation_cost", "validation_accuracy", "cost")  # of accuracy more is better
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,13 @@ def stopping(
     min_delta = from_zero("min_delta", min_delta)
     if patience is not None:
         count("patience", patience)
-        if validation is None:
-            raise ValueError("patience needs a validation cost to watch; give validation=(X, Y)")
-        if monitor == "validation_accuracy" and "accuracy" not in metrics:
+        if validation is None and monitor != "cost":
+            raise ValueError("patience needs a validation cost to watch; give validation=(X, Y), or monitor='cost'")
+        measured = monitor.removeprefix("validation_")
+        if monitor != MONITORS[0] and measured not in metrics:
+            among = "accuracy', which classifiers have" if measured == "accuracy" else "cost'"
             raise ValueError(
-                f"monitor is 'validation_accuracy' but metrics is {metrics!r}; measure 'accuracy', which classifiers"
-                " have, or monitor 'validation_cost'"
+                f"monitor is {monitor!r} but metrics is {metrics!r}; measure '{among}, or monitor 'validation_cost'"
             )
     elif monitor != MONITORS[0] or min_delta:
         name, value = ("min_delta", min_delta) if min_delta else ("monitor", monitor)
@@ -121,7 +122,7 @@ def in_words(config: FitConfig, host: Any, params: Any, key: Any, earlier: Any) 
     words = {name: repr(getattr(config, name)) for name in (*fields, "on_nonfinite")}
     assert config.mesh is not None
     words["mesh"] = f"{dict(config.mesh.shape)} of devices {[device.id for device in config.mesh.devices.flat]}"
-    words["optimizer"] = optimizers.digest(config.optimizer, shapes(config.net, np.dtype(np.float32)))[1]
+    words["optimizer"] = " ".join(optimizers.digest(config.optimizer, shapes(config.net, np.dtype(np.float32))))
     words["the version of JAX"] = jax.__version__
     data = zip(("X", "Y", "weights"), host[:3] if host else ("its own",) * 3, strict=True)
     words |= {name: value if host is None else f"of digest {digest_of(value)}" for name, value in data}

@@ -172,8 +172,8 @@ def end_of_epoch(config: FitConfig, loop: LoopState, state: TrainState, metrics,
     metrics = {name: metrics[name] for name in names} | validated
     if validated:
         finite &= jnp.isfinite(metrics["validation_cost"])
-        if config.patience is not None:
-            loop = _compare_with_best(config, loop, metrics[config.monitor])
+    if config.patience is not None:
+        loop = _compare_with_best(config, loop, metrics[config.monitor])
     return loop, metrics, finite
 
 
@@ -185,7 +185,7 @@ def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
 
 def _compare_with_best(config: FitConfig, loop: LoopState, score) -> LoopState:
     begun = loop.epochs_since_best >= 0
-    lower, higher = (score, loop.best_score) if config.monitor == "validation_cost" else (loop.best_score, score)
+    lower, higher = (loop.best_score, score) if config.monitor.endswith("accuracy") else (score, loop.best_score)
     better = ~begun | (higher > lower + config.min_delta)
     return loop._replace(
         best_params=select(better, loop.params, loop.best_params),

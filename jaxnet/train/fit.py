@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import jax
@@ -51,7 +51,8 @@ def fit(
     Y: ArrayLike | None = None,
     *,
     key: PRNGKeyArray | Array | None = None,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: str | optax.GradientTransformation | optimizers.Named | None = None,
+    learning_rate: float | None = None,
     epochs: int = 20,
     steps: int | None = None,
     steps_per_epoch: int | None = None,
@@ -93,10 +94,14 @@ def fit(
         Y: (n_y, m): 0 or 1 for a sigmoid, columns that sum to 1 (`one_hot`) for softmax, numbers otherwise.
         key: a JAX random key for the initial weights and the order of the examples: same key, same bits. Left out
             where a fit is resumed.
-        optimizer: an optax optimizer; None is optax.adam(1e-3). optax.sgd(rate) is W -= rate * dW. Give the same
+        optimizer: a name, such as "adam" (None), "sgd" (W -= rate * dW), "nesterov" or "adamw", in which W alone
+            decays: `optimizers.NAMES` in train/optimizers.py is the table. Or any optimizer of optax. Give the same
             object to several fits, and they share one compiled program; those of the last 16 objects are kept. Its
             learning rate is seen, and refused where it is not above 0, with optax.inject_hyperparams only. What
             optax.MultiSteps has gathered and not applied when training ends changes no param; a warning says so.
+        learning_rate: of an optimizer by name; None is 1e-3. It is data: fits at any rates share one program, and a
+            callback can change it (`scale_learning_rate`, `reduce_on_plateau`). A training that is resumed goes on
+            with the rate that it has.
         epochs: passes over the data, those before a resume included; with batch_size=None an epoch is one step.
         steps: the same as epochs for full-batch gradient descent, by its usual name.
         steps_per_epoch: with batches, how many are an epoch, after which there is a history entry, validation and
@@ -108,7 +113,8 @@ def fit(
         validation: (X, Y), or (X, Y, weights), to measure after each epoch; beside batches also an iterable of such.
         patience: stop after so many epochs in a row in which the monitored metric has not become better, and return
             the best params.
-        monitor: what patience watches: "validation_cost", or "validation_accuracy", of which more is better.
+        monitor: what patience watches: "validation_cost", "validation_accuracy", of which more is better, or "cost",
+            that of training, which needs no validation data.
         min_delta: by how much a metric has to be better than the best so far to count as better.
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
@@ -179,11 +185,11 @@ def fit(
     ):
         with team.together():
             epochs = settings.epochs(epochs, steps, batch_size)
-            chosen = optimizers.hashable(optimizers.optimizer(optimizers.DEFAULT if optimizer is None else optimizer))
+            chosen = optimizers.chosen(optimizer, learning_rate)
             if params is not None:
                 params = checks.params(net, params)
             if resume is True:
-                earlier = checkpoints.restored(net, chosen)
+                earlier = checkpoints.restored(net, chosen.transformation)
                 key, params = (key, params) if earlier is None else (None, None)  # of a start that is behind us
             else:
                 earlier = None if resume is False else resume
@@ -205,7 +211,8 @@ def fit(
                 None if stream is None or validation is None else streams.validation_stream(net, validation, part)
             )
             if stream is None:
-                host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X), is_part, is_part_of_validation)
+                parts = is_part, is_part_of_validation
+                host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X), *parts, earlier is not None)
             else:
                 done, position = (0, None) if earlier is None else (int(earlier.loop.epoch), earlier.position)
                 undoes = on_nonfinite == "rollback"
@@ -221,7 +228,7 @@ def fit(
             min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
             config = FitConfig(
                 net=net,
-                optimizer=chosen,
+                optimizer=chosen.transformation,
                 gradient=choice("gradient", gradient, GRADIENTS),
                 precision=precision,
                 batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else None,
@@ -243,9 +250,10 @@ def fit(
             words = {"layout": layout, "epochs": repr(epochs), "callbacks": f"a number of {len(callbacks)}"}
             words |= {"the dtype of X": str(dtype), "the shape of X": str(getattr(X, "shape", None)) if whole else ""}
             alike = host.validation if validation_stream is None and not is_part_of_validation else None
+            words["the numbers of the optimizer"] = repr(dict(chosen.numbers))
             words["validation"] = f"of digest {digest_of(alike)}"
             team.same(words | settings.in_words(config, host if whole else None, params, key, earlier))
-        checkpoints.begin(config, steps_per_epoch, layout)
+        checkpoints.begin(config, chosen, steps_per_epoch, layout)
 
         if mesh:
             place = partial(placing.put, where=parallel.replicated(mesh))
@@ -254,7 +262,8 @@ def fit(
         enough_memory = partial(memory.out_of_memory, lambda: memory_needs(config, host))
         with enough_memory():
             if earlier is None:
-                loop = _begin(config, place(key), params if mesh else place(params), dtype, mesh and layout)
+                start = place(key), params if mesh else place(params)
+                loop = _begin(config, chosen.numbers, *start, dtype, mesh and layout)
             else:
                 loop = resumed_loop(config, earlier.loop, earlier.history, epochs, validated=validation is not None)
             if host.validation is None:
@@ -275,6 +284,8 @@ def fit(
             loop = placing.put(loop, _places(config, loop, layout) if mesh else place(0.0).sharding)
             jax.block_until_ready((loop, data, validation_data))
         optimizers.check_learning_rate(loop.state.opt_state)
+        if learning_rate is not None and isinstance(resume, FitResult) and not callbacks:
+            optimizers.warn_of_a_rate_without_effect(loop.state.opt_state, chosen.numbers["learning_rate"])
         history = History(None if earlier is None else earlier.history)
         result = train(
             config, source, loop, history, epochs, progress, callbacks, checkpoints, enough_memory, team, step_taken
@@ -292,27 +303,30 @@ def fit(
     return result
 
 
-def _begin(config: FitConfig, key, params: Params | None, dtype, layout: str | None) -> LoopState:
+def _begin(
+    config: FitConfig, numbers: Mapping[str, float], key, params: Params | None, dtype, layout: str | None
+) -> LoopState:
     """The loop at its start, made by programs that all fits share: layers of one shape are drawn by one.
 
-    On a mesh, which has a layout, all is made where it belongs: no device need hold it whole.
+    numbers: of an optimizer by name. On a mesh, which has a layout, all is made where it belongs: no device need hold
+    it whole.
     """
     init_key, loop_key = jax.random.split(key)
     draw = partial(init, config.net, dtype=dtype)
     static = config.optimizer, config.patience is not None
     if layout is None or config.mesh is None:
         params = draw(init_key) if params is None else params
-        return _jit_loop_start(static, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params), loop_key)
+        return _jit_loop_start(static, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params), loop_key, numbers)
 
     if params is not None:  # which may lie on other devices
         params = placing.put(params, parallel.shardings(config.net, config.mesh, layout))
 
-    def begin(params, init_key, loop_key):
+    def begin(params, init_key, loop_key, numbers):
         params = draw(init_key) if params is None else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-        return _loop_start(static, params, loop_key)
+        return _loop_start(static, params, loop_key, numbers)
 
-    loop = jax.eval_shape(begin, params, init_key, loop_key)
-    return jax.jit(begin, out_shardings=_places(config, loop, layout))(params, init_key, loop_key)
+    given = params, init_key, loop_key, numbers
+    return jax.jit(begin, out_shardings=_places(config, jax.eval_shape(begin, *given), layout))(*given)
 
 
 def _places(config: FitConfig, loop: LoopState, layout: str) -> LoopState:
@@ -322,10 +336,11 @@ def _places(config: FitConfig, loop: LoopState, layout: str) -> LoopState:
     return places(loop, loop.params, where, config.mesh)
 
 
-def _loop_start(static: tuple[optax.GradientTransformation, bool], params: Params, key) -> LoopState:
+def _loop_start(static: tuple[optax.GradientTransformation, bool], params: Params, key, numbers) -> LoopState:
     """In buffers of its own: a chunk takes them, the caller keeps its params and key."""
     optimizer, tracks_best = static
-    state = TrainState(params, optimizer.init(params), jnp.int32(0), key)
+    opt_state = optimizers.with_numbers(optimizer.init(params), numbers)
+    state = TrainState(params, opt_state, jnp.int32(0), key)
     return jax.tree.map(jnp.copy, loop_start(state, tracks_best))
 
 

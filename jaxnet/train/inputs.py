@@ -58,16 +58,18 @@ def dataset(
     dtype: np.dtype,
     is_part: bool = False,
     is_part_of_validation: bool = False,
+    goes_on: bool = False,
 ) -> HostData:
     """Return X, Y, weights and the validation data as NumPy arrays of that dtype, all of them fit for net.
 
     is_part: whether X is what one process has of it, which need not show all classes, nor an example that counts.
+    goes_on: whether an earlier training is resumed, which may have seen classes that these data do not show.
     """
     checks.mlp(net)
     X, Y, weights = batch(net, (X, Y, weights), dtype, "") if is_part else examples(net, X, Y, weights, dtype)
     if validation is not None:
         validation = validation_examples(net, validation, dtype, is_part_of_validation)
-    if net.loss == "cross_entropy" and not is_part:
+    if net.loss == "cross_entropy" and not is_part and not goes_on:
         if net.activations[-1] == "sigmoid":
             _not_one_hot(Y)
         _several_classes(net.activations[-1], Y, validation[1] if validation and not is_part_of_validation else None)

@@ -31,6 +31,11 @@ def log_to(path: str | os.PathLike) -> Callback:
         ValueError: the path ends otherwise; of the callback: the file holds what another training has written.
         TypeError: path is not a path.
         OSError: the directory is not there; of the callback: the file cannot be written.
+
+    >>> net, (X, Y) = jaxnet.MLP((2, 1), ("sigmoid",)), jaxnet.datasets.flower()
+    >>> result = jaxnet.fit(net, X, Y, key=jax.random.key(0), epochs=2, callbacks=jaxnet.log_to("costs.csv"))
+    >>> open("costs.csv").readline()
+    'epoch,cost,accuracy\\n'
     """
     file = _file(path)
     as_lines = _csv_lines if file.suffix == ".csv" else _json_lines

@@ -1,8 +1,11 @@
-"""What training knows of an optax optimizer: whether it is one, what its update takes, and what its state shows.
+"""The optimizers that have a name, and what training knows of any: what its update takes, and what its state shows.
 
-A learning rate stands in the closure of an optimizer and cannot be read. Nor does a first update tell it: that is 0 in
-a warm-up, under a mask or while gradients are accumulated, and goes uphill in sharpness-aware minimisation. So only
-rates that the state shows, those of optax.inject_hyperparams, are checked; of others the history tells (warnings.py).
+An optimizer by name keeps its numbers, such as the learning rate, in its state (optax.inject_hyperparams): they are
+data, so that fits that differ in them alone share one compiled program.
+
+In any other a learning rate stands in the closure of an optimizer and cannot be read. Nor does a first update tell it:
+that is 0 in a warm-up, under a mask or while gradients are accumulated, and goes uphill in sharpness-aware
+minimisation. So only rates that the state shows are checked; of others the history tells (warnings.py).
 """
 
 import contextlib
@@ -10,8 +13,10 @@ import functools
 import inspect
 import operator
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +25,124 @@ import optax
 from jaxtyping import Array, Bool
 
 from jaxnet import digests
-from jaxnet._arguments import type_name
-from jaxnet.mlp import Params
+from jaxnet._arguments import choice, from_zero, positive, type_name
+from jaxnet.mlp import Params, weights_only
 from jaxnet.train.state import first_difference
 from jaxnet.train.warnings import warn
 
-DEFAULT = optax.adam(1e-3)  # one object, so that every fit without an optimizer shares its compiled program
+DEFAULT = "adam"
+RATE = 1e-3  # where none is given, whatever the name
+NAMES: dict[str, Callable[[Any], optax.GradientTransformation]] = {  # functions of the rate, all else as optax has it
+    "sgd": optax.sgd,  # W -= rate * dW
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
+    "rmsprop": optax.rmsprop,
+    "adagrad": optax.adagrad,
+    "adadelta": optax.adadelta,
+    "adam": optax.adam,
+    "nadam": optax.nadam,
+    "adamax": optax.adamax,
+    "radam": optax.radam,
+    "adamw": partial(optax.adamw, mask=weights_only),  # weights decay, biases do not
+    "lion": partial(optax.lion, mask=weights_only),
+}
 EXTRA = ("value", "grad", "value_fn")  # for those that search along a line, or watch the cost
 
 
-def optimizer(optimizer: Any, argument: str = "optimizer") -> Any:
-    """Return the optimizer if it has optax's (init, update)."""
+@dataclass(frozen=True)
+class Named:
+    """An optimizer of `NAMES` and its numbers.
+
+    l2: of a penalty l2/2 Σ‖W‖² in J, whose derivative l2 W is added to dW before the optimizer sees it; None is none.
+
+    Raises:
+        ValueError: no optimizer has that name, the rate is not above 0, or l2 is below 0.
+    """
+
+    name: str
+    learning_rate: float = RATE
+    l2: float | None = None
+
+    def __post_init__(self):
+        """Check, and store the numbers as floats."""
+        choice("optimizer", self.name, NAMES, ", or an optimizer of optax")
+        schedule = "; a schedule goes into an optimizer of optax: optimizer=optax.adam(schedule)"
+        object.__setattr__(self, "learning_rate", positive("learning_rate", self.learning_rate, schedule))
+        if self.l2 is not None:
+            object.__setattr__(self, "l2", from_zero("l2", self.l2))
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Those that are data of its program."""
+        return {"learning_rate": self.learning_rate} | ({} if self.l2 is None else {"l2": self.l2})
+
+
+class Chosen(NamedTuple):
+    """The optimizer of a training.
+
+    transformation: optax's (init, update), the same object for all of one name.
+    name: None of one that was given as an object.
+    numbers: what its state begins with, in place of those that init has.
+    """
+
+    transformation: Any
+    name: str | None
+    numbers: Mapping[str, float]
+
+
+def chosen(given: Any, learning_rate: Any = None) -> Chosen:
+    """Return the optimizer that a name, an object of optax, a `Named` or None stands for.
+
+    Raises:
+        ValueError, TypeError: it is none of these, or has a rate beside it that it would not take.
+    """
+    if given is None or isinstance(given, str):
+        given = Named(DEFAULT if given is None else given, RATE if learning_rate is None else learning_rate)
+    elif learning_rate is not None:
+        raise ValueError(
+            f"learning_rate is {learning_rate!r} beside {type_name(given)} as optimizer, which has its own; leave it"
+            " out, or give the optimizer by its name, such as optimizer='adam'"
+        )
+    if isinstance(given, Named):
+        return Chosen(_with_numbers_as_data(given.name, *given.numbers), given.name, given.numbers)
+    return Chosen(hashable(optimizer(given, otherwise=f"a name, one of {', '.join(map(repr, NAMES))}, or ")), None, {})
+
+
+@functools.cache
+def _with_numbers_as_data(name: str, *numbers: str) -> optax.GradientTransformation:
+    """The optimizer of that name, whose state holds these numbers: one object, so that its programs are found again."""
+    if "l2" not in numbers:
+        return optax.inject_hyperparams(lambda learning_rate: NAMES[name](learning_rate))(learning_rate=RATE)
+
+    def penalised(learning_rate, l2):
+        return optax.chain(optax.add_decayed_weights(l2, mask=weights_only), NAMES[name](learning_rate))
+
+    return optax.inject_hyperparams(penalised)(learning_rate=RATE, l2=0.0)
+
+
+def with_numbers(opt_state: Any, numbers: Mapping[str, Any]) -> Any:
+    """The state of an optimizer by name with these numbers; any other state, with none, as it is."""
+    if not numbers:
+        return opt_state
+    given = {name: jnp.asarray(value, opt_state.hyperparams[name].dtype) for name, value in numbers.items()}
+    return opt_state._replace(hyperparams=opt_state.hyperparams | given)
+
+
+def function_of_rate(optimizer: Any) -> Callable[[Any], Any]:
+    """Return the function that makes an optimizer of a learning rate: what was given, or that of a name."""
+    if isinstance(optimizer, str):
+        return NAMES[choice("optimizer", optimizer, NAMES, ", or a function of the rate, such as optax.sgd")]
+    if not callable(optimizer):
+        raise TypeError(f"optimizer is {optimizer!r}; expected a name, or a function of the rate, such as optax.sgd")
+    return hashable(optimizer)
+
+
+def optimizer(optimizer: Any, argument: str = "optimizer", otherwise: str = "") -> Any:
+    """Return the optimizer if it has optax's (init, update); the message says what else would do."""
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(
-            f"{argument} is {optimizer!r}; expected an optax.GradientTransformation such as optax.sgd(0.1) or"
-            " optax.adam(1e-3)"
+            f"{argument} is {optimizer!r}; expected {otherwise}an optax.GradientTransformation such as optax.sgd(0.1)"
+            " or optax.adam(1e-3)"
         )
     return optimizer
 
@@ -132,8 +240,8 @@ def with_scaled_rate(opt_state: Any, factor: float) -> Any:
     nodes = _with_hyperparams(opt_state)
     if not nodes:
         raise ValueError(
-            "optimizer shows no learning rate to be changed; expected one of optax.inject_hyperparams, such as"
-            " optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
+            "optimizer shows no learning rate to be changed; expected one by name, such as optimizer='adam', or of"
+            " optax.inject_hyperparams, such as optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
         )
     if any("learning_rate" in getattr(node, "hyperparams_states", ()) for node in nodes):
         raise ValueError("optimizer has a learning_rate that its schedule sets at each step; expected a number")
@@ -154,6 +262,16 @@ def _with_hyperparams(opt_state: Any) -> list:
 
 def _has_rate(node: Any) -> bool:
     return "learning_rate" in getattr(node, "hyperparams", ())
+
+
+def warn_of_a_rate_without_effect(opt_state: Any, given: float) -> None:
+    """Warn where a resumed training goes on with another rate than was given; for the caller of the one that calls."""
+    rate = learning_rate(opt_state)
+    if rate is not None and not np.isclose(rate, given, rtol=1e-6, atol=0):
+        warn(
+            f"learning_rate is {given:g} but resume goes on with the rate of its state, {rate:g}; to change it, let a"
+            " callback return jaxnet.scale_learning_rate(loop, factor) once"
+        )
 
 
 def warn_of_unapplied_gradients(opt_state: Any) -> None:

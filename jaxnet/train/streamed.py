@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from jaxnet._xla.buckets import within_an_eighth
 from jaxnet._xla.compile import BoundedJit, checks_numbers
 from jaxnet.parallel import ALONE, Team, placing
 from jaxnet.train import failure, inputs, signals
@@ -169,21 +170,11 @@ class ToDevice:
         """The batch on the device, in memory that is not the caller's; widest: of the parts of all processes."""
         X, Y, weights = columns
         weights = np.ones(X.shape[1], X.dtype) if weights is None else weights
-        width = padded(widest)
+        width = within_an_eighth(widest)
         if self._mesh is None:
             return Batch(*self._place(padded_to(width, X, Y, weights)))
         width += placing.padding_of_a_part(width, self._mesh)
         return Batch(*parts_on_mesh(self._mesh, *padded_to(width, X, Y, weights)))
-
-
-def padded(m: int) -> int:
-    """The width for m columns: at most an eighth more, and eight from each power of two to the next.
-
-    So batches of any sizes share few programs; and the width, on which rounding depends, is told by the batch alone: a
-    resumed training may begin with another one.
-    """
-    unit = 1 << max(0, m.bit_length() - 4)
-    return -(-m // unit) * unit
 
 
 class Means:

@@ -137,7 +137,7 @@ def sweep(
     keys: Array,
     learning_rate: ArrayLike | float,
     init_scale: ArrayLike | float | None = None,
-    optimizer: Callable[[Array], optax.GradientTransformation] = optax.sgd,
+    optimizer: str | Callable[[Array], optax.GradientTransformation] = "sgd",
     epochs: int = 20,
     batch_size: int | str | None = "auto",
     weights: ArrayLike | None = None,
@@ -150,7 +150,7 @@ def sweep(
     device: str | None = None,
     mesh: Mesh | None = None,
 ) -> SweepResult:
-    """Train n nets on the same data; member i is `fit` with keys[i] and optimizer(learning_rate[i]).
+    """Train n nets on the same data; member i is `fit` with keys[i], the optimizer and learning_rate[i].
 
     Ctrl-C, and a callback that raises, end it once the members in work are done, with a `.result`: the SweepResult of
     what was trained. Members that were not are at their start there, or at the end of the epoch before, and have NaN
@@ -164,8 +164,8 @@ def sweep(
         learning_rate: n rates above 0, or one for all members; large ones are taken, for a sweep may look for the
             limit.
         init_scale: n scales s of W = randn * s, or one for all; None, and NaN among them, is the "he" scheme.
-        optimizer: a function of the rate, such as optax.sgd or optax.adam; the rate is traced, so that one program
-            serves all members, and can't be compared. The programs of the last 16 functions are kept.
+        optimizer: a name, as in `fit`, or a function of the rate, such as optax.sgd; the rate is traced, so that one
+            program serves all members, and can't be compared. The programs of the last 16 functions are kept.
         epochs: passes over the data.
         batch_size: examples a step, as in `fit`.
         weights: (m,), as in `fit`.
@@ -205,16 +205,16 @@ def sweep(
             " each process its own keys, and no mesh, or one of its jax.local_devices()"
         )
     metrics = tuple(dict.fromkeys(("cost", *settings.metrics(net, metrics))))
-    _function_of_rate(optimizer)
+    optimizer_at = optimizers.function_of_rate(optimizer)
     member_keys, rates, scales = _members(keys, learning_rate, init_scale, dtype)
 
     config = FitConfig(net, PLACEHOLDER, gradient, precision, batch_size, metrics=metrics)
-    static = config, optimizer
+    static = config, optimizer_at
     n = len(member_keys)
     place = partial(jax.device_put, device=parallel.device(device) if mesh is None else parallel.replicated(mesh))
     place_members = place if mesh is None else partial(jax.device_put, device=over_all(mesh))
     enough_memory = partial(
-        out_of_memory, lambda: memory_needs(replace(config, optimizer=optimizer(jnp.float32(0.1))), host, n)
+        out_of_memory, lambda: memory_needs(replace(config, optimizer=optimizer_at(jnp.float32(0.1))), host, n)
     )
     with enough_memory():
         data = (Data.by_rows if batch_size else Data.by_columns)(*host[:3], place)
@@ -445,10 +445,3 @@ def _setting(argument: str, values: Any, dtype: np.dtype, bad: Callable, remedy:
         cast = numbers.astype(dtype)
         refuse_first(argument, numbers, (cast == 0) & (numbers != 0), f"it is 0 in {dtype}: give a larger one")
         return cast
-
-
-def _function_of_rate(optimizer: Any) -> None:
-    """Refuse an optimizer where a function that makes one is wanted."""
-    if not callable(optimizer):
-        raise TypeError(f"optimizer is {optimizer!r}; expected a function of the rate, such as optax.sgd itself")
-    optimizers.hashable(optimizer)

@@ -546,3 +546,21 @@ def test_a_regression_has_no_accuracy_to_ask_for():
     net = jaxnet.MLP((2, 1), ("identity",))
     with pytest.raises(ValueError, match="metrics has 'accuracy' but the network's output is 'identity'"):
         jaxnet.fit(net, X, Y, key=jax.random.key(0), batch_size=None, metrics=["accuracy"])
+
+
+def test_patience_may_watch_the_cost_of_training():
+    """Without validation data; the params are those of the best epoch, and the last ones are in the loop."""
+    noisy = {"optimizer": "sgd", "learning_rate": 3.0, "batch_size": 8, "epochs": 60}
+    whole = fit(**noisy).history["cost"]
+    best, since, stops = np.inf, 0, None
+    for epoch, cost in enumerate(whole, 1):
+        best, since = (cost, 0) if cost < best - 1e-3 else (best, since + 1)
+        if since == 4:
+            stops = epoch
+            break
+    assert stops is not None
+    result = fit(**noisy, patience=4, monitor="cost", min_delta=1e-3)
+    np.testing.assert_array_equal(result.history["cost"], whole[:stops])
+    assert int(result.loop.epoch) == stops
+    chex.assert_trees_all_equal(result.params, fit(**noisy | {"epochs": stops - 4}).params)
+    chex.assert_trees_all_equal(result.loop.params, fit(**noisy | {"epochs": stops}).params)

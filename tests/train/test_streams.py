@@ -16,7 +16,6 @@ import pytest
 
 import jaxnet
 from jaxnet.train import streams
-from jaxnet.train.streamed import padded
 from tests.train.flower import NET, OPTIMIZER, X, Y
 
 pytestmark = pytest.mark.usefixtures("implicit_promotion")
@@ -135,13 +134,6 @@ def test_tol_and_callbacks_see_the_epochs_of_a_stream():
     seen = []
     fit(BATCHES, callbacks=lambda loop, history: seen.append((int(loop.epoch), history["cost"].size)))
     assert seen == [(1, 1), (2, 2), (3, 3)]
-
-
-def test_batches_of_any_size_share_few_programs():
-    """At most an eighth is padding, and powers of two have none."""
-    widths = [padded(m) for m in range(1, 4097)]
-    assert all(m <= width <= 1.125 * m for m, width in enumerate(widths, 1)) and len(set(widths)) == 80
-    assert all(padded(2**power) == 2**power for power in range(13))
 
 
 # What goes wrong

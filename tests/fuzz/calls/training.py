@@ -49,7 +49,7 @@ from tests.fuzz.networks import (
 M = 8  # examples of a fit
 RATE = 0.1
 SGD, ADAM = optax.sgd(RATE), optax.adam(RATE)
-OPTIMIZERS = Setting(wrong=(0.1, "adam", optax.sgd, (SGD,)))
+OPTIMIZERS = Setting(wrong=(0.1, "SGD", optax.sgd, (SGD,)))
 GRADIENTS = Setting(right=("autodiff",), wrong=("auto", "Manual", 1))
 
 
@@ -178,6 +178,8 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
     return {
         "key": KEYS,
         "optimizer": OPTIMIZERS,
+        # Beside an object, which has its own, any is wrong.
+        "learning_rate": Setting(wrong=(0, -1.0), either=(0.1,), leave_out=POSITIVE, optional=True),
         "epochs": Setting((np.int64(1),), (0, -1, 1.0, "1"), (jnp.int32(1),), COUNTS),
         "steps": Setting((1,), (0, -1, 1.5), leave_out=COUNTS, optional=True),
         "steps_per_epoch": Setting(wrong=(1, 0, -1), optional=True),  # of batches, and these are arrays
@@ -187,7 +189,7 @@ def settings_of_fit(own: Point) -> dict[str, Setting]:
         "batch_size": Setting((M,), (0, -1, M + 1, 2.5, "all"), leave_out=("3", "jax 0-d"), optional=True),
         "validation": validation_of(own),
         "patience": Setting(wrong=(0, 3, -1, 1.5), optional=True),  # there is nothing to validate on
-        "monitor": Setting(("validation_cost",), ("validation_accuracy", "cost")),
+        "monitor": Setting(("validation_cost",), ("validation_accuracy", "loss")),
         "min_delta": Setting((0, np.float32(0)), (0.1, -0.1, "0")),
         "tol": Setting((1e-4,), (0, -1e-4, "1e-4"), leave_out=POSITIVE, optional=True),
         "metrics": metrics_of(own.net),
@@ -307,7 +309,7 @@ def sweep(rng) -> Case:
             wrong=(0, [0, 1], np.zeros((0, 2), np.uint32)),
             leave_out=("a key",),
         ),
-        "optimizer": Setting((optax.sgd,), (SGD, 0.1, "sgd"), leave_out=FUNCTIONS),
+        "optimizer": Setting((optax.sgd, "sgd"), (SGD, 0.1, "SGD"), leave_out=FUNCTIONS),
         "epochs": Setting((1,), (0, -1, 1.5, "1"), leave_out=COUNTS),
         "batch_size": Setting((), (0, M + 1, 2.5), leave_out=("3", "jax 0-d"), optional=True),
         "metrics": metrics_of(own.net),
