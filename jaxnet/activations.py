@@ -125,11 +125,6 @@ class Activation(NamedTuple):
     """An activation function and its derivative, entry by entry: A = g(Z), g'(Z) = g.derivative(Z, A).
 
     remat: g' needs Z, so backward stores Z alone and computes A = g(Z) again. Elsewhere it keeps what g' reads.
-
-    >>> def square(Z):
-    ...     return Z * Z
-    >>> jaxnet.MLP((2, 3, 1), (jaxnet.Activation(square, lambda Z, A: 2 * Z), "sigmoid"))
-    MLP((2, 3, 1), (Activation(square), 'sigmoid'))
     """
 
     apply: Callable[[Array], Array]
