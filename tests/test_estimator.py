@@ -379,3 +379,10 @@ def test_scikit_learn_comes_with_the_estimator_alone(monkeypatch):
     monkeypatch.delitem(sys.modules, "jaxnet.estimator")
     with pytest.raises(ImportError, match=r"pip install 'jaxnet\[sklearn\]'"):
         importlib.import_module("jaxnet.estimator")
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "jaxnet.estimator")
+    with pytest.raises(ImportError, match=r"jaxnet\.estimator needs scikit-learn .* pip install 'jaxnet\[sklearn\]'"):
+        importlib.import_module("jaxnet.estimator")
