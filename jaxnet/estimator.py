@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
-from jaxnet.activations import ACTIVATIONS
+from jaxnet.activations import ACTIVATIONS, Activation
 from jaxnet.initialisers import init
 from jaxnet.labels import one_hot
 from jaxnet.mlp import MLP, Params
@@ -196,9 +196,11 @@ class _MLP(BaseEstimator):
         sizes = list(sizes) if isinstance(sizes, Iterable) else [sizes]
         sizes = [count(f"hidden_layer_sizes[{position}]", size) for position, size in enumerate(sizes)]
         names = self.activation
-        names = [names] * len(sizes) if isinstance(names, str) or not isinstance(names, Sequence) else list(names)
+        is_one = isinstance(names, str | Activation) or not isinstance(names, Sequence)
+        names = [names] * len(sizes) if is_one else list(names)
         names = ["sigmoid" if name == "logistic" else name for name in names]
-        names = [choice("activation", name, (each for each in ACTIVATIONS if each != "softmax")) for name in names]
+        known = [name for name in ACTIVATIONS if name != "softmax"]
+        names = [name if isinstance(name, Activation) else choice("activation", name, known) for name in names]
         if len(names) != len(sizes):
             raise ValueError(
                 f"activation has {len(names)} names but hidden_layer_sizes {len(sizes)} widths; give one for each, or"
@@ -274,7 +276,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     Args:
         hidden_layer_sizes: widths of the hidden layers; () is logistic regression.
-        activation: of the hidden layers, a name for all or one for each; "logistic" is "sigmoid".
+        activation: of the hidden layers, a name for all or one for each; "logistic" is "sigmoid". Or your own, an
+            `Activation`.
         optimizer: a name, such as "adam", "nesterov" or "adamw", or an optimizer of optax.
         alpha: of a penalty alpha/2 Σ‖W‖² over the number of a batch's examples.
         batch_size: examples a step; "auto" is 128, None all of them.

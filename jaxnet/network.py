@@ -164,10 +164,11 @@ def predict(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> 
     (1, 3)
     """
     params, X = checks.inputs_as_read(net, params, X, precision)
-    m = X.shape[1]
     if isinstance(X, np.ndarray) and buckets.on_one_device(params):  # a JAX array stays as it is, split or traced
-        X = buckets.padded_columns(X, buckets.bucket(m))
-    return buckets.first_columns(_predict(net, params, jnp.asarray(X), precision), m)
+        m = X.shape[1]
+        A = _predict(net, params, jnp.asarray(buckets.padded_columns(X, buckets.bucket(m))), precision)
+        return buckets.first_columns(A, m)
+    return _predict(net, params, jnp.asarray(X), precision)
 
 
 @partial(jax.jit, static_argnames=("net", "precision"))

@@ -372,17 +372,29 @@ def test_a_clone_has_the_arguments_and_no_training():
     assert other.get_params() == est.get_params() and not hasattr(other, "params_")
 
 
-def test_scikit_learn_comes_with_the_estimator_alone(monkeypatch):
+def test_jaxnet_alone_does_not_load_scikit_learn():
     script = "import sys, jaxnet; sys.exit('sklearn' in sys.modules or 'jaxnet.estimator' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     monkeypatch.delitem(sys.modules, "jaxnet.estimator")
     with pytest.raises(ImportError, match=r"pip install 'jaxnet\[sklearn\]'"):
         importlib.import_module("jaxnet.estimator")
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.base", None)
-    monkeypatch.delitem(sys.modules, "jaxnet.estimator")
-    with pytest.raises(ImportError, match=r"jaxnet\.estimator needs scikit-learn .* pip install 'jaxnet\[sklearn\]'"):
-        importlib.import_module("jaxnet.estimator")
+def square(Z):
+    return Z * Z
+
+
+def square_derivative(Z, A):
+    return 2 * Z
+
+
+def test_an_own_activation_goes_through_clone_and_pickle():
+    own = jaxnet.Activation(square, square_derivative)
+    est = clone(MLPRegressor(**COMMON | {"activation": own, "max_iter": 2})).fit(X, NUMBERS)
+    assert est.net_.activations == (own, "identity")
+    again = pickle.loads(pickle.dumps(est))
+    np.testing.assert_array_equal(again.predict(X), est.predict(X))
