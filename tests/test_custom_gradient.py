@@ -159,6 +159,7 @@ def test_the_gradient_is_compiled_to_the_two_passes_and_nothing_else(key):
     assert found == operations(by_hand, params, X) and found["dot"] > 0
 
 
+@pytest.mark.slow
 def test_bfloat16_products_are_backward_s(key):
     at, _, dA = point(SMALL, key, jnp.float32)
     A, pullback = jax.vjp(jaxnet.apply(SMALL, "bfloat16"), *at)

@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import check_estimator, estimator_checks_gen
 
 import jaxnet
 from jaxnet.estimator import MLPClassifier, MLPRegressor
+from tests.marks import slow_but
 
 pytestmark = [
     pytest.mark.usefixtures("implicit_promotion", "untyped"),
@@ -75,7 +76,7 @@ QUICK = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("make", slow_but([MLPClassifier], [MLPClassifier, MLPRegressor]))
 @pytest.mark.filterwarnings("ignore")
 def test_a_few_of_scikit_learn_s_checks(make):
     """Those of which any may fail by a slip of translation; all of them are slow."""
