@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -172,15 +174,14 @@ def fit(
       cost      ... -> ..., lowest ... in epoch ...
       accuracy  ... -> 0.8..., highest ... in epoch ...
     """
-    mesh = settings.placement(device, mesh, layout)
-    team = parallel.Team(mesh)
+    team = parallel.Team(mesh if isinstance(mesh, Mesh) else None)
     kinds = {"checkpoint": checkpoint is None, "every": every, "resume": type(resume), "batch_size": batch_size}
     kinds |= {"steps_per_epoch": steps_per_epoch, "validation": type(validation), "weights": type(weights)}
     kinds |= {"X": (type(X), Y is None, placing.spans_processes(X))}
-    team.same({name: repr(kind) for name, kind in kinds.items()})  # what the processes say to each other depends on it
     with (
         team.watched() as step_taken,
         result_kept() as keep_result,
+        _placed(team, device, mesh, layout, kinds) as mesh,
         checkpoints_in(checkpoint, every, keep, resume, team) as checkpoints,
     ):
         with team.together():
@@ -301,6 +302,15 @@ def fit(
         if (stream is None or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
             warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
+
+
+@contextlib.contextmanager
+def _placed(team: parallel.Team, device: str | None, mesh: Any, layout: Any, kinds: Any) -> Iterator[Mesh | None]:
+    """The mesh as the programs take it, where all processes agree on what they will tell each other."""
+    with team.together():
+        mesh = settings.placement(device, mesh, layout)
+    team.same({name: repr(kind) for name, kind in kinds.items()})
+    yield mesh
 
 
 def _begin(

@@ -176,6 +176,7 @@ def disagreements(directory):
 
     met("epochs", X, Y, epochs=2 + second, mesh=mesh)
     met("optimizer", X, Y, optimizer=optax.sgd(0.1 + second), mesh=mesh)
+    met("layout", X, Y, mesh=mesh, layout="fdsp" if second else "fsdp")
     met("X", X + second, Y, mesh=mesh)
     met("key", X, Y, key=jax.random.key(int(second)), mesh=mesh)
     met("callback", X, Y, callbacks=in_one, mesh=mesh)

@@ -81,10 +81,11 @@ def test_processes_that_disagree_stop_together(tmp_path):
             kind, text = saw["errors"][name]
             assert kind == "ValueError" and text.startswith(f"{name} of process 1 is not that of process 0"), text
             assert f"in process {index}, it is" in text, text
-    for name in ("callback", "X of one", "stream"):
+    for name in ("callback", "X of one", "stream", "layout"):
         kind, text = first["errors"][name]
         assert kind == "OtherProcessError" and "process 1 of 2 has failed" in text, (name, kind, text)
     assert second["errors"]["callback"] == ["LookupError", "mine"]
+    assert second["errors"]["layout"][1].startswith("layout is 'fdsp'; expected one of")
     assert "nan" in second["errors"]["X of one"][1] and second["errors"]["stream"][1].startswith("batch 1 X holds nan")
     for saw in (first, second):
         assert "the answer of callbacks[0] of process 1" in saw["errors"]["rates"][1]
