@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
-import optax
 
 import jaxnet
 
@@ -79,7 +78,7 @@ def demonstration() -> tuple[list[str], bool]:
     start = time.perf_counter()
     X, Y = (part.astype("float32") for part in jaxnet.datasets.flower())
     result = jaxnet.fit(
-        NET, X, Y, key=jax.random.key(1), optimizer=optax.adam(0.05), batch_size=None, steps=1000, progress=False
+        NET, X, Y, key=jax.random.key(1), learning_rate=0.05, batch_size=None, steps=1000, progress=False
     )
     trained = time.perf_counter() - start
     loss = lambda params, X, Y: jaxnet.cost(NET, params, X, Y)

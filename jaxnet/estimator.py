@@ -130,10 +130,6 @@ class _MLP(BaseEstimator):
             )
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The classes (m,), labels (m, n_y), or numbers (m,) or (m, n_y), of rows X (m, n)."""
-        raise NotImplementedError
-
     @property
     def coefs_(self) -> list[np.ndarray]:
         """W of each layer as scikit-learn has it, (n_prev, n)."""

@@ -45,7 +45,6 @@ def exported(function, *arguments):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_one_program_for_any_number_of_examples_in_another_process(precision, tmp_path):
-    pytest.importorskip("flatbuffers", reason='pip install "jaxnet[export]" brings it')
     params = jaxnet.init(NET, jax.random.key(0))
     program = exported(lambda params, X: jaxnet.predict(NET, params, X, precision), params)
     assert program.platforms == PLATFORMS
@@ -59,6 +58,13 @@ def test_one_program_for_any_number_of_examples_in_another_process(precision, tm
             np.testing.assert_allclose(found[name], jaxnet.predict(NET, params, X[name], precision), atol=1e-6)
 
 
+def test_a_program_that_has_jaxnet_knows_its_layers_by_importing_one(tmp_path):
+    program = exported(lambda params, X: jaxnet.predict(NET, params, X), jaxnet.init(NET, jax.random.key(0)))
+    (tmp_path / "net.bin").write_bytes(program.serialize())
+    read = "import jax.export; jax.export.deserialize(bytearray(open('net.bin', 'rb').read()))"
+    subprocess.run([sys.executable, "-c", f"from jaxnet import Layer; {read}"], check=True, cwd=tmp_path)
+
+
 def test_params_may_be_part_of_the_program():
     params, X = jaxnet.init(NET, jax.random.key(0)), np.ones((3, 4), np.float32)
     program = exported(lambda X: jaxnet.predict(NET, params, X))
@@ -67,7 +73,6 @@ def test_params_may_be_part_of_the_program():
 
 def test_the_names_in_a_serialised_program_are_ours():
     """Passes of a network and its gradients too, which hold Layers and LayerCaches."""
-    pytest.importorskip("flatbuffers", reason='pip install "jaxnet[export]" brings it')
     params, X = jaxnet.init(NET, jax.random.key(0)), np.ones((3, 4), np.float32)
     passes = exported(lambda params, X: jaxnet.forward(NET, params, X), params)
     _, cache = jax.export.deserialize(passes.serialize()).call(params, X)

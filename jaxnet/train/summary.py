@@ -77,13 +77,16 @@ def picture(history: Any) -> str:
             lines.append(f'<circle cx="{x[0]:.1f}" cy="{y[0]:.1f}" r="2" fill="{colour}"/>')
         else:
             lines.append(f'<polyline points="{dots}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        legend.append(f'<tspan fill="{colour}">{html.escape(name)} </tspan>')
-    text = '<text x="{}" y="{}" text-anchor="{}">{}</text>'
+        legend.append((name, colour))
+    text = '<text x="{}" y="{}" text-anchor="{}"{}>{}</text>'
     labels = [
-        text.format(MARGIN, MARGIN - 6, "start", f"{highest:.4g}"),
-        text.format(MARGIN, HEIGHT - 4, "start", f"{lowest:.4g}"),
-        text.format(WIDTH - MARGIN, HEIGHT - 4, "end", f"epoch {epochs}"),
-        text.format(WIDTH - MARGIN, MARGIN - 6, "end", "".join(legend)),
+        text.format(MARGIN, MARGIN - 6, "start", "", f"{highest:.4g}"),
+        text.format(MARGIN, HEIGHT - 4, "start", "", f"{lowest:.4g}"),
+        text.format(WIDTH - MARGIN, HEIGHT - 4, "end", "", f"epoch {epochs}"),
+    ]
+    labels += [
+        text.format(WIDTH - MARGIN, MARGIN - 6 + 13 * line, "end", f' fill="{colour}"', html.escape(name))
+        for line, (name, colour) in enumerate(legend)
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}"'

@@ -1,6 +1,7 @@
 """What a training that went through says about itself: one warning for each symptom, silenced as any other.
 
-All of it is read from the history, or computed on the host: no fit compiles anything for it.
+All of it is read from the history, or computed on the host: no fit compiles anything for it, but for an activation of
+one's own that stands before a relu layer.
 """
 
 import math

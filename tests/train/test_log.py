@@ -177,8 +177,9 @@ def events(folder):
 
 @pytest.mark.filterwarnings("default")  # it warns of its own code
 def test_the_recipe_for_tensorboard(tmp_path):
-    tensorboard = pytest.importorskip("tensorboardX")
-    with tensorboard.SummaryWriter(str(tmp_path / "run")) as writer:
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "run")) as writer:
 
         def to_tensorboard(loop, history):
             for name, values in history.items():

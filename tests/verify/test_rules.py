@@ -354,7 +354,7 @@ def test_a_rule_that_refuses_everything_raises_its_own_error():
 
 
 def test_a_rule_of_equinox_goes_by_the_users_name_and_takes_its_first_argument():
-    eqx = pytest.importorskip("equinox")
+    import equinox as eqx
 
     @eqx.filter_custom_vjp
     def weighted(layer, x):
@@ -378,7 +378,7 @@ def test_a_rule_of_equinox_goes_by_the_users_name_and_takes_its_first_argument()
 
 def test_what_a_rule_of_equinox_holds_goes_by_the_users_name():
     """Of the arguments after the first nothing is said: the rule has no gradient for them."""
-    eqx = pytest.importorskip("equinox")
+    import equinox as eqx
 
     @eqx.filter_custom_vjp
     def affine(layer, x, *, scale):
@@ -397,7 +397,7 @@ def test_what_a_rule_of_equinox_holds_goes_by_the_users_name():
 
 
 def test_a_jvp_rule_of_equinox_calls_its_arguments_as_the_user_does():
-    eqx = pytest.importorskip("equinox")
+    import equinox as eqx
 
     @eqx.filter_custom_jvp
     def product(a, b):
