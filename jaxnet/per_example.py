@@ -52,6 +52,7 @@ def per_example_grads(net: MLP, params: Params, X: Inputs, Y: Outputs, precision
     >>> net, (X, Y) = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), jaxnet.datasets.flower(50)
     >>> jaxnet.per_example_grads(net, jaxnet.init(net, jax.random.key(0)), X, Y)[0]
     Layer(W=float32[50,4,2], b=float32[50,4,1])
+
     Their mean is the gradient of the cost without penalty. Raises as `cost` does.
     """
     params, X = checks.inputs(net, params, X, precision)
