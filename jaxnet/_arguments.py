@@ -40,8 +40,11 @@ def positive(argument: str, value: Any, otherwise: str = "") -> Any:
 
 def from_zero(argument: str, value: Any) -> float:
     """Return the value as a float if it is 0 or a finite number above it."""
-    zero = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
-    return 0.0 if zero else positive(argument, value, otherwise=", or 0")
+    return 0.0 if _is_zero(value) else positive(argument, value, otherwise=", or 0")
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
 
 
 def count(argument: str, value: Any, least: int = 1, most: int | None = None, otherwise: str = "") -> int:
@@ -53,11 +56,16 @@ def count(argument: str, value: Any, least: int = 1, most: int | None = None, ot
     return number
 
 
-def share(argument: str, value: Any) -> float:
+def share(argument: str, value: Any, otherwise: str = "") -> float:
     """Return the value as a float if it is a number between 0 and 1, neither of them."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
-        raise ValueError(f"{argument} is {value!r}; expected a number above 0 and below 1, such as 0.2")
+        raise ValueError(f"{argument} is {value!r}; expected a number above 0 and below 1, such as 0.2{otherwise}")
     return float(value)
+
+
+def share_from_zero(argument: str, value: Any) -> float:
+    """Return the value as a float if it is 0 or a number between 0 and 1."""
+    return 0.0 if _is_zero(value) else share(argument, value, otherwise=", or 0")
 
 
 def several(argument: str, given: Any, expected: str) -> tuple:

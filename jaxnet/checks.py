@@ -122,11 +122,13 @@ def _leaf(place: str, leaf: Any) -> jax.Array:
     return jnp.asarray(read(place, leaf, dtype, ""))
 
 
-def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False) -> tuple[Params, jax.Array]:
+def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False, key: Any = None) -> tuple[Params, jax.Array]:
     """Return params, and X as an array (n_x, m) of their dtype; refuse a precision unknown or unfit for them.
 
-    m is above 0, unless X may be empty.
+    m is above 0, unless X may be empty. A key, where there is one, is one of JAX.
     """
+    if key is not None:
+        random_key(key)
     p, X = inputs_as_read(net, p, X, precision, empty)
     return p, jnp.asarray(X)
 
@@ -181,15 +183,20 @@ def output_derivative(net: Any, p: Any, cache: Any, dZ: Any, precision: Any) -> 
     dtype = p[0].W.dtype
     as_array = lambda name, given: jnp.asarray(read(name, given, dtype, "the params are"))
     cache = tuple(
-        LayerCache(as_array(f"cache[{l}].Z", Z), as_array(f"cache[{l}].A", A)) for l, (Z, A) in enumerate(cache)
+        LayerCache(
+            as_array(f"cache[{l}].Z", Z),
+            as_array(f"cache[{l}].A", A),
+            None if D is None else as_array(f"cache[{l}].D", D),
+        )
+        for l, (Z, A, D) in enumerate(cache)
     )
-    shapes = [array.shape for layer in cache for array in layer]
-    m = shapes[0][-1] if shapes and shapes[0] else 0
-    if shapes != [(n, m) for n in net.sizes for _ in LayerCache._fields]:
+    shapes = [[array.shape for array in jax.tree.leaves(layer)] for layer in cache]
+    m = shapes[0][0][-1] if shapes and shapes[0][0] else 0
+    if len(cache) != len(net.sizes) or any(set(of) != {(n, m)} for of, n in zip(shapes, net.sizes, strict=True)):
         raise ValueError(f"cache holds shapes {shapes}, not those of sizes {net.sizes}; pass forward's cache")
     dZ = as_array("dZ", dZ)
-    if dZ.shape != shapes[-1]:
-        raise ValueError(f"dZ has shape {dZ.shape}; expected {shapes[-1]}, the shape of Z[L]")
+    if dZ.shape != shapes[-1][0]:
+        raise ValueError(f"dZ has shape {dZ.shape}; expected {shapes[-1][0]}, the shape of Z[L]")
     return p, cache, dZ
 
 
@@ -224,7 +231,7 @@ def columns(argument: str, array: Any, rows: int, symbol: str, empty: bool = Fal
         raise ValueError(f"{argument} has shape {shape}; expected {expected}{hint}")
 
 
-def key(key: Any) -> None:
+def random_key(key: Any) -> None:
     """Refuse what is not a single JAX random key."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
     raw = getattr(key, "dtype", None) == np.uint32 and key.shape == raw_key_shape()

@@ -80,7 +80,7 @@ def _output_jvp(net: MLP, precision: str, point: Any, tangents: Any) -> tuple[Ar
 
 def output_dZ(net: MLP, output: LayerCache, dA: Float[Array, "n_y m"]) -> Float[Array, "n_y m"]:
     """Return dZ[L] = dA * g'(Z[L]), or of softmax, whose units hang together, A (dA - Σ_k A_k dA_k) in each column."""
-    Z, A = output
+    Z, A, _ = output
     if net.activations[-1] == "softmax":
         return A * (dA - (A * dA).sum(axis=0, keepdims=True))
     return dA * net.g[-1].derivative(Z, A)

@@ -58,6 +58,7 @@ class _MLP(BaseEstimator):
         *,
         optimizer: Any = "adam",
         alpha: float = 0.0,
+        dropout: Any = 0.0,
         batch_size: Any = "auto",
         learning_rate_init: float = 0.001,
         max_iter: int = 200,
@@ -76,6 +77,7 @@ class _MLP(BaseEstimator):
         self.activation = activation
         self.optimizer = optimizer
         self.alpha = alpha
+        self.dropout = dropout
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
         self.max_iter = max_iter
@@ -202,7 +204,8 @@ class _MLP(BaseEstimator):
                 f"activation has {len(names)} names but hidden_layer_sizes {len(sizes)} widths; give one for each, or"
                 " one name for all"
             )
-        return MLP((n_x, *sizes, n_y), (*names, output))
+        rates = [*self.dropout, 0] if isinstance(self.dropout, Sequence | np.ndarray) else self.dropout
+        return MLP((n_x, *sizes, n_y), (*names, output), dropout=rates)
 
     def _chosen(self, batch_size: int) -> Any:
         """The optimizer: by name, with alpha's penalty, or as it was given."""
@@ -276,6 +279,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
             `Activation`.
         optimizer: a name, such as "adam", "nesterov" or "adamw", or an optimizer of optax.
         alpha: of a penalty alpha/2 Σ‖W‖² over the number of a batch's examples.
+        dropout: the share of its units that a hidden layer drops in training, for all or one for each.
         batch_size: examples a step; "auto" is 128, None all of them.
         learning_rate_init: of an optimizer by name; it is data, and so is alpha: a grid of them is one program.
         max_iter: the most epochs of a fit.
@@ -306,6 +310,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         *,
         optimizer: Any = "adam",
         alpha: float = 0.0,
+        dropout: Any = 0.0,
         batch_size: Any = "auto",
         learning_rate_init: float = 0.001,
         max_iter: int = 200,
@@ -322,7 +327,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     ):
         """Keep the arguments as they are."""
         super().__init__(
-            hidden_layer_sizes, activation, optimizer=optimizer, alpha=alpha, batch_size=batch_size,
+            hidden_layer_sizes, activation, optimizer=optimizer, alpha=alpha, dropout=dropout, batch_size=batch_size,
             learning_rate_init=learning_rate_init, max_iter=max_iter, random_state=random_state, tol=tol,
             n_iter_no_change=n_iter_no_change, early_stopping=early_stopping, validation_fraction=validation_fraction,
             warm_start=warm_start, precision=precision, device=device, verbose=verbose,

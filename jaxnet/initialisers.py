@@ -50,7 +50,7 @@ def init(net: MLP, key: PRNGKeyArray | Array, scheme: str | float = "he", dtype:
     (Layer(W=float32[4,2], b=float32[4,1]), Layer(W=float32[1,4], b=float32[1,1]))
     """
     checks.mlp(net)
-    checks.key(key)
+    checks.random_key(key)
     dtype = checks.float_dtype("dtype", dtype)
     scheme = checks.init_scheme(scheme, SCHEMES, dtype)
     scale = SCHEMES[scheme] if isinstance(scheme, str) else lambda n, n_prev: scheme

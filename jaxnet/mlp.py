@@ -8,7 +8,7 @@ Source: the lecture notes (NOTES.md), section 1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnet import losses
-from jaxnet._arguments import choice, count, from_zero, type_name
+from jaxnet._arguments import choice, count, from_zero, share_from_zero, type_name
 from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation, named, verified
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
@@ -35,10 +35,11 @@ class Layer(NamedTuple):
 
 
 class LayerCache(NamedTuple):
-    """What forward leaves of one layer for backward: Z (n, m) and A = g(Z)."""
+    """What forward leaves of one layer for backward: Z (n, m), A = g(Z), and dropout's mask D; None drops nothing."""
 
     Z: Float[Array, "n m"]
     A: Float[Array, "n m"]
+    D: Float[Array, "n m"] | None = None
 
 
 def _short(leaf: Any) -> str:
@@ -82,10 +83,12 @@ class MLP:
             when it first comes (a second); define both once, for equal networks are those of the same functions.
         loss: "cross_entropy" or "squared_error"; None is cross-entropy after sigmoid or softmax, else squared error.
         l2: λ of a penalty on large weights, λ/2 Σ_l ‖W[l]‖², which is added to J; biases are free.
+        dropout: what share of its units a layer drops, at random, in a training step: a rate for each layer, of which
+            the last, the output's, is 0; or a number for all hidden layers. Prediction drops nothing.
 
     Raises:
         ValueError: a width is not a positive integer, a name is unknown, the names do not go together, a derivative
-            is not that of its function, or l2 is not a finite number from 0.
+            is not that of its function, l2 is not a finite number from 0, or dropout not a rate from 0 to below 1.
 
     >>> net = jaxnet.MLP((64, 32, 10), ("relu", "softmax"))
     >>> net.loss
@@ -96,6 +99,7 @@ class MLP:
     activations: Sequence[str | Activation]
     loss: str | None = None
     l2: float = 0.0
+    dropout: float | Sequence[float] = 0.0
 
     def __post_init__(self):
         """Check, and store lists as tuples and the loss by its name."""
@@ -107,12 +111,14 @@ class MLP:
         object.__setattr__(self, "activations", tuple(self.activations))
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "l2", from_zero("l2", self.l2))
+        object.__setattr__(self, "dropout", _rates(self.dropout, len(self.sizes) - 1))
 
     def __repr__(self) -> str:
-        """As it is written in Python; the loss and the penalty only where they are not the usual ones."""
+        """As it is written in Python; loss, penalty and dropout only where they are not the usual ones."""
         loss = "" if self.loss == _usual_loss(self.activations) else f", {self.loss!r}"
         penalty = f", l2={self.l2!r}" if self.l2 else ""
-        return f"{type(self).__name__}({self.sizes!r}, {self.activations!r}{loss}{penalty})"
+        dropout = f", dropout={self.dropout!r}" if self.drops else ""
+        return f"{type(self).__name__}({self.sizes!r}, {self.activations!r}{loss}{penalty}{dropout})"
 
     @property
     def g(self) -> tuple[Activation, ...]:
@@ -123,6 +129,16 @@ class MLP:
     def loss_of_output(self) -> losses.Loss:
         """ℓ and ∂ℓ/∂Z[L] for this loss and output activation."""
         return losses.loss_of(str(self.loss), self.activations[-1])
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rate of dropout of each layer."""
+        return cast(tuple[float, ...], self.dropout)
+
+    @property
+    def drops(self) -> bool:
+        """Whether a training step drops units: it then needs a key."""
+        return any(self.rates)
 
     @property
     def is_classifier(self) -> bool:
@@ -136,7 +152,21 @@ def described(net: MLP) -> dict[str, Any]:
     return known | {
         "sizes": list(net.sizes),
         "activations": [{"own": g.name} if isinstance(g, Activation) else g for g in net.activations],
+        "dropout": list(net.rates),
     }
+
+
+def _rates(dropout: Any, n_layers: int) -> tuple[float, ...]:
+    """A rate of dropout for each layer."""
+    if not isinstance(dropout, Sequence) or isinstance(dropout, str):
+        return (share_from_zero("dropout", dropout),) * (n_layers - 1) + (0.0,)
+    rates = tuple(share_from_zero(f"dropout[{position}]", rate) for position, rate in enumerate(dropout))
+    if len(rates) != n_layers or rates[-1]:
+        raise ValueError(
+            f"dropout is {dropout!r}; expected a rate for each of the {n_layers} layers, of which the last is 0 (the"
+            f" output is never dropped), such as {(0.2,) * (n_layers - 1) + (0.0,)}, or one for all hidden layers"
+        )
+    return rates
 
 
 def _usual_loss(activations: Sequence[str | Activation]) -> str:

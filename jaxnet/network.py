@@ -19,41 +19,47 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Shaped
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 
 from jaxnet import checks, losses
 from jaxnet._xla import buckets, matmul
 from jaxnet._xla.remat import remat
+from jaxnet.dropout import dropped, masks
 from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
 
 Inputs = Shaped[ArrayLike, "n_x m"]  # of any real dtype; computed in that of the params
 Outputs = Shaped[ArrayLike, "n_y m"]
 Weights = Shaped[ArrayLike, " m"]
+Key = PRNGKeyArray | Array | None
 
 
-def forward(net: MLP, params: Params, X: Inputs, precision: str = "float32") -> tuple[Float[Array, "n_y m"], Cache]:
+def forward(
+    net: MLP, params: Params, X: Inputs, precision: str = "float32", key: Key = None
+) -> tuple[Float[Array, "n_y m"], Cache]:
     """Return A[L] and the cache. For l = 1..L:  Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]);  A[0] = X.
 
-    X is (n_x, m), one example a column, and A[L] (n_y, m).
+    X is (n_x, m), one example a column, and A[L] (n_y, m). With a key, units of a net with dropout stay out, and
+    D[l] * A[l] goes into the next layer (dropout.py); without one nothing is dropped, as in prediction.
 
     Raises:
         ValueError: params or X do not have the shapes of net.sizes, or X holds NaN or an infinity (unless it is a JAX
             array, whose values are not read).
         TypeError: X is not of real numbers, or a JAX array of more bits than the params; precision is "float64" and
-            the params' dtype another; or net is not an MLP.
+            the params' dtype another; net is not an MLP; or key is not a JAX random key.
 
     >>> net = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
     >>> A, cache = jaxnet.forward(net, jaxnet.init(net, jax.random.key(0)), np.ones((2, 50)))
     >>> A.shape, [layer.Z.shape for layer in cache]
     ((1, 50), [(2, 50), (4, 50), (1, 50)])
     """
-    params, X = checks.inputs(net, params, X, precision)
-    dot = matmul.policy(precision)
+    params, X = checks.inputs(net, params, X, precision, key=key)
+    dot, D = matmul.policy(precision), masks(net, key, X)
     A, cache = X, [LayerCache(X, X)]
     for l, (W, b) in enumerate(params, start=1):
         Z = dot(W, A) + b
         A = net.g[l](Z)
-        cache.append(LayerCache(Z, A))
+        cache.append(LayerCache(Z, A, D[l]))
+        A = dropped(A, D[l])
     return A, tuple(cache)
 
 
@@ -63,8 +69,8 @@ def backward(
     """Return ∂J/∂params and ∂J/∂X from dZ = ∂J/∂Z[L]. For l = L..1 the chain rule, one line a formula.
 
     dW[l] = dZ[l] A[l-1]ᵀ,  db[l] = Σ_i dZ[l],  dA[l-1] = W[l]ᵀ dZ[l],  dZ[l-1] = dA[l-1] * g[l-1]'(Z[l-1]): pure
-    vector-Jacobian products, for 1/m is already in dZ[L]. g[0] is the identity, so the last dZ is dX.
-    (The notes print g[2]'(z[1]) once; it is g[1]'(z[1]).)
+    vector-Jacobian products, for 1/m is already in dZ[L]. g[0] is the identity, so the last dZ is dX. What forward
+    dropped is dropped again, by the masks D in the cache. (The notes print g[2]'(z[1]) once; it is g[1]'(z[1]).)
 
     Raises:
         ValueError: params, cache or dZ do not have the shapes of net.sizes.
@@ -79,10 +85,10 @@ def backward(
     params, cache, dZ = checks.output_derivative(net, params, cache, dZ, precision)
     dot, grads = matmul.policy(precision), []
     for l in range(len(params), 0, -1):
-        W, (Z_prev, A_prev), g_prev = params[l - 1].W, cache[l - 1], net.g[l - 1]
-        dA_prev = dot.tn(W, dZ)  # Wᵀ dZ
+        W, (Z_prev, A_prev, D_prev), g_prev = params[l - 1].W, cache[l - 1], net.g[l - 1]
+        dA_prev = dropped(dot.tn(W, dZ), D_prev)  # Wᵀ dZ
         Z_prev, A_prev = remat(g_prev, Z_prev, A_prev, dA_prev)  # to store less; the same numbers
-        dW = dot.nt(dZ, A_prev, W)  # dZ A_prevᵀ, laid out as W
+        dW = dot.nt(dZ, dropped(A_prev, D_prev), W)  # dZ A_prevᵀ, laid out as W
         db = dZ.sum(axis=1, keepdims=True)
         grads.append(Layer(dW, db))
         dZ = dA_prev * g_prev.derivative(Z_prev, A_prev)
@@ -90,27 +96,39 @@ def backward(
 
 
 def cost_and_output(
-    net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
+    net: MLP,
+    params: Params,
+    X: Inputs,
+    Y: Outputs,
+    weights: Weights | None = None,
+    precision: str = "float32",
+    key: Key = None,
 ) -> tuple[Float[Array, ""], Float[Array, "n_y m"]]:
     """Return (J, A[L]) of one forward pass. Raises as `cost` does."""
-    A, cache = forward(net, params, X, precision)
+    A, cache = forward(net, params, X, precision, key)
     Y, weights = checks.targets(net, A, Y, weights)
-    loss, w = net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m
-    J = (w * loss(*cache[-1], Y)).sum()
+    Z, loss, w = cache[-1].Z, net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m
+    J = (w * loss(Z, A, Y)).sum()
     if net.l2:
         J += losses.penalty(net.l2, checks.params(net, params))
     return J, A
 
 
 def value_output_and_grad(
-    net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
+    net: MLP,
+    params: Params,
+    X: Inputs,
+    Y: Outputs,
+    weights: Weights | None = None,
+    precision: str = "float32",
+    key: Key = None,
 ) -> tuple[tuple[Float[Array, ""], Float[Array, "n_y m"]], Params]:
     """Return ((J, A[L]), ∂J/∂params): by hand what `jax.value_and_grad(cost_and_output, 1, has_aux=True)` gives."""
-    A, cache = forward(net, params, X, precision)
+    A, cache = forward(net, params, X, precision, key)
     Y, weights = checks.targets(net, A, Y, weights)
-    loss, w = net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m: the only place where m divides
-    J = (w * loss(*cache[-1], Y)).sum()
-    dZ = w * loss.derivative(*cache[-1], Y)  # w (A - Y) after sigmoid and softmax
+    Z, loss, w = cache[-1].Z, net.loss_of_output, losses.mean_weights(weights, Y)  # 1/m: the only place where m divides
+    J = (w * loss(Z, A, Y)).sum()
+    dZ = w * loss.derivative(Z, A, Y)  # w (A - Y) after sigmoid and softmax
     grads, _ = backward(net, params, cache, dZ, precision)
     if net.l2:
         params = checks.params(net, params)
@@ -121,23 +139,35 @@ def value_output_and_grad(
 
 
 def cost(
-    net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
+    net: MLP,
+    params: Params,
+    X: Inputs,
+    Y: Outputs,
+    weights: Weights | None = None,
+    precision: str = "float32",
+    key: Key = None,
 ) -> Float[Array, ""]:
     """Return J = 1/m Σ_i ℓ(ŷ_i, y_i), or Σ_i w_i ℓ_i / Σ_i w_i with example weights; + λ/2 Σ_l ‖W[l]‖² with net.l2 = λ.
 
-    X is (n_x, m), Y (n_y, m), weights (m,); for softmax each column of Y sums to one. Raises as `forward` does, and
-    where Y or weights do not fit X.
+    X is (n_x, m), Y (n_y, m), weights (m,); for softmax each column of Y sums to one; a key draws what dropout drops.
+    Raises as `forward` does, and where Y or weights do not fit X.
 
     >>> net = jaxnet.MLP((2, 1), ("sigmoid",))
     >>> zeros = jaxnet.init(net, jax.random.key(0), "zeros")
     >>> float(jaxnet.cost(net, zeros, *jaxnet.datasets.flower()))  # ln 2, of a coin
     0.693...
     """
-    return cost_and_output(net, params, X, Y, weights, precision)[0]
+    return cost_and_output(net, params, X, Y, weights, precision, key)[0]
 
 
 def value_and_grad(
-    net: MLP, params: Params, X: Inputs, Y: Outputs, weights: Weights | None = None, precision: str = "float32"
+    net: MLP,
+    params: Params,
+    X: Inputs,
+    Y: Outputs,
+    weights: Weights | None = None,
+    precision: str = "float32",
+    key: Key = None,
 ) -> tuple[Float[Array, ""], Params]:
     """Return J and ∂J/∂params by the hand-written backward pass.
 
@@ -148,7 +178,7 @@ def value_and_grad(
     >>> grads
     (Layer(W=float32[4,2], b=float32[4,1]), Layer(W=float32[1,4], b=float32[1,1]))
     """
-    (J, _), grads = value_output_and_grad(net, params, X, Y, weights, precision)
+    (J, _), grads = value_output_and_grad(net, params, X, Y, weights, precision, key)
     return J, grads
 
 

@@ -1,6 +1,7 @@
 """What each example contributes: its gradient, the gradient's norm without forming it, and clipped sums.
 
-(Of the losses alone: the penalty of `MLP(l2=)` is no example's. Its gradient, λ W, is added to a mean of these.)
+(Of the losses alone, with every unit: the penalty of `MLP(l2=)` is no example's; its gradient, λ W, is added to a mean
+of these. Dropout belongs to a training step.)
 
 For a dense layer the gradient of example i is an outer product, dW_i = dz_i a_iᵀ and db_i = dz_i, so that
 
@@ -117,7 +118,7 @@ def clipped_grads(
         noise_multiplier = positive("noise_multiplier", noise_multiplier, ", or 0 for no noise")
         if key is None:
             raise ValueError(f"noise_multiplier is {noise_multiplier} but key is None; give a JAX random key")
-        checks.key(key)
+        checks.random_key(key)
     params, X = checks.inputs(net, params, X, precision, empty=True)
     Y, weights = checks.targets(net, X, Y, weights)
     dot = matmul.policy(precision)
@@ -142,11 +143,11 @@ def _deltas(net, params, X, Y, precision) -> Iterator[tuple[Array, Array]]:
     _, cache = forward(net, params, X, precision)
     Y, _ = checks.targets(net, cache[0].A, Y, None)
     dot = matmul.policy(precision)
-    dZ = net.loss_of_output.derivative(*cache[-1], Y)
+    dZ = net.loss_of_output.derivative(cache[-1].Z, cache[-1].A, Y)
     yield dZ, cache[-2].A
     for l in range(len(params) - 1, 0, -1):
         dA = dot.tn(params[l].W, dZ)
-        dZ = dA * net.g[l].derivative(*cache[l])
+        dZ = dA * net.g[l].derivative(cache[l].Z, cache[l].A)
         yield dZ, cache[l - 1].A
 
 

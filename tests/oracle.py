@@ -61,14 +61,23 @@ def layer_of_one_example(W, b, a_prev, activation):
     return z, a
 
 
-def forward_of_one_example(params, x, activations):
-    """Lists z[0..L] and a[0..L] for one example; layer 0 is the input."""
+def forward_of_one_example(params, x, activations, kept=None):
+    """Lists z[0..L] and a[0..L] for one example; layer 0 is the input. kept[l] is what dropout makes of each unit."""
     zs, activities = [list(x)], [list(x)]
-    for (W, b), activation in zip(params, activations, strict=True):
-        z, a = layer_of_one_example(W, b, activities[-1], activation)
+    for layer, ((W, b), activation) in enumerate(zip(params, activations, strict=True)):
+        z, a = layer_of_one_example(W, b, thinned(activities[-1], kept, layer), activation)
         zs.append(z)
         activities.append(a)
     return zs, activities
+
+
+def thinned(a, kept, layer):
+    """What the next layer reads of a[l]: d_j a_j, where d_j is 0 or 1/(1 - p)."""
+    return a if kept is None or kept[layer] is None else [d * value for d, value in zip(kept[layer], a, strict=True)]
+
+
+def kept_of_example(masks, i):
+    return None if masks is None else [None if D is None else D[:, i] for D in masks]
 
 
 def forward(params, X, activations):
@@ -89,19 +98,19 @@ def loss_of_one_example(a, y, output, loss):
     return total
 
 
-def cost(params, X, Y, activations, loss, weights=None, l2=0.0):
-    """J = Σ w ℓ / Σ w + l2/2 Σ W²."""
+def cost(params, X, Y, activations, loss, weights=None, l2=0.0, masks=None):
+    """J = Σ w ℓ / Σ w + l2/2 Σ W²; masks are dropout's, (n, m) for each layer from the input, or None."""
     m = X.shape[1]
     weights = np.ones(m) if weights is None else weights
     total = 0.0
     for i in range(m):
-        _, a = forward_of_one_example(params, X[:, i], activations)
+        _, a = forward_of_one_example(params, X[:, i], activations, kept_of_example(masks, i))
         total += weights[i] * loss_of_one_example(a[-1], Y[:, i], activations[-1], loss)
     squares = sum(w * w for W, _ in params for w in W.ravel().tolist())
     return total / sum(weights) + l2 / 2 * squares
 
 
-def backward(params, X, Y, activations, loss, weights=None, l2=0.0):
+def backward(params, X, Y, activations, loss, weights=None, l2=0.0, masks=None):
     """Gradients as a list of (dW, db), and dX: section 8's formulas summed over examples, then divided by Σ w.
 
     To dW comes l2 W, of the penalty.
@@ -111,7 +120,8 @@ def backward(params, X, Y, activations, loss, weights=None, l2=0.0):
     grads = [(np.zeros(W.shape), np.zeros(b.shape)) for W, b in params]
     dX = np.zeros(X.shape)
     for i in range(m):
-        z, a = forward_of_one_example(params, X[:, i], activations)
+        kept = kept_of_example(masks, i)
+        z, a = forward_of_one_example(params, X[:, i], activations, kept)
         dz = []
         for k in range(len(a[L])):
             slope = SLOPE[activations[-1]](z[L][k]) if loss == "squared_error" else 1.0
@@ -119,11 +129,13 @@ def backward(params, X, Y, activations, loss, weights=None, l2=0.0):
         for layer in range(L, 0, -1):
             W, _ = params[layer - 1]
             dW, db = grads[layer - 1]
+            a_prev = thinned(a[layer - 1], kept, layer - 1)
             for j in range(W.shape[0]):
                 db[j, 0] += dz[j]
                 for k in range(W.shape[1]):
-                    dW[j, k] += dz[j] * a[layer - 1][k]
+                    dW[j, k] += dz[j] * a_prev[k]
             da_prev = [sum(W[j, k] * dz[j] for j in range(W.shape[0])) for k in range(W.shape[1])]
+            da_prev = thinned(da_prev, kept, layer - 1)
             if layer == 1:
                 dX[:, i] = da_prev
             else:

@@ -116,8 +116,8 @@ def test_a_weight_counts_as_often_as_its_row():
 
 
 def test_it_is_fit():
-    own = classifier(hidden_layer_sizes=(4, 5), activation=("relu", "logistic")).fit(X, CLASSES)
-    net = jaxnet.MLP((3, 4, 5, 3), ("relu", "sigmoid", "softmax"))
+    own = classifier(hidden_layer_sizes=(4, 5), activation=("relu", "logistic"), dropout=(0.5, 0.1)).fit(X, CLASSES)
+    net = jaxnet.MLP((3, 4, 5, 3), ("relu", "sigmoid", "softmax"), dropout=(0.5, 0.1, 0))
     key = jax.random.key(np.random.RandomState(3).randint(2**31 - 1))
     Y = np.eye(3, dtype=np.float32)[np.searchsorted(["cat", "dog", "eel"], CLASSES)].T
     result = jaxnet.fit(net, X.T, Y, key=key, epochs=3, batch_size=20)

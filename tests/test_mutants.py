@@ -17,29 +17,32 @@ from tests import cases
 from tests.comparison import wrong_leaves
 
 SOURCES = [inspect.getsource(function) for function in (network.backward, network.value_output_and_grad)]
-NET = jaxnet.MLP((4, 4, 4, 4), ("silu", "gelu", "sigmoid"), "squared_error", l2=0.1)
+NET = jaxnet.MLP((4, 4, 4, 4), ("silu", "gelu", "sigmoid"), "squared_error", l2=0.1, dropout=0.3)
+STEP = dict(precision="float32", key=jax.random.key(1))  # of which every unit of a layer is there in some example
 
 W1, b1, W2, b2, W3, b3 = (f"[{layer}].{name}" for layer in range(3) for name in ("W", "b"))
 ALL_W, ALL_b = {W1, W2, W3}, {b1, b2, b3}
 ALL, HIDDEN = ALL_W | ALL_b, {W1, b1, W2, b2}
 
-DW = "dot.nt(dZ, A_prev, W)"
+A_KEPT = "dropped(A_prev, D_prev)"
+DW = f"dot.nt(dZ, {A_KEPT}, W)"
+DA = "dropped(dot.tn(W, dZ), D_prev)"
 DECAY = "losses.penalty_derivative(net.l2, W)"
-DELTA = "w * loss.derivative(*cache[-1], Y)"
+DELTA = "w * loss.derivative(Z, A, Y)"
 
 MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves that turn wrong)
-    "dW without 1/m": (DW, "dot.nt(dZ, A_prev, W) * dZ.shape[1]", ALL_W),
+    "dW without 1/m": (DW, f"{DW} * dZ.shape[1]", ALL_W),
     "db without 1/m": ("keepdims=True)", "keepdims=True) * dZ.shape[1]", ALL_b),
-    "dW with 1/m twice": (DW, "dot.nt(dZ, A_prev, W) / dZ.shape[1]", ALL_W),
+    "dW with 1/m twice": (DW, f"{DW} / dZ.shape[1]", ALL_W),
     "mean for sum in db": ("dZ.sum(", "dZ.mean(", ALL_b),
     "1/m twice": (DELTA, f"w * {DELTA}", ALL),
     "1/(m - 1)": (DELTA, f"{DELTA} * 4 / 3", ALL),
-    "weights forgotten": (DELTA, "loss.derivative(*cache[-1], Y) / Y.shape[1]", ALL),
+    "weights forgotten": (DELTA, "loss.derivative(Z, A, Y) / Y.shape[1]", ALL),
     "Y - A": (DELTA, f"-{DELTA}", ALL),
     "sign of db": ("dZ.sum(", "-dZ.sum(", ALL_b),
     "W dZ for Wᵀ dZ": ("dot.tn(W, dZ)", "dot.tn(W.T, dZ)", HIDDEN),
-    "dW transposed": (DW, "dot.nt(dZ, A_prev, W).T", ALL_W),
-    "A dZᵀ": (DW, "dot.nt(A_prev, dZ, W)", ALL_W),
+    "dW transposed": (DW, f"{DW}.T", ALL_W),
+    "A dZᵀ": (DW, f"dot.nt({A_KEPT}, dZ, W)", ALL_W),
     "g[l+1]' for g[l]'": ("net.g[l - 1]", "net.g[l]", HIDDEN),
     "g'(A) for g'(Z)": ("derivative(Z_prev, A_prev)", "derivative(A_prev, A_prev)", HIDDEN),
     "g' omitted": ("dA_prev * g_prev.derivative(Z_prev, A_prev)", "dA_prev", HIDDEN),
@@ -50,16 +53,20 @@ MUTANTS = {  # name: (what stands there, what the bug puts there, the leaves tha
     "dW = 0": ("Layer(dW, db)", "Layer(0 * dW, db)", ALL_W),
     "db = 0": ("Layer(dW, db)", "Layer(dW, 0 * db)", ALL_b),
     "leaves reversed": ("tuple(reversed(grads))", "tuple(grads)", {W1, b1, W3, b3}),
-    "Z for A in dW": (DW, "dot.nt(dZ, Z_prev, W)", {W2, W3}),
+    "Z for A in dW": (DW, "dot.nt(dZ, dropped(Z_prev, D_prev), W)", {W2, W3}),
     "A[l] for A[l-1]": ("cache[l - 1]", "cache[l]", ALL - {b3}),
     "X for A[l-1]": (DW, "dot.nt(dZ, cache[0].A, W)", {W2, W3}),
-    "another batch's A": (DW, "dot.nt(dZ, jax.numpy.roll(A_prev, 1, axis=1), W)", ALL_W),
+    "another batch's A": (DW, f"dot.nt(dZ, jax.numpy.roll({A_KEPT}, 1, axis=1), W)", ALL_W),
     "last bias frozen": ("tuple(reversed(grads))", "(*reversed(grads[1:]), grads[0]._replace(b=0 * grads[0].b))", {b3}),
     "one coordinate x 1.5": ("Layer(dW, db)", "Layer(dW.at[1, 2].multiply(1.5), db)", ALL_W),
     "one coordinate = 0": ("Layer(dW, db)", "Layer(dW, db.at[0].set(0))", ALL_b),
     "x 1.001": ("Layer(dW, db)", "Layer(1.001 * dW, db)", ALL_W),
-    "a bfloat16 product": (DW, "dot.nt(*map(jax.numpy.bfloat16, (dZ, A_prev)), W).astype(dZ.dtype)", ALL_W),
+    "a bfloat16 product": (DW, f"dot.nt(*map(jax.numpy.bfloat16, (dZ, {A_KEPT})), W).astype(dZ.dtype)", ALL_W),
     "dA not through W": ("dot.tn(W, dZ)", "dZ", HIDDEN),
+    "mask not applied backwards": (DA, "dot.tn(W, dZ)", HIDDEN),
+    "mask not applied to A": (A_KEPT, "A_prev", {W2, W3}),
+    "mask without 1/(1 - p)": (DA, "dropped(dot.tn(W, dZ), D_prev if D_prev is None else 0.7 * D_prev)", HIDDEN),
+    "mask of another batch": (A_KEPT, "dropped(A_prev, D_prev if D_prev is None else D_prev[:, ::-1])", {W2, W3}),
     "penalty forgotten": (DECAY, "0 * W", ALL_W),
     "penalty on biases too": ("(W=grad.W + dW)", "(W=grad.W + dW, b=grad.b * 1.1)", ALL_b),
     "penalty of the square, 2 W": (DECAY, f"2 * {DECAY}", ALL_W),
@@ -75,7 +82,7 @@ def mutated(old, new):
     namespace = dict(vars(network))
     for source in SOURCES:
         exec(source.replace(old, new), namespace)
-    return lambda *point: namespace["value_output_and_grad"](NET, *point)[1]
+    return lambda *point: namespace["value_output_and_grad"](NET, *point, **STEP)[1]
 
 
 @pytest.fixture
@@ -84,7 +91,7 @@ def point(key, x64):
 
 
 def refused(gradient, point):
-    return wrong_leaves(gradient(*point), jax.grad(jaxnet.cost, argnums=1)(NET, *point), rtol=1e-12)
+    return wrong_leaves(gradient(*point), jax.grad(jaxnet.cost, argnums=1)(NET, *point, **STEP), rtol=1e-12)
 
 
 def test_the_real_one_passes(point):

@@ -270,7 +270,8 @@ def _record(reader: Any, path: Path, epoch: int) -> dict[str, Any]:
 
 def _result(reader: Any, path: Path, record: dict[str, Any], net: MLP, optimizer: Any) -> FitResult:
     """The training, with the right digest of every leaf; ValueError where it is of another network or optimizer."""
-    there = {"l2": 0.0} | record["net"]  # of an earlier jaxnet, which had no penalty
+    earlier = {"l2": 0.0, "dropout": [0.0] * (len(net.sizes) - 1)}  # what an earlier jaxnet did not have
+    there = earlier | record["net"]
     for name, value in described(net).items():
         if there.get(name) != value:
             raise ValueError(

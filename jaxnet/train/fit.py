@@ -245,7 +245,7 @@ def fit(
                 skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
                 earlier = earlier._replace(history=skipped | earlier.history)
             if earlier is None:
-                checks.key(key)
+                checks.random_key(key)
         if team.number > 1:
             whole = not is_part and (stream is None or isinstance(stream, streams.Mapped))
             words = {"layout": layout, "epochs": repr(epochs), "callbacks": f"a number of {len(callbacks)}"}

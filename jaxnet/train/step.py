@@ -41,7 +41,7 @@ def train_step(
     "finite". Where the cost, a metric or the new state is not finite, or all weights are 0, the state comes back
     unchanged; a gradient that is not finite is left to optax.apply_if_finite where that is in the optimizer, and what
     it counts is kept. The state keeps its dtype: in float16 Adam's eps=1e-8 is 0, and no step of it is finite; make
-    float32 params (`fit` does).
+    float32 params (`fit` does). Dropout draws its masks from state.key, which then moves on.
 
     Args:
         net: the network.
@@ -94,11 +94,13 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
     extra = optimizers.extra_arguments(optimizers.optimizer(optimizer))
 
     def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
+        state, key = _with_dropout_key(net, state)
+
         def value_fn(params):  # a line search may ask in another dtype, float64 where 64-bit is on
             params = jax.tree.map(lambda leaf, own: leaf.astype(own.dtype), params, state.params)
-            return cost(net, params, X, Y, weights, precision)
+            return cost(net, params, X, Y, weights, precision, key)
 
-        (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
+        (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision, key)
         offered = {"value": J, "grad": grads, "value_fn": value_fn}
         with optimizers.refused_where_split(grads):
             updates, opt_state = optimizer.update(
@@ -114,6 +116,14 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), measured
 
     return step
+
+
+def _with_dropout_key(net: MLP, state: TrainState) -> tuple[TrainState, Array | None]:
+    """The state with its next key, and the key of this step's masks; None where nothing is dropped."""
+    if not net.drops:
+        return state, None
+    key, dropout_key = jax.random.split(state.key)
+    return state._replace(key=key), dropout_key
 
 
 def step_is_finite(state: TrainState, metrics: dict[str, Array], excused: Array | None = None) -> Bool[Array, ""]:

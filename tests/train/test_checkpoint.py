@@ -335,9 +335,10 @@ def test_what_is_of_another_kind_is_an_error_at_once(saved, tmp_path, change, me
         checkpoint.restore(tmp_path / "run", NET, OPTIMIZER)
 
 
-def test_a_checkpoint_of_a_time_without_penalty_is_one_with_0(saved, tmp_path):
+@pytest.mark.parametrize("field", ["l2", "dropout"])
+def test_a_checkpoint_of_a_time_without_penalty_or_dropout_is_one_with_0(saved, tmp_path, field):
     shutil.copytree(saved[0], tmp_path / "run")
-    rewritten(tmp_path / "run" / "00000003", lambda record: record["net"].pop("l2"))
+    rewritten(tmp_path / "run" / "00000003", lambda record: record["net"].pop(field))
     assert int(checkpoint.restore(tmp_path / "run", NET, OPTIMIZER).loop.epoch) == 3
 
 

@@ -16,12 +16,13 @@ KEYS = Setting(
 )
 KEY = fine(jax.random.key(0), "a key")
 PENALTIES = Setting(right=(0, 0.1, np.float32(0.5), jnp.float32(2)), wrong=(-1, float("inf"), True, "0.1", [0.1], None))
+RATES = Setting(right=(0, 0.1, np.float32(0.5)), wrong=(-1, 1, True, "0.1", [0.1, 0.2, 0.3, 0.4, 0, 0], [1.0], None))
 
 
 @draws("MLP", 6)
 def mlp(rng) -> Case:
     own = NETS[pick(rng, NETS)]
-    change = changed(rng, "sizes", "activations", "loss", "l2")
+    change = changed(rng, "sizes", "activations", "loss", "l2", "dropout")
     given = {"sizes": fine(own.sizes), "activations": fine(own.activations), "loss": fine(own.loss)}
     if "sizes" in change:
         given["sizes"] = sizes(rng, own.sizes).drawn(rng)
@@ -31,6 +32,8 @@ def mlp(rng) -> Case:
         given["loss"] = losses(own).drawn(rng).refused_if("activations" in change, EITHER)
     if "l2" in change:
         given["l2"] = PENALTIES.drawn(rng)
+    if "dropout" in change:
+        given["dropout"] = RATES.drawn(rng).refused_if("sizes" in change, EITHER)
 
     def complaint(net):
         alike = net.sizes == own.sizes and net.activations == own.activations and isinstance(hash(net), int)

@@ -136,7 +136,7 @@ def dZ_like(rng, dZ) -> Given:
 
 def cache_like(rng, cache) -> dict[str, Given]:
     """A cache that is forward's in another form, or is none."""
-    each = lambda leaf: tuple(LayerCache(*map(leaf, layer)) for layer in cache)
+    each = lambda leaf: tuple(LayerCache(leaf(layer.Z), leaf(layer.A)) for layer in cache)
     undecided = {
         "pairs": tuple(map(tuple, cache)),
         "a list": list(cache),
