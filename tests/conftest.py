@@ -31,6 +31,11 @@ class VerifierFinder:
 
 sys.meta_path.insert(0, VerifierFinder)
 
+# What XLA has compiled is kept for the other processes and the next run; `pytest --cache-clear` forgets it.
+jax.config.update("jax_compilation_cache_dir", str(HOUSE.parent / ".pytest_cache" / "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

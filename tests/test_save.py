@@ -427,7 +427,7 @@ def test_what_is_not_a_saved_net_is_refused(content, message, tmp_path):
         (lambda record, arrays: record["net"].update(sizes=[2, 2**40, 1]), r"holds a net that MLP refuses .sizes\[1\]"),
         (lambda record, arrays: record["net"].update(loss="os.system"), "holds a net that MLP refuses .loss is 'os"),
         (lambda record, arrays: record["net"].update(activations=["tanh", "eval"]), "holds a net that MLP refuses"),
-        (lambda record, arrays: record["net"].update(batch_norm=True), "holds a net with batch_norm, unknown to this jaxnet"),
+        (lambda record, arrays: record["net"].update(norm=True), "holds a net with norm, unknown to this jaxnet"),
         (lambda record, arrays: record["net"].update(sizes=[2, 4, 1]), r"has layers/0/W of F32 \(3, 2\); exp"),
         (lambda record, arrays: record["net"].update(sizes=[2, 2**31 - 1, 1]), r"has layers/0/W of F32 \(3, 2\); ex"),
         (lambda record, arrays: record.update(dtype="bfloat16"), r"has layers/0/W of F32 \(3, 2\); expected BF16"),
