@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--has-aux", action="store_true", help="the function returns (value, auxiliary)")
     p.add_argument("--accuracy", type=float, help="the relative error up to which a leaf is right, such as 1e-4")
     p.add_argument("--expected-zero", nargs="+", metavar="PATH", help="leaves that are dead on purpose, by their paths")
+    p.add_argument("--order", type=int, choices=(1, 2), default=1, help="2 checks the gradient's own derivative too")
     p.add_argument("--witnesses", choices=("auto", "full"), default="auto", help="full asks all six")
     p.add_argument("--variants", default="eager,jit", help="comma-separated: eager, jit, vmap")
     p.add_argument("--kinks", choices=("subgradient", "strict"), default="subgradient", help="what is right at a kink")
@@ -125,7 +126,8 @@ def check(options):
     function = function_at(options.loss, "the function" if options.vjp else "the loss")
     args = made(options.args, "--args", options.seed) if options.args else ()
     args = args if type(args) in (tuple, list) else (args,)
-    common = {name: getattr(options, name) for name in ("witnesses", "kinks", "has_aux", "accuracy", "expected_zero")}
+    common = {name: getattr(options, name) for name in ("witnesses", "kinks", "has_aux", "accuracy")}
+    common |= {name: getattr(options, name) for name in ("expected_zero", "order")}
     common |= {"key": options.seed, "raise_": False, "variants": tuple(options.variants.split(","))}
     common["reference"] = function_at(options.reference, "--reference") if options.reference else None
     if options.vjp:

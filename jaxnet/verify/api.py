@@ -28,6 +28,7 @@ from jaxnet.verify.problem.trees import wide
 from jaxnet.verify.program.jaxprs import Tracer, outside_of_any_trace, require
 from jaxnet.verify.report import GradientInconclusive, GradientMismatch, Report
 from jaxnet.verify.rule_checks import Question, departure, with_rule_checks
+from jaxnet.verify.second_order import FirstOrder, with_second_order
 from jaxnet.verify.sizes import norm
 
 ALIKE = 1e-2  # of a value, by which that of reference= may differ
@@ -50,6 +51,7 @@ def check_gradients(
     trainable=None,
     accuracy=None,
     expected_zero=None,
+    order=1,
     raise_=True,
     **unknown,
 ) -> Report:
@@ -73,6 +75,9 @@ def check_gradients(
                    truncated series, kernels in low precision): an error up to this share of a leaf's norm, and of its
                    largest entry, passes and no larger one; a number, or a prefix tree of numbers
     expected_zero  leaves that are dead on purpose, in the forms of `trainable`: zero passes, and nothing else does
+    order          1, or 2 for the derivative of the gradient as well: that of ⟨grad_fn, v⟩, for one random v and by
+                   autodiff through grad_fn's own code, has to be that of ⟨∇J, v⟩, a Hessian product; its leaves are
+                   called "w, order 2". INCONCLUSIVE where JAX cannot differentiate grad_fn (NumPy, callbacks)
     raise_         True: whatever is not PASS raises; "fail": FAIL alone; False: nothing does; "inconclusive" is True
 
     Complex leaves follow JAX's convention: dJ = Re(Σ g v) for a step v, so g is the conjugate of ∂J/∂Re + i ∂J/∂Im.
@@ -98,7 +103,7 @@ def check_gradients(
     if reference is not None:
         require_function("reference", reference)
     options = Options(
-        witnesses, directions, variants, kinks, trainable, accuracy, expected_zero, has_aux=has_aux, raise_=raise_
+        witnesses, directions, variants, kinks, trainable, accuracy, expected_zero, has_aux, raise_, order
     )
     begun, seed = time.perf_counter(), seed_of(key)
     _refuse_tracers("check_gradients", (params, args))
@@ -113,7 +118,9 @@ def check_gradients(
         if reference is not None:
             call = lambda function: [value_of(function(params, *args), has_aux)]
             note = _reference_agrees(call(loss), call(loss), call(reference))
-        report, _ = _judged(problem, grad_fn, options, seed, note)
+        report, problem = _judged(problem, grad_fn, options, seed, note)
+        if options.order == 2:
+            report = with_second_order(report, FirstOrder(problem, grad_fn, options, seed))
     asked = {"argnums": argnums, "reference": reference}
     case = Case(loss, grad_fn, params, args, asked | _as_asked(options), seed)
     return _told(dataclasses.replace(report, case=case, seconds=time.perf_counter() - begun), options)
@@ -137,6 +144,7 @@ def check_vjp(
     trainable=None,
     accuracy=None,
     expected_zero=None,
+    order=1,
     raise_=True,
     **unknown,
 ) -> Report:
@@ -162,6 +170,8 @@ def check_vjp(
                 stands for no gradient. The rule is compared with it, the report says how far it is from the derivative,
                 and what it does not do linearly the rule need not. It has to be written in jax.numpy.
     cotangents  how many random cotangents are drawn
+    order       1, or 2 for the derivative of the rule as well, by autodiff through fwd and bwd, for the primals and for
+                the cotangent: it has to be that of f's own gradient, or of intended=
 
     The others are those of `check_gradients`, which says what is raised.
 
@@ -179,7 +189,7 @@ def check_vjp(
     require_count("cotangents", cotangents)
     kwargs = require_keywords(kwargs)
     options = Options(
-        witnesses, directions, variants, kinks, trainable, accuracy, expected_zero, has_aux=has_aux, raise_=raise_
+        witnesses, directions, variants, kinks, trainable, accuracy, expected_zero, has_aux, raise_, order
     )
     begun, seed = time.perf_counter(), seed_of(key)
     _refuse_tracers("check_vjp", (primals, kwargs))
@@ -210,6 +220,8 @@ def _rule_judged(ruled: Ruled, reference, intended, cotangents: int, options: Op
         derived, said = _beside_the_derivative(problem, ruled.problem(plain, cotangent))
         notes.append(said)
     report = with_rule_checks(report, Question(ruled, problem, rng, intended, derived))
+    if options.order == 2:
+        report = with_second_order(report, _second_order(ruled, problem, intended, options, seed))
     verdict = report.verdict
     if not ruled.rules and reference is None and intended is None:
         notes.append("f carries no custom rule: JAX's derivative was compared with itself, nothing is proved")
@@ -221,6 +233,17 @@ def _rule_judged(ruled: Ruled, reference, intended, cotangents: int, options: Op
         skipped={**report.skipped, **ruled.skipped},
         stripped=ruled.rules,
     )
+
+
+def _second_order(ruled: Ruled, problem: Problem, intended, options: Options, seed: int) -> FirstOrder:
+    """The rule as a gradient that has a derivative of its own."""
+
+    def meant(values, given):
+        *primals, cotangent = problem.arguments(values, given)
+        return ruled.meant(intended, primals, cotangent)
+
+    count, stated = len(ruled.floating), None if intended is None else meant
+    return FirstOrder(problem, ruled.rule, options, seed, "rule", count, stated)
 
 
 def _judged(problem: Problem, grad_fn, options: Options, seed: int, note: str | None) -> tuple[Report, Problem]:
@@ -238,7 +261,8 @@ def _told(report: Report, options: Options) -> Report:
 def _as_asked(options: Options) -> dict[str, Any]:
     """What to call a check with to have these options again; what is said of leaves stands in the report."""
     names = ("has_aux", "witnesses", "directions", "kinks", "accuracy")
-    return {name: getattr(options, name) for name in names} | {"variants": tuple(options.variants)}
+    asked = {name: getattr(options, name) for name in names} | {"variants": tuple(options.variants)}
+    return asked | ({"order": int(options.order)} if options.order != 1 else {})
 
 
 def _refuse_tracers(checker: str, arguments):

@@ -16,6 +16,7 @@ from jaxnet.verify.problem.trees import Tree, called, take_apart
 WITNESSES = ("auto", "fast", "full")
 VARIANTS = ("eager", "jit", "vmap")
 KINKS = ("subgradient", "strict")
+ORDERS = (1, 2)
 RAISED = {True: ("FAIL", "INCONCLUSIVE"), "inconclusive": ("FAIL", "INCONCLUSIVE"), "fail": ("FAIL",), False: ()}
 
 
@@ -35,6 +36,7 @@ class Options:
     expected_zero: Any = None
     has_aux: Any = False
     raise_: Any = True
+    order: Any = 1
 
     def __post_init__(self):
         """Refuses what does not fit; what depends on the leaves is looked at when they are known."""
@@ -56,6 +58,9 @@ class Options:
                 "False."
             )
         verdicts_that_raise(self.raise_)
+        if not is_integer(self.order) or self.order not in ORDERS:
+            error = ValueError if is_integer(self.order) else RefusedError
+            raise error(f"order={shown(self.order)}: expected 1, the gradient alone, or 2, its own derivative too.")
 
 
 def verdicts_that_raise(raise_) -> tuple[str, ...]:

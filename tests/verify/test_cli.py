@@ -276,3 +276,15 @@ def test_a_pipe_that_nobody_reads_is_no_verdict():
     with os.fdopen(writing, "w") as closed:
         done = subprocess.run(COMMAND, stdout=closed, stderr=subprocess.PIPE, text=True, cwd=HOUSE)
     assert (done.returncode, done.stderr) == (2, "error: the report cannot be written: <stdout>: Broken pipe\n")
+
+
+def stopped_rule(x):
+    sine = jax.custom_vjp(jnp.sin)
+    sine.defvjp(lambda x: (jnp.sin(x), jax.lax.stop_gradient(x)), lambda x, c: (c * jnp.cos(x),))
+    return sine(x)
+
+
+def test_the_order_is_passed_on(capsys):
+    point = ("@stopped_rule", "--vjp", "--args", "@make_args")
+    assert run(*point) == 0 and "order 2" not in capsys.readouterr().out
+    assert run(*point, "--order", "2") == 1 and "x, order 2" in capsys.readouterr().out

@@ -54,6 +54,10 @@ OF_BOTH = [
     ({"expected_zero": 3}, ValueError, "expected_zero=3: give True or False for each branch"),
     ({"expected_zero": ["y"]}, ValueError, "expected_zero names 'y', but the leaves are (x|params)"),
     ({"trainable": "x"}, ValueError, "trainable='x': give True or False for each branch"),
+    ({"order": 3}, ValueError, "order=3: expected 1, the gradient alone, or 2"),
+    ({"order": None}, TypeError, "order=None: expected 1"),
+    ({"order": True}, TypeError, "order=True: expected 1"),
+    ({"order": 2.0}, TypeError, "order=2.0: expected 1"),
     ({"axis": 1}, TypeError, "check_(vjp|gradients) has no option 'axis'; expected any of accuracy, argnums,"),
 ]
 

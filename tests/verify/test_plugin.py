@@ -35,6 +35,7 @@ def sine(factor):
 
 def test_right_rule(check_vjp):
     assert check_vjp(sine(1), X)
+    assert "x, order 2" in check_vjp(sine(1), X, order=2).leaves
     assert check_vjp(sine(2), X, raise_=False).verdict == "FAIL"
 
 def test_wrong_rule(check_vjp):

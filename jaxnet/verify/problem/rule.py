@@ -183,7 +183,7 @@ class Ruled:
             floating = [outs[i] for i in self.floating]
             if [jnp.shape(out) for out in floating] != [np.shape(c) for c in cotangent]:
                 raise UnreadableError("f returns other shapes than at the primals")
-            return _inner(cotangent, floating)
+            return inner(cotangent, floating)
 
         return loss
 
@@ -200,7 +200,7 @@ class Ruled:
             *given, cotangent = arguments
             pairs = zip(self.meant(intended, given, cotangent), self.varying(given).values, strict=True)
             said = [(lax.stop_gradient(g), jnp.asarray(x)) for g, x in pairs if g is not None]
-            return _inner([g for g, _ in said], [x for _, x in said])
+            return inner([g for g, _ in said], [x for _, x in said])
 
         return loss
 
@@ -337,7 +337,7 @@ def _unseen(call: RuleCall, held: HeldArgument) -> str:
     )
 
 
-def _inner(weights, outs):
+def inner(weights, outs):
     """Re Σ w x over arrays, in float32 or more: a large sum would overflow in float16 and round away in bfloat16."""
     terms = [jnp.sum(jnp.real(_at_least_float32(w) * _at_least_float32(x))) for w, x in zip(weights, outs, strict=True)]
     total = terms[0] if terms else jnp.zeros(())

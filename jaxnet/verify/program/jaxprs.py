@@ -42,6 +42,7 @@ else:
     ClosedJaxpr, Jaxpr, Literal = (_found("jax.extend.core", name) for name in ("ClosedJaxpr", "Jaxpr", "Literal"))
     closed_call_p = _found("jax.extend.core.primitives", "closed_call_p")
     Tracer, eval_context = (_found("jax.core", name) for name in ("Tracer", "eval_context"))
+function_of = _found("jax.extend.core", "jaxpr_as_fun", "order=2 is not judged")  # as JAX itself runs a program
 UNTRUSTED = "what uses a primitive from outside of jax is not differentiated"
 _TABLES = [_found("jax.interpreters.ad", f"primitive_{what}", UNTRUSTED) for what in ("jvps", "transposes")]
 _FILTERING = _found(
