@@ -24,7 +24,7 @@ names = OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclu
 columns = make_column_transformer(numbers, names).fit(X)
 layers = keras.layers.Dense(32, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(3, "softmax")
 net = keras.Sequential([keras.Input((columns.transform(X).shape[1],)), *layers])
-net.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+net.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 weights = dict(enumerate(compute_class_weight("balanced", classes=np.unique(y), y=y)))
 held_out = columns.transform(X_validation), y_validation
 stop = keras.callbacks.EarlyStopping(patience=10, restore_best_weights=True)
