@@ -75,11 +75,14 @@ def test_the_verifiers_imports_point_upwards():
 
 
 CODE_IN_FILES = {"pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"}  # modules that run what they read
+AS_USERS_WRITE = {f"experiments/benchmarks/csv_job/{name}.py" for name in ("ours", "scikit_learn", "keras_", "flax_")}
 
 
 @pytest.mark.parametrize("folder", ["jaxnet", "experiments"])
 def test_no_file_is_read_that_may_hold_code(folder):
     for path in sorted((ROOT / folder).rglob("*.py")):
+        if str(path.relative_to(ROOT)) in AS_USERS_WRITE:  # which read a pipeline that they have just written
+            continue
         assert not {name.split(".")[0] for name in imported(path)} & CODE_IN_FILES, path
         assert "allow_pickle" not in path.read_text(), path
 

@@ -1,10 +1,12 @@
 """The comparison of estimators: same scores within noise, and a noise test that can fail."""
 
 import numpy as np
+import pytest
 
 from experiments.benchmarks.estimators import Comparison, compare
 
 
+@pytest.mark.usefixtures("implicit_promotion")
 def test_wine_is_told_as_well_as_by_scikit_learn():
     found = compare("wine", range(3))
     assert min(found.ours) > 0.9 and min(found.theirs) > 0.9 and found.is_within_noise
