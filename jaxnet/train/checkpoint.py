@@ -22,7 +22,8 @@ from jaxnet._arguments import count, type_name
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.lock import LockedError, only_user
 from jaxnet.mlp import MLP
-from jaxnet.parallel import ALONE, Team, placing
+from jaxnet.parallel import placing
+from jaxnet.parallel.processes import ALONE, Team
 from jaxnet.train import checkpoint_files as files
 from jaxnet.train import optimizers, signals
 from jaxnet.train.checkpoint_files import NoCheckpointError

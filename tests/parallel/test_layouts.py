@@ -14,6 +14,8 @@ import jaxnet
 from experiments.collectives import Collective, collectives, group_size, ideal
 from experiments.scaling import programs
 from jaxnet import parallel
+from jaxnet.parallel import meshes
+from jaxnet.parallel.layouts import shardings
 from jaxnet.train.epochs import run_chunk
 from tests import cases
 from tests.comparison import assert_trees_close
@@ -28,8 +30,8 @@ layouts = pytest.mark.parametrize(("layout", "data", "model"), MESHES)
 
 def laid_out(net, layout, mesh, params, X, Y, weights=None):
     """The arguments on the mesh, their split in their types."""
-    mesh = parallel.typed(mesh)
-    params = jax.device_put(params, parallel.shardings(net, mesh, layout))
+    mesh = meshes.typed(mesh)
+    params = jax.device_put(params, shardings(net, mesh, layout))
     X, Y = jax.device_put((X, Y), NamedSharding(mesh, P(None, "data")))
     return params, X, Y, weights if weights is None else jax.device_put(weights, NamedSharding(mesh, P()))
 
@@ -59,7 +61,7 @@ def test_the_passes_give_one_device_s_numbers(layout, data, model, net, weighted
     arguments = laid_out(net, layout, parallel.mesh(data, model), params, X, Y, weights)
     J_split, grads_split = run(net, *arguments, precision=precision)
     assert specs(grads_split) == specs(arguments[0]) == parallel.layout(net, parallel.mesh(data, model), layout)
-    assert_trees_close(parallel.ordinary((J_split, grads_split)), (J, grads), 1e-12)
+    assert_trees_close(meshes.ordinary((J_split, grads_split)), (J, grads), 1e-12)
 
 
 @layouts
@@ -68,7 +70,7 @@ def test_autodiff_agrees_under_every_layout(layout, data, model, key, x64):
     _, grads = jaxnet.value_and_grad(EVEN, params, X, Y)
     arguments = laid_out(EVEN, layout, parallel.mesh(data, model), params, X, Y)
     by_jax = jax.jit(jax.grad(jaxnet.cost, argnums=1), static_argnums=0)(EVEN, *arguments)
-    assert_trees_close(parallel.ordinary(by_jax), grads, 1e-12)
+    assert_trees_close(meshes.ordinary(by_jax), grads, 1e-12)
 
 
 @layouts
