@@ -64,6 +64,32 @@ def test_the_passes_give_one_device_s_numbers(layout, data, model, net, weighted
     assert_trees_close(meshes.ordinary((J_split, grads_split)), (J, grads), 1e-12)
 
 
+def test_what_is_not_on_the_mesh_comes_there_or_is_refused(key, x64):
+    """Each call as it stands, without jit: params, or X and Y, split by their types, and the others elsewhere."""
+    net = jaxnet.MLP((16, 8), ("softmax",))
+    params, X, Y, _ = cases.point(net, key, m=16)
+    expected = jaxnet.value_and_grad(net, params, X, Y)
+    there = laid_out(net, "fsdp", parallel.mesh(), params, X, Y)
+    for given in ((there[0], X, np.asarray(Y)), (params, *there[1:3])):
+        assert_trees_close(meshes.ordinary(jaxnet.value_and_grad(net, *given)), expected, 1e-12)
+    A, cache = jaxnet.forward(net, there[0], np.asarray(X))
+    grads, _ = jaxnet.backward(net, there[0], cache, (A - Y) / 16)
+    assert_trees_close(meshes.ordinary(grads), expected[1], 1e-12)
+
+    auto, one = jax.device_put((X, Y), meshes.columns(parallel.mesh())), jax.device_put((X, Y), jax.devices()[1])
+    whole = jax.device_put(X, meshes.replicated(meshes.typed(parallel.mesh())))
+    explicit = r"on a mesh with explicit axes, \{'data': 8, 'model': 1\}; expected both there: jax.device_put"
+    for given, says in (
+        ((there[0], *one), f"X is on cpu:1, and params\\[0\\].W {explicit}"),
+        ((there[0], *auto), f"X is on a mesh whose axes are Auto, and params\\[0\\].W {explicit}"),
+        ((there[0], there[1], one[1]), f"Y is on cpu:1, and X {explicit}"),
+        ((jax.device_put(params, jax.devices()[1]), *there[1:3]), f"params\\[0\\].W is on cpu:1, and X {explicit}"),
+        ((there[0], whole, there[2]), "Y has its examples split over 'data' of the mesh, and X has not; expected both"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            jaxnet.value_and_grad(net, *given)
+
+
 @layouts
 def test_autodiff_agrees_under_every_layout(layout, data, model, key, x64):
     params, X, Y, _ = cases.point(EVEN, key, m=16)
