@@ -115,12 +115,30 @@ def test_training_gives_one_device_s_numbers(layout, data, model, batch_size, ne
     one, split = (jaxnet.fit(net, X, Y, **settings, **more) for more in ({}, {"mesh": mesh, "layout": layout}))
     assert_trees_close(jax.tree.map(np.asarray, split.params), jax.tree.map(np.asarray, one.params), 1e-12)
     assert_trees_close(split.history, one.history, 1e-12)
+    jax.tree.map(assert_copies_equal, (split.params, split.loop.state))
     adam = split.loop.state.opt_state[1][0]
     for leaf, moment, spec in zip(
         *map(jax.tree.leaves, (split.params, adam.mu)), jax.tree.leaves(parallel.layout(net, mesh, layout)), strict=True
     ):
         assert leaf.sharding.spec == moment.sharding.spec == spec
         assert not leaf.sharding.mesh.explicit_axes and leaf.reshape(-1).size == leaf.size
+
+
+def assert_copies_equal(array):
+    """Devices that hold the same part of an array hold the same bits."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    copies = {}
+    for shard in array.addressable_shards:
+        copies.setdefault(str(shard.index), []).append(np.asarray(shard.data).tobytes())
+    assert sum(map(len, copies.values())) == 8 and all(len({*each}) == 1 for each in copies.values())
+
+
+def test_copies_that_differ_are_seen():
+    sharding = NamedSharding(parallel.mesh(), P())
+    parts = [jax.device_put(jnp.float32(number), device) for number, device in enumerate(sharding.mesh.devices.flat)]
+    with pytest.raises(AssertionError):
+        assert_copies_equal(jax.make_array_from_single_device_arrays((), sharding, parts))
 
 
 @pytest.mark.parametrize("layout", ["data", "fsdp"])
