@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -145,7 +146,7 @@ def test_a_process_that_dies_or_stops_ends_the_other_within_the_heartbeat(index,
             os.kill(int((directory / f"{index}.pid").read_text()), signal.SIGKILL)
 
     member.run("long", tmp_path, {"JAXNET_HEARTBEAT_TIMEOUT": "10"}, act, expected=None)
-    assert began[1] - began[0] < 30
+    assert began[1] - began[0] < 15  # the heartbeat's 10, and JAX's own end
     gone_on_from(tmp_path)
 
 
@@ -165,6 +166,23 @@ def test_a_process_that_takes_no_step_is_ended_with_its_stacks(tmp_path):
     told = [text for text in errors if "has taken no step for 20 s" in text]
     assert told and any("in hang" in text for text in told)
     gone_on_from(tmp_path)
+
+
+def test_the_first_step_has_time_to_be_compiled(monkeypatch, capfd):
+    limits = {"JAXNET_STEP_TIMEOUT": 0.2, "JAXNET_START_TIMEOUT": 5}
+    monkeypatch.setattr(processes, "seconds", limits.get)
+    exits = threading.Semaphore(0)
+    monkeypatch.setattr(processes.os, "_exit", lambda status: exits.release())
+    team = processes.Team(None)
+    team.number = 2
+    with team.watched() as step_taken:
+        assert not exits.acquire(timeout=0.6)
+        step_taken()
+        assert exits.acquire(timeout=3)
+    limits["JAXNET_START_TIMEOUT"] = 0
+    with team.watched():
+        assert exits.acquire(timeout=10)  # and not for ever
+    assert "process 0 of 2 has taken no step for 0.2 s" in capfd.readouterr().err
 
 
 # ---- the start -------------------------------------------------------------------------------------------------------
