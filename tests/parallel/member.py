@@ -189,6 +189,7 @@ def disagreements(directory):
     met("save", directory / f"{second}.safetensors", NET, params, call=jaxnet.save)
     keys = jax.random.split(jax.random.key(0), 4)
     met("sweep", NET, X, Y, keys=keys, learning_rate=0.1, mesh=mesh, call=jaxnet.sweep)
+    met("checkpoint", X, Y, mesh=mesh, checkpoint=directory / f"of process {int(second)}")
     begin = checkpoint_files.Writer.begin
     if not second:
         checkpoint_files.Writer.begin = no_room

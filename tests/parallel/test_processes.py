@@ -93,6 +93,9 @@ def test_processes_that_disagree_stop_together(tmp_path):
         assert "params[0].W is an array of which other processes have a part" in saw["errors"]["save"][1]
         assert "mesh has devices of several processes; expected those of one" in saw["errors"]["sweep"][1]
         assert saw["errors"]["stream of one place"][1].startswith("batches differ between processes")
+        kind, text = saw["errors"]["checkpoint"]
+        assert kind == "ValueError" and "process 1 of 2 does not see what process 0 writes" in text, text
+    assert [path.name for path in (tmp_path / "of process 0").iterdir()] == [".lock"]
     assert first["stopped"] == second["stopped"] and len(first["stopped"]) == 3
     assert second["errors"]["disk"][0] == "OtherProcessError" and first["errors"]["disk"] == [
         "OSError",
