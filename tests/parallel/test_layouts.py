@@ -49,7 +49,7 @@ def specs(tree):
             (EVEN, False, "float32"),
             (ODD, True, "float32"),
             (EVEN, True, "bfloat16"),
-            (REGRESSION, True, "float32"),
+            (REGRESSION, True, "float64"),
         ],
         [*FAST, (EVEN, True, "tf32")],
     ),
