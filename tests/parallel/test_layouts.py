@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnet
-from experiments.collectives import Collective, collectives, group_size, ideal
+from experiments.collectives import Collective, collectives, collectives_of_text, group_size, ideal
 from experiments.scaling import programs
 from jaxnet import parallel
 from jaxnet.parallel import meshes
@@ -244,6 +244,43 @@ def test_every_form_of_replica_groups_is_read():
     assert {form: group_size(form, 8) for form in forms} == forms
     with pytest.raises(ValueError, match="not known"):
         group_size("replica_groups=something", 8)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("%r = f32[16,4]{1,0} all-reduce(%p), replica_groups={}, to_apply=%add", ("all-reduce", 256, 8)),
+        ("%r = (f32[16]{0}, bf16[2,2]{1,0}) all-reduce(%p, %q), replica_groups=[2,4]<=[8]", ("all-reduce", 72, 4)),
+        ("ROOT r = f32[32,4]{1,0:T(8,128)} all-gather(p), replica_groups=[4,2]<=[8]", ("all-gather", 512, 2)),
+        ("%r = f32[4]{0} reduce-scatter(f32[32]{0} %p), replica_groups={}, dimensions={0}", ("reduce-scatter", 16, 8)),
+        ("%s = f32[16,4]{1,0} all-reduce-start(%p), replica_groups={}", ("all-reduce", 256, 8)),
+        ("%s = (f32[16]{0}, f32[4]{0}) all-reduce-start(%p, %q), replica_groups={}", ("all-reduce", 80, 8)),
+        ("%s = ((f32[16]{0}), f32[16]{0}, s32[]) all-reduce-start(%p), replica_groups={}", ("all-reduce", 64, 8)),
+        ("%s = (bf16[4,4]{1,0}, bf16[32,4]{1,0}) all-gather-start(%p), replica_groups={}", ("all-gather", 256, 8)),
+        (
+            "%s = ((f32[4]{0}, f32[2,1]{1,0}), (f32[8]{0}, f32[4,1]{1,0})) all-gather-start(%p, %q),"
+            " replica_groups={{0,1},{2,3},{4,5},{6,7}}, dimensions={0}, use_global_device_ids=true",
+            ("all-gather", 48, 2),
+        ),
+        (
+            "%s = ((f32[32]{0}, /*index=1*/f32[8]{0}), (f32[4]{0}, f32[1]{0}), u32[]) reduce-scatter-start(%p, %q),"
+            " channel_id=1, replica_groups={}, dimensions={0}, to_apply=%add",
+            ("reduce-scatter", 20, 8),
+        ),
+        (
+            "%s = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%p), source_target_pairs={{0,1}}",
+            ("collective-permute", 16, 8),
+        ),
+        ("%s = ((f32[4,2]{1,0}), f32[4,2]{1,0}) all-to-all-start(%p), replica_groups={}", ("all-to-all", 32, 8)),
+        # what an async-start calls stands in a computation of its own, and is read there
+        ("%s = ((f32[32]{0}), f32[4]{0}, s32[]) async-start(%p), calls=%wrapped_reduce_scatter", None),
+        ("%d = f32[4]{0} async-done(%reduce-scatter-start.1), calls=%wrapped_reduce_scatter", None),
+        ("%d = f32[32,4]{1,0} all-gather-done(%all-gather-start.1)", None),
+        ('%f = f32[4]{0} fusion(%p), kind=kLoop, metadata={op_name="jit(f)/an all-reduce(x)"}', None),
+    ],
+)
+def test_every_form_of_a_collective_is_read_once(line, expected):
+    assert collectives_of_text(f"  {line}\n", 8) == ([] if expected is None else [expected])
 
 
 # ---------------------------------------------------------------- what does not fit
