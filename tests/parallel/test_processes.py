@@ -124,6 +124,16 @@ def test_a_checkpoint_of_two_processes_is_gone_on_from_in_one(tmp_path):
         np.testing.assert_allclose(leaf, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_one_process_is_gone_on_from_in_two(tmp_path):
+    X, Y, _ = member.data()
+    options = member.SETTINGS | {"key": jax.random.key(0), "batch_size": member.BATCH, "epochs": 3}
+    jaxnet.fit(member.NET, X, Y, checkpoint=tmp_path / "run", mesh=parallel.mesh(2), **options)
+    seen, errors = member.run("gone_on", tmp_path)
+    assert all("devices 2, now 4; layout 'data', now 'fsdp'" in text for text in errors), errors
+    assert_as_one_process(seen, X, Y, batch_size=member.BATCH, epochs=6)
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 def gone_on_from(tmp_path):
     """What is left in the directory goes on exactly, in both."""
