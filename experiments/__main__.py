@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from experiments.runner import experiment, options, program, results
 from experiments.runner.report import page
-from jaxnet import parallel
 from jaxnet.atomic_files import NotSavedError
+from jaxnet.parallel import meshes
 
 PROGRAM = "python -m experiments"
 NOTES = re.compile(r'^NOTES = "(.+)"$', re.MULTILINE)
@@ -111,7 +111,7 @@ def main() -> None:
         by_name = sections()
         config = parse(by_name)
         try:
-            parallel.device(config.device)
+            meshes.device(config.device)
         except ValueError as error:
             sys.exit(f"--device: {error}")
         with results.only_run(config.results):

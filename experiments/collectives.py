@@ -34,8 +34,35 @@ class Collective(NamedTuple):
 
 def collectives(compiled: Any, devices: int) -> list[Collective]:
     """The collectives of a program that was compiled for so many devices, in the order of its text."""
-    found = re.finditer(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\((.*)", compiled.as_text())
-    return [Collective(m[2], _bytes(m[1]), group_size(m[3], devices)) for m in found]
+    return collectives_of_text(compiled.as_text(), devices)
+
+
+def collectives_of_text(text: str, devices: int) -> list[Collective]:
+    """The same of the text of its HLO: one that is asynchronous counts where it starts, and not where it is done.
+
+    A collective within a computation that an async-start calls stands there as one that is not asynchronous.
+    """
+    found = re.finditer(rf'= ([^%"\n]*?) ({"|".join(KINDS)})(-start)?\((.*)', text)
+    results = ((m[2], _result(m[1], m[2]) if m[3] else m[1], m[4]) for m in found)
+    return [Collective(kind, _bytes(shapes), group_size(rest, devices)) for kind, shapes, rest in results]
+
+
+def _result(shapes: str, kind: str) -> str:
+    """What is there in the end, of the shapes of a start: (what is given, what results, states of the run).
+
+    An all-reduce of XLA's older form has what results alone.
+    """
+    if not shapes.startswith("("):
+        return shapes
+    parts, depth = [""], 0
+    for character in shapes[1:-1]:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    given, *others = map(str.strip, parts)
+    return shapes if kind == "all-reduce" and not given.startswith("(") else others[0]
 
 
 def _bytes(shapes: str) -> int:

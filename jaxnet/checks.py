@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxnet import values
 from jaxnet._arguments import choice, positive, type_name
+from jaxnet._xla import split
 from jaxnet._xla.matmul import POLICIES
 from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
 
@@ -130,7 +131,9 @@ def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False, key: A
     if key is not None:
         random_key(key)
     p, X = inputs_as_read(net, p, X, precision, empty)
-    return p, jnp.asarray(X)
+    X = jnp.asarray(X)
+    split.refuse_elsewhere("X", X, "params[0].W", p[0].W)
+    return p, X
 
 
 def inputs_as_read(
@@ -155,7 +158,12 @@ def targets(net: Any, X: jax.Array, Y: Any, weights: Any) -> tuple[jax.Array, ja
         values.class_targets("Y", Y, net.activations[-1], given)
     if isinstance(weights, np.ndarray):
         values.masking_weights(weights, given_weights)
-    return jnp.asarray(Y), None if weights is None else jnp.asarray(weights)
+    Y, weights = jnp.asarray(Y), None if weights is None else jnp.asarray(weights)
+    for name, array in (("Y", Y), ("weights", weights)):
+        if array is not None:
+            split.refuse_elsewhere(name, array, "X", X)
+            split.refuse_other_columns(name, array, X)
+    return Y, weights
 
 
 def target_shapes(net: Any, X: Any, Y: Any, weights: Any, of: str = "") -> None:

@@ -16,8 +16,8 @@ from experiments.benchmarks.benchmark import ROUNDS, installation, measure, with
 from experiments.benchmarks.workloads import BY_ROW
 from experiments.runner import plots, program
 from experiments.runner.results import only_run, require_writable, save
-from jaxnet import parallel
 from jaxnet.atomic_files import NotSavedError
+from jaxnet.parallel import meshes
 
 ON_GPU = (10, 11)
 PROGRAM = "python -m experiments.benchmarks"
@@ -69,7 +69,7 @@ def main(config: Config) -> int:
     if config.rounds < 1:
         sys.exit(f"--rounds {config.rounds}: expected 1 or more counted runs, such as {ROUNDS}")
     try:
-        device = parallel.device(config.device)
+        device = meshes.device(config.device)
     except ValueError as error:
         sys.exit(f"--device: {error}")
     with only_run(config.results):

@@ -7,6 +7,7 @@ import numpy as np
 import jaxnet
 from experiments.benchmarks.benchmark import Implementation
 from experiments.benchmarks.workload import Workload
+from jaxnet.parallel import meshes
 
 
 def fit(work: Workload, device=None, name="jaxnet.fit", metrics: tuple[str, ...] | None = None) -> Implementation:
@@ -48,7 +49,7 @@ def steps(work: Workload, device=None, name="jaxnet.train_step in a scan") -> Im
             state = jaxnet.TrainState(params, opt_state, jnp.int32(0), jax.random.key(1))
             return jax.lax.scan(lambda state, _: step(state, X, Y), state, length=work.steps)[0].params
 
-        where = jaxnet.parallel.device(device)
+        where = meshes.device(device)
         arguments = jax.block_until_ready(jax.device_put((work.params, work.X, work.Y), where))
         return lambda: jax.block_until_ready(train(*arguments))
 

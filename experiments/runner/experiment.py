@@ -40,10 +40,10 @@ from tqdm import tqdm
 import jaxnet
 from experiments.runner import options, plots, program
 from experiments.runner.results import files, nan_paths, only_run, require_writable, save_record, to_json
-from jaxnet import parallel
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.mlp import Params
+from jaxnet.parallel import meshes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def perform(name: str, config: Config) -> dict[str, Any]:
     if config.cache:
         enable_compilation_cache(CACHE)
     start = time.perf_counter()
-    with jax.default_device(parallel.device(config.device)):
+    with jax.default_device(meshes.device(config.device)):
         result = run(module, config)
     metrics = to_json({"clauses": result.clauses, **result.metrics})
     undefined = nan_paths(metrics)

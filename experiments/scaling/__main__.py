@@ -18,7 +18,7 @@ from experiments.runner.options import Positive
 from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from experiments.scaling import h100
 from experiments.scaling.programs import EXAMPLES, PROGRAMS, compiled_for, network
-from jaxnet.parallel.layout import LAYOUTS
+from jaxnet.parallel.layouts import LAYOUTS
 
 NOTES = "section 8"
 DATA = ()  # shapes

@@ -25,7 +25,7 @@ import jaxnet
 from experiments.collectives import ideal_by_axis
 from experiments.scaling.programs import mesh_shape
 from jaxnet import parallel
-from jaxnet.parallel.layout import LAYOUTS
+from jaxnet.parallel.layouts import LAYOUTS
 
 NODE = 8  # GPUs
 PEAK = 989e12  # floating-point operations a second, of bfloat16 products without sparsity

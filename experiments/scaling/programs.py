@@ -25,7 +25,8 @@ from jax.sharding import Mesh
 import jaxnet
 from experiments.collectives import Collective, collectives, ideal
 from jaxnet import parallel
-from jaxnet.parallel.layout import LAYOUTS, places
+from jaxnet.parallel import layouts, meshes
+from jaxnet.parallel.layouts import LAYOUTS, places
 
 EXAMPLES = 2048  # of a device: with n devices n times as many, which is weak scaling
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
@@ -57,12 +58,11 @@ def compiled(net: jaxnet.MLP, layout: str, program: str, precision: str, mesh: M
     floating-point operations of the products; flops: XLA's count, activations and optimizer among them. gathered: the
     dtypes of what the program gathers before XLA compiles it.
     """
-    mesh, m = parallel.typed(mesh), examples * mesh.size
-    where = parallel.shardings(net, mesh, layout)
+    mesh, m = meshes.typed(mesh), examples * mesh.size
+    where = layouts.shardings(net, mesh, layout)
     params = jax.eval_shape(lambda: jaxnet.init(net, jax.random.key(0)))
     X, Y = (
-        jax.ShapeDtypeStruct((n, m), jnp.float32, sharding=parallel.columns(mesh))
-        for n in (net.sizes[0], net.sizes[-1])
+        jax.ShapeDtypeStruct((n, m), jnp.float32, sharding=meshes.columns(mesh)) for n in (net.sizes[0], net.sizes[-1])
     )
     if program == "value_and_grad":
         state = laid_out(params, where)

@@ -18,6 +18,7 @@ Sources: Rajbhandari et al., arXiv 1910.02054 (ZeRO, stage 3); Shoeybi et al., a
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
@@ -76,6 +77,39 @@ def over_mesh(dot: Any) -> Any:
     return dot._replace(nn=nn, nt=nt, tn=tn)
 
 
+def refuse_elsewhere(argument: str, array: Any, other: str, like: Any) -> None:
+    """Refuse an array of which it is known where it is, where that is not the mesh over which another is split by type.
+
+    One that JAX may place comes onto the mesh where it is used. It may be whole where the other's columns are split,
+    and not the other way round.
+    """
+    mesh, own = jax.typeof(like).sharding.mesh, jax.typeof(array).sharding.mesh
+    if not mesh.explicit_axes:
+        if own.explicit_axes:
+            refuse_elsewhere(other, like, argument, array)
+        return
+    if own.empty and not isinstance(array, Tracer) and array.committed:
+        where = f"on {', '.join(sorted(map(str, array.devices())))}"
+    elif not own.empty and own != mesh:
+        where = "on a mesh of its own" if own.explicit_axes else "on a mesh whose axes are Auto"
+    else:
+        return
+    raise ValueError(
+        f"{argument} is {where}, and {other} on a mesh with explicit axes, {dict(mesh.shape)}; expected both there:"
+        " jax.device_put(array, NamedSharding(mesh, spec)), with P(None, 'data') for X and Y, and the specs of"
+        " jaxnet.parallel.layout for params"
+    )
+
+
+def refuse_other_columns(argument: str, array: Any, like: Any) -> None:
+    """Refuse a Y or weights whose examples are split by type where X's are not."""
+    if more := without(split_by(array)[-1], split_by(like)[-1]):
+        raise ValueError(
+            f"{argument} has its examples split over {', '.join(map(repr, more))} of the mesh, and X has not; expected"
+            " both alike: jax.device_put(X, NamedSharding(mesh, P(None, 'data')))"
+        )
+
+
 def split_alike(new: Any, old: Any) -> Any:
     """The tree with each array split as the one in its place is, as what a loop carries has to be."""
 
@@ -112,6 +146,16 @@ def _summed(x, axes: Axes):
 
 def _on_each_device(local, out: P, *operands):
     """local of the parts of arrays that a device holds when they are split as the specs beside them say."""
-    mesh = next(kind.mesh for array, _ in operands if not (kind := jax.typeof(array).sharding).mesh.empty)
-    arrays = [jax.sharding.reshard(array, NamedSharding(mesh, spec)) for array, spec in operands]
-    return jax.shard_map(local, mesh=mesh, in_specs=tuple(spec for _, spec in operands), out_specs=out)(*arrays)
+    arrays, specs = zip(*operands, strict=True)
+    kinds = [jax.typeof(array).sharding for array in arrays]
+    mesh = next(kind.mesh for kind in kinds if kind.mesh.explicit_axes)
+
+    def run(*arrays):
+        parts = (
+            jax.sharding.reshard(array, NamedSharding(mesh, spec)) for array, spec in zip(arrays, specs, strict=True)
+        )
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=out)(*parts)
+
+    if any(kind.mesh.empty for kind in kinds):  # which comes onto the mesh with a program, and is an error without
+        run = jax.jit(run, inline=True)
+    return run(*arrays)

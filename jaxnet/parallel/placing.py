@@ -77,7 +77,7 @@ def own_columns(argument: str, X: jax.Array) -> np.ndarray:
     if own.shape[:-1] != X.shape[:-1]:
         raise ValueError(
             f"{argument} has rows that are split over devices ({X.sharding}); expected columns that are:"
-            f" jax.make_array_from_process_local_data(jaxnet.parallel.columns(mesh), {argument})"
+            f" jax.make_array_from_process_local_data(NamedSharding(mesh, P(None, 'data')), {argument})"
         )
     return own
 

@@ -35,7 +35,7 @@ NAMES = {  # what a launcher of two shells sets
 SECONDS = {  # what may take how long, and the variable of the environment that says otherwise
     "JAXNET_START_TIMEOUT": 300,  # until all processes have come
     "JAXNET_HEARTBEAT_TIMEOUT": 10,  # until one that is silent counts as dead
-    "JAXNET_STEP_TIMEOUT": 1800,  # until a process that takes no step is ended; its longest epoch and compilation
+    "JAXNET_STEP_TIMEOUT": 1800,  # until a process that takes no step is ended; the first has the start's time more
 }
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 POLL = 0.1  # seconds
@@ -306,16 +306,19 @@ class Team:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Callable[[], None]]:
-        """End this process if what this yields has not been called for JAXNET_STEP_TIMEOUT seconds, with its stacks."""
+        """End this process if what this yields has not been called for JAXNET_STEP_TIMEOUT seconds, with its stacks.
+
+        The first call, before which data are read and the step is compiled, may take JAXNET_START_TIMEOUT longer.
+        """
         limit = seconds("JAXNET_STEP_TIMEOUT") if self.number > 1 else 0
         if not limit:
             yield lambda: None
             return
-        last, ended = [time.monotonic()], threading.Event()
+        end, ended = [time.monotonic() + seconds("JAXNET_START_TIMEOUT") + limit], threading.Event()
 
         def watch() -> None:
-            while not ended.wait(max(POLL, last[0] + limit - time.monotonic())):
-                if time.monotonic() >= last[0] + limit:
+            while not ended.wait(min(limit, max(POLL, end[0] - time.monotonic()))):
+                if time.monotonic() >= end[0]:
                     try:
                         sys.stderr.write(
                             f"jaxnet: process {self.index} of {self.number} has taken no step for {limit} s, and is"
@@ -329,7 +332,7 @@ class Team:
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
-            yield lambda: last.__setitem__(0, time.monotonic())
+            yield lambda: end.__setitem__(0, time.monotonic() + limit)
         finally:
             ended.set()
             watcher.join()

@@ -12,10 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxnet import parallel
 from jaxnet._xla.permutation import random_permutation
 from jaxnet._xla.transpose import transposed
-from jaxnet.parallel import placing
+from jaxnet.parallel import meshes, placing
 
 Place = Callable[[Any], Any]  # a tree of host arrays to where it is computed with, such as jax.device_put
 
@@ -54,11 +53,11 @@ def padded_to(width: int, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | No
 
 def parts_on_mesh(mesh: Mesh, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> tuple:
     """On the mesh the columns of all processes, of which these are one's: as many as each of the others has."""
-    columns = parallel.columns(mesh)
+    columns = meshes.columns(mesh)
     X, Y = placing.put_parts((X, Y), columns)
     if weights is not None:
-        weights = placing.put_parts(weights, parallel.vector(mesh))
-    return X, Y, placing.put(weights, parallel.replicated(mesh))
+        weights = placing.put_parts(weights, meshes.vector(mesh))
+    return X, Y, placing.put(weights, meshes.replicated(mesh))
 
 
 class Batches(NamedTuple):
@@ -78,11 +77,11 @@ def random_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int | None
 def _rows(vector, batch_size, mesh):
     """The vector cut into rows of batch_size, each padded with zeros to what the mesh divides."""
     rows = jnp.pad(vector, (0, -vector.size % batch_size)).reshape(-1, batch_size)
-    return jnp.pad(rows, ((0, 0), (0, parallel.padding(batch_size, mesh))))
+    return jnp.pad(rows, ((0, 0), (0, meshes.padding(batch_size, mesh))))
 
 
 def gather(data: Data, examples: Int[Array, " batch"], counts: Float[Array, " batch"], mesh: Mesh | None) -> Batch:
     """Return one mini-batch."""
     weights = counts if data.weights is None else counts * data.weights[examples]
-    X, Y = (parallel.split_columns(rows[examples].T, mesh) for rows in (data.X, data.Y))
+    X, Y = (meshes.split_columns(rows[examples].T, mesh) for rows in (data.X, data.Y))
     return Batch(X, Y, weights)

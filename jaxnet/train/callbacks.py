@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet import parallel
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
+from jaxnet.parallel import meshes
+from jaxnet.parallel.processes import ALONE, Team
 from jaxnet.train import optimizers
 from jaxnet.train.history import History
 from jaxnet.train.state import LoopState, checked_loop, digest_of
@@ -21,7 +22,7 @@ Callback = Callable[[LoopState, dict[str, np.ndarray]], Any]
 
 
 def call_all(
-    callbacks: Iterable[Callback], loop: LoopState, history: History, team: parallel.Team = parallel.ALONE
+    callbacks: Iterable[Callback], loop: LoopState, history: History, team: Team = ALONE
 ) -> tuple[LoopState, bool]:
     """Call one after the other on copies of its own, for the next chunk takes the state.
 
@@ -32,7 +33,7 @@ def call_all(
     stops = False
     for position, callback in enumerate(callbacks):
         with team.together(False, False) as told:
-            answer = callback(parallel.ordinary(jax.tree.map(jnp.copy, loop)), history.arrays())
+            answer = callback(meshes.ordinary(jax.tree.map(jnp.copy, loop)), history.arrays())
             changes = isinstance(answer, LoopState)
             if changes:
                 argument = f"the LoopState that callbacks[{position}] returned"

@@ -7,6 +7,7 @@ taken; what is of another network or optimizer is refused.
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from jaxnet._arguments import count, type_name
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.lock import LockedError, only_user
 from jaxnet.mlp import MLP
-from jaxnet.parallel import ALONE, Team, placing
+from jaxnet.parallel import placing
+from jaxnet.parallel.processes import ALONE, Team
 from jaxnet.train import checkpoint_files as files
 from jaxnet.train import optimizers, signals
 from jaxnet.train.checkpoint_files import NoCheckpointError
@@ -34,6 +36,7 @@ from jaxnet.train.state import LoopState
 from jaxnet.train.warnings import warn
 
 EVERY, KEEP = 1, 3  # where fit is not told
+SHARED_WITHIN = 3  # seconds, in which a network's file system shows others what one has written
 UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax is writing, or was when its program ended
 
 
@@ -292,6 +295,7 @@ def checkpoints_in(directory: Any, every: Any, keep: Any, resume: Any, team: Tea
                     f"checkpoint is {str(place)!r}, which has checkpoints of an earlier training, up to epoch"
                     f" {latest(place)}; give resume=True to go on from them, or another directory"
                 )
+        _check_same_directory(place, team)
         with signals.exit_at_sigterm(team) as exit_if_asked:
             checkpoints = Checkpoints(place, every, keep, exit_if_asked, team)
             try:
@@ -301,6 +305,35 @@ def checkpoints_in(directory: Any, every: Any, keep: Any, resume: Any, team: Tea
                     checkpoints.close(error)
                 raise
             checkpoints.close()
+
+
+def _check_same_directory(place: Path, team: Team) -> None:
+    """Refuse a directory in which other processes do not see what the first one writes: they could not go on from it.
+
+    Raises:
+        ValueError: they do not; in all processes.
+    """
+    if team.number == 1:
+        return
+    token = place / f".of-all-{team.gathered(secrets.randbits(31))[0, 0]}"  # as the first has drawn it
+    with team.together():
+        if team.is_first:
+            token.touch()
+    try:
+        end = time.monotonic() + SHARED_WITHIN
+        while not (sees := token.exists()) and time.monotonic() < end:
+            time.sleep(0.1)
+        blind = np.flatnonzero(team.gathered(not sees)[:, 0]).tolist()
+    finally:
+        if team.is_first:
+            token.unlink(missing_ok=True)
+    if blind:
+        raise team.raises_in_all(
+            ValueError(
+                f"checkpoint is {str(place)!r}, where process {', '.join(map(str, blind))} of {team.number} does not"
+                " see what process 0 writes, as on machines with disks of their own; give a directory that all share"
+            )
+        )
 
 
 @contextlib.contextmanager

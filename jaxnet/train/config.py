@@ -9,11 +9,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxnet import parallel
 from jaxnet._arguments import choice, count, from_zero, positive, several
 from jaxnet.initialisers import shapes
 from jaxnet.mlp import MLP
-from jaxnet.parallel.layout import check_layout
+from jaxnet.parallel import layouts, meshes
 from jaxnet.train import optimizers
 from jaxnet.train.state import digest_of
 
@@ -134,12 +133,12 @@ def in_words(config: FitConfig, host: Any, params: Any, key: Any, earlier: Any) 
 
 def placement(device: str | None, mesh: Any, layout: Any) -> Mesh | None:
     """The mesh as the programs take it; refuse another kind, or one beside a device: it says where to compute."""
-    choice("layout", layout, parallel.LAYOUTS)
+    choice("layout", layout, layouts.LAYOUTS)
     if mesh is None:
         if layout != "data":
             raise ValueError(f"layout is {layout!r} without a mesh; give mesh=jaxnet.parallel.mesh()")
         return None
-    check_layout("layout", layout, mesh)
+    layouts.check_layout("layout", layout, mesh)
     if device is not None:
         raise ValueError(f"device is {device!r} beside a mesh, which has its own devices; give one of the two")
-    return parallel.typed(mesh)
+    return meshes.typed(mesh)

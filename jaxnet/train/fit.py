@@ -16,14 +16,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from jaxnet import checks, parallel
+from jaxnet import checks
 from jaxnet._arguments import choice
 from jaxnet._xla import memory
 from jaxnet._xla.compile import BoundedJit
 from jaxnet.initialisers import init
 from jaxnet.mlp import MLP, Params
-from jaxnet.parallel import placing
-from jaxnet.parallel.layout import places
+from jaxnet.parallel import layouts, meshes, placing
+from jaxnet.parallel.processes import Team
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, streams
 from jaxnet.train.batches import Data
@@ -174,7 +174,7 @@ def fit(
       cost      ... -> ..., lowest ... in epoch ...
       accuracy  ... -> 0.8..., highest ... in epoch ...
     """
-    team = parallel.Team(mesh if isinstance(mesh, Mesh) else None)
+    team = Team(mesh if isinstance(mesh, Mesh) else None)
     kinds = {"checkpoint": checkpoint is None, "every": every, "resume": type(resume), "batch_size": batch_size}
     kinds |= {"steps_per_epoch": steps_per_epoch, "validation": type(validation), "weights": type(weights)}
     kinds |= {"X": (type(X), Y is None, placing.spans_processes(X))}
@@ -257,9 +257,9 @@ def fit(
         checkpoints.begin(config, chosen, steps_per_epoch, layout)
 
         if mesh:
-            place = partial(placing.put, where=parallel.replicated(mesh))
+            place = partial(placing.put, where=meshes.replicated(mesh))
         else:
-            place = partial(jax.device_put, device=parallel.device(device))
+            place = partial(jax.device_put, device=meshes.device(device))
         enough_memory = partial(memory.out_of_memory, lambda: memory_needs(config, host))
         with enough_memory():
             if earlier is None:
@@ -305,7 +305,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def _placed(team: parallel.Team, device: str | None, mesh: Any, layout: Any, kinds: Any) -> Iterator[Mesh | None]:
+def _placed(team: Team, device: str | None, mesh: Any, layout: Any, kinds: Any) -> Iterator[Mesh | None]:
     """The mesh as the programs take it, where all processes agree on what they will tell each other."""
     with team.together():
         mesh = settings.placement(device, mesh, layout)
@@ -329,7 +329,7 @@ def _begin(
         return _jit_loop_start(static, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params), loop_key, numbers)
 
     if params is not None:  # which may lie on other devices
-        params = placing.put(params, parallel.shardings(config.net, config.mesh, layout))
+        params = placing.put(params, layouts.shardings(config.net, config.mesh, layout))
 
     def begin(params, init_key, loop_key, numbers):
         params = draw(init_key) if params is None else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
@@ -342,8 +342,8 @@ def _begin(
 def _places(config: FitConfig, loop: LoopState, layout: str) -> LoopState:
     """Where each array of the loop belongs on the mesh."""
     assert config.mesh is not None
-    where = parallel.shardings(config.net, config.mesh, layout)
-    return places(loop, loop.params, where, config.mesh)
+    where = layouts.shardings(config.net, config.mesh, layout)
+    return layouts.places(loop, loop.params, where, config.mesh)
 
 
 def _loop_start(static: tuple[optax.GradientTransformation, bool], params: Params, key, numbers) -> LoopState:

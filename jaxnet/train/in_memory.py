@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxnet import parallel
 from jaxnet._xla import memory, small_call
 from jaxnet._xla.compile import checks_numbers
 from jaxnet.initialisers import shapes
-from jaxnet.parallel import ALONE, Team, placing
+from jaxnet.parallel import meshes, placing
+from jaxnet.parallel.processes import ALONE, Team
 from jaxnet.train import failure, inputs, signals
 from jaxnet.train.batches import Data, Place, padded_to, parts_on_mesh
 from jaxnet.train.config import FitConfig
@@ -92,12 +92,12 @@ def full_batch(X, Y, weights, mesh: Mesh | None, place: Place, team: Team = ALON
         return Data.by_columns(X, Y, weights, place)
     widths = team.gathered(X.shape[1])[:, 0] if is_part else np.array([X.shape[1]])
     width = int(widths.max())
-    width += placing.padding_of_a_part(width, mesh) if is_part else parallel.padding(width, mesh)
+    width += placing.padding_of_a_part(width, mesh) if is_part else meshes.padding(width, mesh)
     if weights is None and (widths < width).any():
         weights = np.ones(X.shape[1], X.dtype)
     if is_part:
         return Data(*parts_on_mesh(mesh, *padded_to(width, X, Y, weights)))
-    layout = (parallel.columns(mesh), parallel.columns(mesh), parallel.replicated(mesh))
+    layout = (meshes.columns(mesh), meshes.columns(mesh), meshes.replicated(mesh))
     if width > X.shape[1]:
         X, Y, weights = padded_to(width, X, Y, weights)
     return Data.by_columns(X, Y, weights, partial(placing.put, where=layout))

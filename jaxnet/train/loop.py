@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from jaxnet.parallel import Team
+from jaxnet.parallel.processes import Team
 from jaxnet.train import signals
 from jaxnet.train.callbacks import Callback, call_all
 from jaxnet.train.checkpoint import NoCheckpoints, noted_in

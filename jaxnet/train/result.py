@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnet import parallel
 from jaxnet.mlp import Params
+from jaxnet.parallel import meshes
 from jaxnet.train import summary
 from jaxnet.train.state import LoopState, TrainState
 
@@ -57,7 +57,7 @@ class NotFiniteError(FloatingPointError):
 
 def result_of(loop: LoopState, history: dict[str, np.ndarray], position: str | None) -> FitResult:
     """The result of a training that stands there."""
-    loop = parallel.ordinary(loop)
+    loop = meshes.ordinary(loop)
     best = loop.best_params
     return FitResult(loop.params if best is None else best, history, loop, position)
 

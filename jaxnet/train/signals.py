@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxnet.parallel import ALONE, Team
+from jaxnet.parallel.processes import ALONE, Team
 
 HELD = (signal.SIGINT, signal.SIGTERM)
 POLL = 0.02  # of the time waited so far: what waiting may add to it

@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool
 
 from jaxnet._xla.buckets import within_an_eighth
 from jaxnet._xla.compile import BoundedJit, checks_numbers
-from jaxnet.parallel import ALONE, Team, placing
+from jaxnet.parallel import placing
+from jaxnet.parallel.processes import ALONE, Team
 from jaxnet.train import failure, inputs, signals
 from jaxnet.train.batches import Batch, Data, Place, padded_to, parts_on_mesh
 from jaxnet.train.config import FitConfig

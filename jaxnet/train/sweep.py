@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
-from jaxnet import checks, parallel
+from jaxnet import checks
 from jaxnet._arguments import choice, count, type_name
 from jaxnet._xla import small_call
 from jaxnet._xla.compile import BoundedJit, with_fallback
@@ -34,7 +34,8 @@ from jaxnet._xla.memory import out_of_memory
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.initialisers import SCHEMES, init
 from jaxnet.mlp import MLP, Layer, Params
-from jaxnet.parallel.mesh import over_all
+from jaxnet.parallel import meshes
+from jaxnet.parallel.processes import Team
 from jaxnet.train import config as settings
 from jaxnet.train import inputs, optimizers, signals, summary
 from jaxnet.train.batches import Data
@@ -199,7 +200,7 @@ def sweep(
     choice("gradient", gradient, GRADIENTS)
     callbacks = settings.callbacks(callbacks)
     settings.placement(device, mesh, "data")
-    if parallel.Team(mesh).number > 1:
+    if Team(mesh).number > 1:
         raise ValueError(
             "mesh has devices of several processes; expected those of one, for a sweep's members share nothing: give"
             " each process its own keys, and no mesh, or one of its jax.local_devices()"
@@ -211,8 +212,8 @@ def sweep(
     config = FitConfig(net, PLACEHOLDER, gradient, precision, batch_size, metrics=metrics)
     static = config, optimizer_at
     n = len(member_keys)
-    place = partial(jax.device_put, device=parallel.device(device) if mesh is None else parallel.replicated(mesh))
-    place_members = place if mesh is None else partial(jax.device_put, device=over_all(mesh))
+    place = partial(jax.device_put, device=meshes.device(device) if mesh is None else meshes.replicated(mesh))
+    place_members = place if mesh is None else partial(jax.device_put, device=meshes.over_all(mesh))
     enough_memory = partial(
         out_of_memory, lambda: memory_needs(replace(config, optimizer=optimizer_at(jnp.float32(0.1))), host, n)
     )

@@ -8,6 +8,7 @@ import pytest
 import jaxnet
 from jaxnet import parallel
 from jaxnet._xla.buckets import SMALL, bucket, within_an_eighth
+from jaxnet.parallel import meshes
 from tests.comparison import assert_trees_close
 
 NET = jaxnet.MLP((5, 7, 3), ("tanh", "softmax"))
@@ -82,9 +83,9 @@ def test_what_is_traced_or_split_is_not_padded(params, key):
     grads = jax.grad(lambda params: jaxnet.predict(NET, params, X[:, :21])[0].sum())(params)
     assert_trees_close(grads, jax.grad(lambda params: jaxnet.forward(NET, params, X[:, :21])[0][0].sum())(params), 1e-5)
     mesh = parallel.mesh()
-    everywhere = jax.device_put(params, parallel.replicated(mesh))
+    everywhere = jax.device_put(params, meshes.replicated(mesh))
     close(jaxnet.predict(NET, everywhere, X[:, :21]))
-    split = jaxnet.predict(NET, everywhere, jax.device_put(X[:, :24], parallel.columns(mesh)))
+    split = jaxnet.predict(NET, everywhere, jax.device_put(X[:, :24], meshes.columns(mesh)))
     assert len(split.devices()) == mesh.size
     close(split[:, :21])
     with pytest.raises(ValueError, match=r"X is empty, its shape is \(5, 0\)"):

@@ -17,7 +17,7 @@ import optax
 
 import jaxnet
 from jaxnet import parallel
-from jaxnet.parallel import placing
+from jaxnet.parallel import meshes, placing
 from jaxnet.train import checkpoint_files, loop, streams
 from tests.train.checkpointed import digest
 
@@ -119,9 +119,9 @@ def parts(directory):
     X, Y, weights = data()
     X, Y, weights = X[:, :200], Y[:, :200], weights[:200]
     mesh, own = parallel.mesh(), slice(100 * jax.process_index(), 100 * jax.process_index() + 100)
-    columns = parallel.columns(mesh)
+    columns = meshes.columns(mesh)
     X_all, Y_all = (jax.make_array_from_process_local_data(columns, array[:, own]) for array in (X, Y))
-    weights_all = jax.make_array_from_process_local_data(parallel.vector(mesh), weights[own])
+    weights_all = jax.make_array_from_process_local_data(meshes.vector(mesh), weights[own])
     mine = [*map(part_of, np.array_split(np.arange(200), 7))]
     if jax.process_index() == 1:
         mine[-1:] = np.array_split(mine[-1], 2)  # one batch more
@@ -189,13 +189,14 @@ def disagreements(directory):
     met("save", directory / f"{second}.safetensors", NET, params, call=jaxnet.save)
     keys = jax.random.split(jax.random.key(0), 4)
     met("sweep", NET, X, Y, keys=keys, learning_rate=0.1, mesh=mesh, call=jaxnet.sweep)
+    met("checkpoint", X, Y, mesh=mesh, checkpoint=directory / f"of process {int(second)}")
     begin = checkpoint_files.Writer.begin
     if not second:
         checkpoint_files.Writer.begin = no_room
     met("disk", X, Y, mesh=mesh, checkpoint=directory / "full", epochs=3)
     checkpoint_files.Writer.begin = begin
     columns = [array[:, 100 * second : 100 * second + 100] for array in (X, Y)]
-    own = [jax.make_array_from_process_local_data(parallel.columns(mesh), part) for part in columns]
+    own = [jax.make_array_from_process_local_data(meshes.columns(mesh), part) for part in columns]
     seen["parts of validation"] = fit(X, Y, mesh=mesh, validation=tuple(own))["history"]
     seen["stopped"] = fit(X, Y, batch_size=None, mesh=mesh, epochs=9, callbacks=stops)["history"]["cost"]
     bar = loop.progress_bar
@@ -212,13 +213,17 @@ def trained(directory, epochs, resume=False, layout="fsdp", callbacks=()):
     X, Y, _ = data()
     options = {"epochs": epochs, "batch_size": BATCH, "layout": layout, "mesh": parallel.mesh()}
     options |= {"key": jax.random.key(0), "callbacks": callbacks, "resume": resume}
-    result = jaxnet.fit(NET, X, Y, checkpoint=directory / "run", **SETTINGS | options)
-    return {"digest": digest(placing.on_the_host(result))}
+    return told(jaxnet.fit(NET, X, Y, checkpoint=directory / "run", **SETTINGS | options))
 
 
 def saved(directory):
     """Three epochs with a checkpoint of each."""
     return trained(directory, 3)
+
+
+def gone_on(directory):
+    """Up to six epochs, from what is there."""
+    return trained(directory, 6, resume=True)
 
 
 def long(directory):

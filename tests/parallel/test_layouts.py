@@ -11,9 +11,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnet
-from experiments.collectives import Collective, collectives, group_size, ideal
+from experiments.collectives import Collective, collectives, collectives_of_text, group_size, ideal
 from experiments.scaling import programs
 from jaxnet import parallel
+from jaxnet.parallel import meshes
+from jaxnet.parallel.layouts import shardings
+from jaxnet.train import batches
 from jaxnet.train.epochs import run_chunk
 from tests import cases
 from tests.comparison import assert_trees_close
@@ -28,8 +31,8 @@ layouts = pytest.mark.parametrize(("layout", "data", "model"), MESHES)
 
 def laid_out(net, layout, mesh, params, X, Y, weights=None):
     """The arguments on the mesh, their split in their types."""
-    mesh = parallel.typed(mesh)
-    params = jax.device_put(params, parallel.shardings(net, mesh, layout))
+    mesh = meshes.typed(mesh)
+    params = jax.device_put(params, shardings(net, mesh, layout))
     X, Y = jax.device_put((X, Y), NamedSharding(mesh, P(None, "data")))
     return params, X, Y, weights if weights is None else jax.device_put(weights, NamedSharding(mesh, P()))
 
@@ -46,20 +49,48 @@ def specs(tree):
             (EVEN, False, "float32"),
             (ODD, True, "float32"),
             (EVEN, True, "bfloat16"),
-            (REGRESSION, True, "float32"),
+            (REGRESSION, True, "float64"),
         ],
         [*FAST, (EVEN, True, "tf32")],
     ),
 )
 def test_the_passes_give_one_device_s_numbers(layout, data, model, net, weighted, precision, key, x64):
-    params, X, Y, weights = cases.point(net, key, m=16)
+    """Of 16 examples; or of 13 with weights, which a mesh has padded with examples of weight 0."""
+    params, X, Y, weights = cases.point(net, key, m=13 if weighted else 16)
     weights = weights if weighted else None
     run = jax.jit(jaxnet.value_and_grad, static_argnames=("net", "precision"))
     J, grads = run(net, params, X, Y, weights, precision=precision)
-    arguments = laid_out(net, layout, parallel.mesh(data, model), params, X, Y, weights)
+    padded = batches.padded_to(16, *jax.device_get((X, Y, weights)))
+    arguments = laid_out(net, layout, parallel.mesh(data, model), params, *padded)
     J_split, grads_split = run(net, *arguments, precision=precision)
     assert specs(grads_split) == specs(arguments[0]) == parallel.layout(net, parallel.mesh(data, model), layout)
-    assert_trees_close(parallel.ordinary((J_split, grads_split)), (J, grads), 1e-12)
+    assert_trees_close(meshes.ordinary((J_split, grads_split)), (J, grads), 1e-12)
+
+
+def test_what_is_not_on_the_mesh_comes_there_or_is_refused(key, x64):
+    """Each call as it stands, without jit: params, or X and Y, split by their types, and the others elsewhere."""
+    net = jaxnet.MLP((16, 8), ("softmax",))
+    params, X, Y, _ = cases.point(net, key, m=16)
+    expected = jaxnet.value_and_grad(net, params, X, Y)
+    there = laid_out(net, "fsdp", parallel.mesh(), params, X, Y)
+    for given in ((there[0], X, np.asarray(Y)), (params, *there[1:3])):
+        assert_trees_close(meshes.ordinary(jaxnet.value_and_grad(net, *given)), expected, 1e-12)
+    A, cache = jaxnet.forward(net, there[0], np.asarray(X))
+    grads, _ = jaxnet.backward(net, there[0], cache, (A - Y) / 16)
+    assert_trees_close(meshes.ordinary(grads), expected[1], 1e-12)
+
+    auto, one = jax.device_put((X, Y), meshes.columns(parallel.mesh())), jax.device_put((X, Y), jax.devices()[1])
+    whole = jax.device_put(X, meshes.replicated(meshes.typed(parallel.mesh())))
+    explicit = r"on a mesh with explicit axes, \{'data': 8, 'model': 1\}; expected both there: jax.device_put"
+    for given, says in (
+        ((there[0], *one), f"X is on cpu:1, and params\\[0\\].W {explicit}"),
+        ((there[0], *auto), f"X is on a mesh whose axes are Auto, and params\\[0\\].W {explicit}"),
+        ((there[0], there[1], one[1]), f"Y is on cpu:1, and X {explicit}"),
+        ((jax.device_put(params, jax.devices()[1]), *there[1:3]), f"params\\[0\\].W is on cpu:1, and X {explicit}"),
+        ((there[0], whole, there[2]), "Y has its examples split over 'data' of the mesh, and X has not; expected both"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            jaxnet.value_and_grad(net, *given)
 
 
 @layouts
@@ -68,7 +99,7 @@ def test_autodiff_agrees_under_every_layout(layout, data, model, key, x64):
     _, grads = jaxnet.value_and_grad(EVEN, params, X, Y)
     arguments = laid_out(EVEN, layout, parallel.mesh(data, model), params, X, Y)
     by_jax = jax.jit(jax.grad(jaxnet.cost, argnums=1), static_argnums=0)(EVEN, *arguments)
-    assert_trees_close(parallel.ordinary(by_jax), grads, 1e-12)
+    assert_trees_close(meshes.ordinary(by_jax), grads, 1e-12)
 
 
 @layouts
@@ -82,14 +113,32 @@ def test_training_gives_one_device_s_numbers(layout, data, model, batch_size, ne
     settings |= {"batch_size": batch_size, "weights": weights, "validation": (X[:, :9], Y[:, :9]), "patience": 3}
     mesh = parallel.mesh(data, model)
     one, split = (jaxnet.fit(net, X, Y, **settings, **more) for more in ({}, {"mesh": mesh, "layout": layout}))
-    assert_trees_close(jax.tree.map(np.asarray, split.params), jax.tree.map(np.asarray, one.params), 1e-11)
-    assert_trees_close(split.history, one.history, 1e-11)
+    assert_trees_close(jax.tree.map(np.asarray, split.params), jax.tree.map(np.asarray, one.params), 1e-12)
+    assert_trees_close(split.history, one.history, 1e-12)
+    jax.tree.map(assert_copies_equal, (split.params, split.loop.state))
     adam = split.loop.state.opt_state[1][0]
     for leaf, moment, spec in zip(
         *map(jax.tree.leaves, (split.params, adam.mu)), jax.tree.leaves(parallel.layout(net, mesh, layout)), strict=True
     ):
         assert leaf.sharding.spec == moment.sharding.spec == spec
         assert not leaf.sharding.mesh.explicit_axes and leaf.reshape(-1).size == leaf.size
+
+
+def assert_copies_equal(array):
+    """Devices that hold the same part of an array hold the same bits."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    copies = {}
+    for shard in array.addressable_shards:
+        copies.setdefault(str(shard.index), []).append(np.asarray(shard.data).tobytes())
+    assert sum(map(len, copies.values())) == 8 and all(len({*each}) == 1 for each in copies.values())
+
+
+def test_copies_that_differ_are_seen():
+    sharding = NamedSharding(parallel.mesh(), P())
+    parts = [jax.device_put(jnp.float32(number), device) for number, device in enumerate(sharding.mesh.devices.flat)]
+    with pytest.raises(AssertionError):
+        assert_copies_equal(jax.make_array_from_single_device_arrays((), sharding, parts))
 
 
 @pytest.mark.parametrize("layout", ["data", "fsdp"])
@@ -195,6 +244,43 @@ def test_every_form_of_replica_groups_is_read():
     assert {form: group_size(form, 8) for form in forms} == forms
     with pytest.raises(ValueError, match="not known"):
         group_size("replica_groups=something", 8)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("%r = f32[16,4]{1,0} all-reduce(%p), replica_groups={}, to_apply=%add", ("all-reduce", 256, 8)),
+        ("%r = (f32[16]{0}, bf16[2,2]{1,0}) all-reduce(%p, %q), replica_groups=[2,4]<=[8]", ("all-reduce", 72, 4)),
+        ("ROOT r = f32[32,4]{1,0:T(8,128)} all-gather(p), replica_groups=[4,2]<=[8]", ("all-gather", 512, 2)),
+        ("%r = f32[4]{0} reduce-scatter(f32[32]{0} %p), replica_groups={}, dimensions={0}", ("reduce-scatter", 16, 8)),
+        ("%s = f32[16,4]{1,0} all-reduce-start(%p), replica_groups={}", ("all-reduce", 256, 8)),
+        ("%s = (f32[16]{0}, f32[4]{0}) all-reduce-start(%p, %q), replica_groups={}", ("all-reduce", 80, 8)),
+        ("%s = ((f32[16]{0}), f32[16]{0}, s32[]) all-reduce-start(%p), replica_groups={}", ("all-reduce", 64, 8)),
+        ("%s = (bf16[4,4]{1,0}, bf16[32,4]{1,0}) all-gather-start(%p), replica_groups={}", ("all-gather", 256, 8)),
+        (
+            "%s = ((f32[4]{0}, f32[2,1]{1,0}), (f32[8]{0}, f32[4,1]{1,0})) all-gather-start(%p, %q),"
+            " replica_groups={{0,1},{2,3},{4,5},{6,7}}, dimensions={0}, use_global_device_ids=true",
+            ("all-gather", 48, 2),
+        ),
+        (
+            "%s = ((f32[32]{0}, /*index=1*/f32[8]{0}), (f32[4]{0}, f32[1]{0}), u32[]) reduce-scatter-start(%p, %q),"
+            " channel_id=1, replica_groups={}, dimensions={0}, to_apply=%add",
+            ("reduce-scatter", 20, 8),
+        ),
+        (
+            "%s = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%p), source_target_pairs={{0,1}}",
+            ("collective-permute", 16, 8),
+        ),
+        ("%s = ((f32[4,2]{1,0}), f32[4,2]{1,0}) all-to-all-start(%p), replica_groups={}", ("all-to-all", 32, 8)),
+        # what an async-start calls stands in a computation of its own, and is read there
+        ("%s = ((f32[32]{0}), f32[4]{0}, s32[]) async-start(%p), calls=%wrapped_reduce_scatter", None),
+        ("%d = f32[4]{0} async-done(%reduce-scatter-start.1), calls=%wrapped_reduce_scatter", None),
+        ("%d = f32[32,4]{1,0} all-gather-done(%all-gather-start.1)", None),
+        ('%f = f32[4]{0} fusion(%p), kind=kLoop, metadata={op_name="jit(f)/an all-reduce(x)"}', None),
+    ],
+)
+def test_every_form_of_a_collective_is_read_once(line, expected):
+    assert collectives_of_text(f"  {line}\n", 8) == ([] if expected is None else [expected])
 
 
 # ---------------------------------------------------------------- what does not fit

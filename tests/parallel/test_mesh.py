@@ -1,5 +1,7 @@
 """Several devices give one device's numbers, with one all-reduce of the gradient's size."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import jaxnet
 from experiments.collectives import collectives
 from jaxnet import parallel
+from jaxnet.parallel import meshes
 from tests import cases
 from tests.comparison import assert_trees_close
 from tests.marks import slow_but
@@ -52,8 +55,8 @@ def test_one_all_reduce_of_the_gradient_s_bytes(n_devices, key):
     mesh = parallel.mesh(n_devices)
     params, X, Y, _ = cases.point(NET, key, m=64, dtype=jnp.float32)
     state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(0), key)
-    state = jax.device_put(state, parallel.replicated(mesh))
-    X, Y = jax.device_put((X, Y), parallel.columns(mesh))
+    state = jax.device_put(state, meshes.replicated(mesh))
+    X, Y = jax.device_put((X, Y), meshes.columns(mesh))
     step = jax.jit(jaxnet.train_step(NET, OPTIMIZER)).lower(state, X, Y).compile()
     gradient = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     assert collectives(step, n_devices) == [("all-reduce", gradient + 2 * 4, n_devices)]
@@ -78,28 +81,17 @@ def test_bad_arguments(key):
     with pytest.raises(ValueError, match="device is 'cpu' beside a mesh"):
         jaxnet.fit(NET, X, Y, key=key, mesh=parallel.mesh(), device="cpu", batch_size=None)
     with pytest.raises(ValueError, match="device is 'gpu', but JAX finds only cpu"):
-        parallel.device("gpu")
+        meshes.device("gpu")
 
 
 @pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("wrong", [8, "data", jax.devices, object()], ids=["number", "name", "function", "object"])
 def test_what_is_not_a_mesh(wrong):
-    for call in (
-        lambda: parallel.replicated(wrong),
-        lambda: parallel.columns(wrong),
-        lambda: parallel.padding(3, wrong),
-        lambda: parallel.split_columns(jnp.ones((2, 8)), wrong),
-    ):
-        with pytest.raises(ValueError, match=r"mesh is .*; expected one with the axis 'data'"):
-            call()
+    with pytest.raises(ValueError, match=r"mesh is .*; expected one with the axis 'data'"):
+        parallel.layout(NET, wrong)
 
 
-@pytest.mark.usefixtures("untyped")
-def test_what_cannot_be_split():
-    mesh = parallel.mesh(4)
-    with pytest.raises(TypeError, match=r"X is an ArrayImpl of float32\[8\]; expected a JAX array \(n, m\)"):
-        parallel.split_columns(jnp.ones(8), mesh)
-    with pytest.raises(ValueError, match="X has 7 columns; expected a multiple of the mesh's 4 devices: pad them"):
-        parallel.split_columns(jnp.ones((2, 7)), mesh)
-    with pytest.raises(ValueError, match="m is -1; expected an integer of at least 0"):
-        parallel.padding(-1, mesh)
+def test_what_is_public():
+    """A mesh, a layout, a start, and nothing beyond it."""
+    names = {name for name, thing in vars(parallel).items() if not name.startswith("_") and not inspect.ismodule(thing)}
+    assert names == {"mesh", "layout", "start"} == {*parallel.__all__}

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -92,6 +93,9 @@ def test_processes_that_disagree_stop_together(tmp_path):
         assert "params[0].W is an array of which other processes have a part" in saw["errors"]["save"][1]
         assert "mesh has devices of several processes; expected those of one" in saw["errors"]["sweep"][1]
         assert saw["errors"]["stream of one place"][1].startswith("batches differ between processes")
+        kind, text = saw["errors"]["checkpoint"]
+        assert kind == "ValueError" and "process 1 of 2 does not see what process 0 writes" in text, text
+    assert [path.name for path in (tmp_path / "of process 0").iterdir()] == [".lock"]
     assert first["stopped"] == second["stopped"] and len(first["stopped"]) == 3
     assert second["errors"]["disk"][0] == "OtherProcessError" and first["errors"]["disk"] == [
         "OSError",
@@ -120,6 +124,16 @@ def test_a_checkpoint_of_two_processes_is_gone_on_from_in_one(tmp_path):
         np.testing.assert_allclose(leaf, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_one_process_is_gone_on_from_in_two(tmp_path):
+    X, Y, _ = member.data()
+    options = member.SETTINGS | {"key": jax.random.key(0), "batch_size": member.BATCH, "epochs": 3}
+    jaxnet.fit(member.NET, X, Y, checkpoint=tmp_path / "run", mesh=parallel.mesh(2), **options)
+    seen, errors = member.run("gone_on", tmp_path)
+    assert all("devices 2, now 4; layout 'data', now 'fsdp'" in text for text in errors), errors
+    assert_as_one_process(seen, X, Y, batch_size=member.BATCH, epochs=6)
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 def gone_on_from(tmp_path):
     """What is left in the directory goes on exactly, in both."""
@@ -145,7 +159,7 @@ def test_a_process_that_dies_or_stops_ends_the_other_within_the_heartbeat(index,
             os.kill(int((directory / f"{index}.pid").read_text()), signal.SIGKILL)
 
     member.run("long", tmp_path, {"JAXNET_HEARTBEAT_TIMEOUT": "10"}, act, expected=None)
-    assert began[1] - began[0] < 30
+    assert began[1] - began[0] < 15  # the heartbeat's 10, and JAX's own end
     gone_on_from(tmp_path)
 
 
@@ -165,6 +179,23 @@ def test_a_process_that_takes_no_step_is_ended_with_its_stacks(tmp_path):
     told = [text for text in errors if "has taken no step for 20 s" in text]
     assert told and any("in hang" in text for text in told)
     gone_on_from(tmp_path)
+
+
+def test_the_first_step_has_time_to_be_compiled(monkeypatch, capfd):
+    limits = {"JAXNET_STEP_TIMEOUT": 0.2, "JAXNET_START_TIMEOUT": 5}
+    monkeypatch.setattr(processes, "seconds", limits.get)
+    exits = threading.Semaphore(0)
+    monkeypatch.setattr(processes.os, "_exit", lambda status: exits.release())
+    team = processes.Team(None)
+    team.number = 2
+    with team.watched() as step_taken:
+        assert not exits.acquire(timeout=0.6)
+        step_taken()
+        assert exits.acquire(timeout=3)
+    limits["JAXNET_START_TIMEOUT"] = 0
+    with team.watched():
+        assert exits.acquire(timeout=10)  # and not for ever
+    assert "process 0 of 2 has taken no step for 0.2 s" in capfd.readouterr().err
 
 
 # ---- the start -------------------------------------------------------------------------------------------------------

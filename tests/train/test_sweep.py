@@ -11,7 +11,8 @@ import jaxnet
 from experiments.collectives import collectives
 from jaxnet import parallel
 from jaxnet.datasets import flower
-from jaxnet.parallel.mesh import over_all
+from jaxnet.parallel import meshes
+from jaxnet.parallel.meshes import over_all
 from jaxnet.train import batches
 from jaxnet.train.config import FitConfig
 from jaxnet.train.sweep import (
@@ -148,7 +149,7 @@ def test_devices_share_the_members_and_nothing_moves(callbacks, x64):
 def test_the_programs_of_a_sweep_on_a_mesh_hold_no_collective():
     mesh = parallel.mesh()
     static = FitConfig(NET, PLACEHOLDER, batch_size=16), optax.sgd
-    data = jax.device_put(batches.Data(X.T, Y.T, None), parallel.replicated(mesh))
+    data = jax.device_put(batches.Data(X.T, Y.T, None), meshes.replicated(mesh))
     settings = jax.random.split(jax.random.key(0), 8), np.full(8, 0.1, np.float32), np.full(8, np.nan, np.float32)
     settings = jax.device_put(settings, over_all(mesh))
     members = _start_split((mesh, static), settings)

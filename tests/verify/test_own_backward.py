@@ -8,6 +8,7 @@ import pytest
 
 import jaxnet
 from jaxnet import parallel
+from jaxnet.parallel import meshes
 from tests import cases
 from tests.marks import slow_but
 
@@ -81,8 +82,8 @@ def test_complex_step_speaks_where_all_is_analytic(key):
 def test_eight_devices(name, key):
     mesh, net = parallel.mesh(), cases.NETS[name]
     params, X, Y, _ = cases.point(net, key, m=16, dtype=jnp.float32)
-    X, Y = jax.device_put((X, Y), parallel.columns(mesh))
-    report = check(net, (jax.device_put(params, parallel.replicated(mesh)), X, Y))
+    X, Y = jax.device_put((X, Y), meshes.columns(mesh))
+    report = check(net, (jax.device_put(params, meshes.replicated(mesh)), X, Y))
     assert report.passed, report
 
 

@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from jaxnet import checks
 from jaxnet._arguments import choice
 from jaxnet.mlp import MLP, Layer
-from jaxnet.parallel.mesh import check_mesh
+from jaxnet.parallel.meshes import check_mesh
 
 LAYOUTS = ("data", "fsdp", "tensor", "fsdp+tensor")
 
