@@ -18,9 +18,9 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive, Range
-from experiments.runner.plots import BLUE, GREEN, ORANGE, RED
 from jaxnet import datasets
 from jaxnet.activations import ACTIVATIONS, Activation
+from jaxnet.plot.colours import BLUE, GREEN, ORANGE, RED
 
 NOTES = "sections 5 and 7"
 DATA = (datasets.digits,)

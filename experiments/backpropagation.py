@@ -19,9 +19,9 @@ from experiments import notes
 from experiments.runner import experiment, plots
 from experiments.runner.experiment import largest_difference
 from experiments.runner.options import Positive, Range
-from experiments.runner.plots import BLUE, ORANGE, RED
 from jaxnet import datasets
 from jaxnet.activations import ACTIVATIONS
+from jaxnet.plot.colours import BLUE, ORANGE, RED
 
 NOTES = "sections 8 and 9"
 DATA = (datasets.digits,)
@@ -29,15 +29,6 @@ NET = jaxnet.MLP((2, 3, 1), ("tanh", "sigmoid"))
 DIGITS = jaxnet.MLP((64, 16, 1), ("tanh", "sigmoid"))
 SAME = 1e-12  # a derivative and autodiff's, in float64
 TOGETHER = 1e-9  # two descents after some hundred steps, in float64: roundings add up
-PLACES = {  # of the nodes in the drawing: what is computed on one line, what it is computed from above and below
-    "x": (0, 1), "W1": (1, 2), "b1": (1, 0), "z1": (2, 1), "a1": (3, 1),
-    "W2": (4, 2), "b2": (4, 0), "z2": (5, 1), "a2": (6, 1), "loss": (7, 1), "y": (7, 0),
-}  # fmt: skip
-EDGES = ("x z1", "W1 z1", "b1 z1", "z1 a1", "a1 z2", "W2 z2", "b2 z2", "z2 a2", "a2 loss", "y loss")
-TITLES = {
-    "x": "x", "W1": "W[1]", "b1": "b[1]", "z1": "z[1] = W[1]x + b[1]", "a1": "a[1] = tanh z[1]", "W2": "W[2]",
-    "b2": "b[2]", "z2": "z[2] = W[2]a[1] + b[2]", "a2": "a[2] = σ(z[2])", "loss": "ℓ(a[2], y)", "y": "y",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +55,8 @@ def measure(config: Config) -> dict:
         grads, dX = jax.jit(gradient_by_jaxnet)(params, x, y)
         descent = descend(config)
     found = {
+        "params": params,
+        "x": x,
         "y": y,
         "values": values,
         "derivatives": derivatives,
@@ -202,9 +195,7 @@ def draw(found: dict):
     figure, errors, descent = plots.figure(14, 10), differences(found), found["descent"]
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.75, 1))
     axes = top.subplots()
-    values = found["values"] | {"y": found["y"]}
-    plots.graph(axes, PLACES, [edge.split() for edge in EDGES], TITLES, values, found["derivatives"])
-    axes.set_title("One example: values forwards, derivatives of ℓ backwards", fontsize="large")
+    jaxnet.plot.computation_graph(NET, found["params"], found["x"], found["y"], ax=axes)
     agreement, costs = bottom.subplots(1, 2)
     places = np.arange(len(errors))
     floor = 1e-18  # an exact agreement has no place on a log axis

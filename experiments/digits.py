@@ -17,8 +17,8 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import NonNegative, Positive, Share
-from experiments.runner.plots import BLUE, ORANGE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, ORANGE
 
 NOTES = "sections 5 and 8"
 DATA = (datasets.digits,)
@@ -141,6 +141,8 @@ def train(config: Config, net: jaxnet.MLP, optimizer: optax.GradientTransformati
     outputs = (np.asarray(jaxnet.predict(net, result.params, X)) for X in (split.X, split.X_test))
     read, predicted = (np.argmax(A, axis=0) for A in outputs)
     return {
+        "net": net,
+        "params": result.params,
         "history": result.history,
         "train": float(np.mean(read == split.labels)),
         "test": float(np.mean(predicted == split.labels_test)),
@@ -153,35 +155,15 @@ def draw(found: dict):
     figure, split, run = plots.figure(11, 8.5), found["split"], found["first run"]
     top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2.1))
     costs, confusion = top.subplots(1, 2)
-    draw_costs(costs, run["history"])
-    draw_confusion(confusion, split.labels_test, run["predicted"])
+    jaxnet.plot.history(run["history"], ax=costs)
+    costs.set(title="The first seed; validation: the test digits", ylabel="cross-entropy J (nats an example)")
+    Y_test = jaxnet.one_hot(split.labels_test, CLASSES)
+    jaxnet.plot.confusion(run["net"], run["params"], split.X_test, Y_test, ax=confusion)
+    confusion.set(title=f"Test digits: {confusion.get_title()}", xlabel="read as", ylabel="true digit")
     left, right = bottom.subfigures(1, 2)
     draw_agreement(left.subplots(), found["reports"])
     draw_misread(right, split, run["predicted"])
     return figure
-
-
-def draw_costs(axes, history) -> None:
-    """Cost against epoch, on a log axis."""
-    epochs = np.arange(1, len(history["cost"]) + 1)
-    axes.semilogy(epochs, history["cost"], color=BLUE, label="training")
-    axes.semilogy(epochs, history["validation_cost"], color=ORANGE, linestyle="--", label="test")
-    axes.set(title="Cost of the first seed", xlabel="epoch", ylabel="cross-entropy J (nats an example)")
-    axes.legend()
-
-
-def draw_confusion(axes, labels, predicted) -> None:
-    """How often each digit was read as each."""
-    counts = np.zeros((CLASSES, CLASSES), int)
-    np.add.at(counts, (labels, predicted), 1)
-    axes.imshow(np.sqrt(counts), cmap="Blues")  # the root makes single errors visible
-    for (true, read), n in np.ndenumerate(counts):
-        if n:
-            axes.text(read, true, n, ha="center", va="center", color="white" if n > counts.max() / 3 else "black")
-    axes.set(
-        title=f"Test digits: {np.trace(counts)} of {counts.sum()} read right", xlabel="read as", ylabel="true digit",
-        xticks=range(CLASSES), yticks=range(CLASSES),
-    )  # fmt: skip
 
 
 def draw_agreement(axes, reports) -> None:

@@ -17,8 +17,8 @@ import jaxnet
 from experiments import notes
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive
-from experiments.runner.plots import BLUE, GREEN, ORANGE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, ORANGE
 
 NOTES = "section 8"
 DATA = (datasets.flower,)

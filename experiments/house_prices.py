@@ -17,8 +17,8 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive, Range
-from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE
 
 NOTES = "section 6"
 DATA = (datasets.house_prices, datasets.diabetes)

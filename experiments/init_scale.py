@@ -17,8 +17,8 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive, Rising
-from experiments.runner.plots import BLUE, GREEN, ORANGE, PURPLE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, ORANGE, PURPLE
 
 NOTES = "section 10"
 DATA = (datasets.digits,)

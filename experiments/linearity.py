@@ -18,8 +18,8 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive
-from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 
 NOTES = "section 6"
 DATA = (datasets.moons,)
@@ -180,8 +180,8 @@ def draw(found: dict):
     (left, right), (costs, bars) = figure.subplots(2, 2)
     deepest = max(linear)
     for axes, net, name in ((left, linear[deepest], f"{deepest} identity"), (right, bent, "2 tanh")):
-        plots.boundary(axes, net["net"], net["params"], *found["data"])
-        axes.set(title=f"{name} hidden layers: {net['accuracy']:.1%} right", xlabel="$x_1$", ylabel="$x_2$")
+        jaxnet.plot.decision_boundary(net["net"], net["params"], *found["data"], ax=axes)
+        axes.set(title=f"{name} hidden layers: {net['accuracy']:.1%} right", aspect="equal")
     styles = itertools.cycle(zip((SKY, GREEN, PURPLE, ORANGE), ("-", "--", "-.", (0, (1, 1))), strict=True))
     for (depth, net), (colour, style) in zip(linear.items(), styles, strict=False):
         costs.loglog(net["costs"], linestyle=style, color=colour, label=f"{depth} identity")

@@ -21,8 +21,8 @@ import jaxnet
 from experiments.digits import adamw
 from experiments.runner import experiment, plots
 from experiments.runner.options import NonNegative, Positive, Share
-from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE
 
 NOTES = "sections 5 and 8"
 DATA = (datasets.mnist,)

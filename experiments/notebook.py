@@ -131,12 +131,8 @@ assert result.history["accuracy"][-1] > 0.85
 result
 
 # %%
-side = np.linspace(-4.5, 4.5, 120, dtype=np.float32)
-grid = np.stack([part.ravel() for part in np.meshgrid(side, side)])
-probability = np.asarray(jaxnet.predict(net, result.params, grid)).reshape(120, 120)
-plt.figure(figsize=(4, 4))
-plt.contourf(side, side, probability, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
-plt.scatter(*X, c=Y[0], cmap="RdBu_r", s=8)
+jaxnet.plot.history(result)
+jaxnet.plot.decision_boundary(net, result.params, X, Y)
 plt.show()
 
 # %% [markdown]
@@ -177,6 +173,13 @@ autodiff = jax.grad(cost)(params, jnp.asarray(X), jnp.asarray(Y))
 for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(autodiff), strict=True):
     assert np.allclose(ours, theirs, atol=1e-6)
 [layer.Z.shape for layer in cache], dX.shape
+
+# %% [markdown]
+# Of one example: the value at each place, from left to right, and below it the derivative of ℓ, from right to left.
+
+# %%
+jaxnet.plot.computation_graph(net, params, X[:, 0], Y[:, 0])
+plt.show()
 
 # %% [markdown]
 # ## 10. Random initialisation

@@ -133,14 +133,17 @@ def draw(found: dict):
     """Draw every boundary over the points, and under them the table of accuracies and costs."""
     columns, trained = 4, found["nets"]
     rows = -(-len(trained) // columns)
-    figure = plots.figure(11, 2.9 * rows + 0.4 + 0.29 * len(trained))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.9 * rows, 0.4 + 0.29 * len(trained)))
+    figure = plots.figure(11, 3.2 * rows + 0.4 + 0.29 * len(trained))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3.2 * rows, 0.4 + 0.29 * len(trained)))
     boundaries = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in boundaries.flat[len(trained) :]:
         axes.axis("off")
     for axes, (name, net) in zip(boundaries.flat, trained.items(), strict=False):
-        plots.boundary(axes, net["net"], net["params"], *found["data"])
+        jaxnet.plot.decision_boundary(net["net"], net["params"], *found["data"], ax=axes)
+        axes.set(xlabel="", ylabel="", aspect="equal")
         axes.set_title(f"{name}: {net['accuracy']:.1%}", fontsize="medium")
+        if axes is not boundaries.flat[0]:
+            axes.get_legend().remove()
     top.supxlabel("$x_1$")
     top.supylabel("$x_2$")
     draw_table(bottom.subplots(), found["steps"], trained)

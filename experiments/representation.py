@@ -15,7 +15,6 @@ import jaxnet
 from experiments import notes
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive
-from experiments.runner.plots import BLUE, ORANGE
 
 NOTES = "sections 1 and 2"
 DATA = ()  # random numbers
@@ -108,22 +107,9 @@ def draw(found: dict):
     """The network with its values, and beside it every unit's sum written out and the matrix form."""
     figure = plots.figure(12, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.45))
-    names = [[f"$x_{i}$\n{x:.3f}" for i, x in enumerate(found["x"], 1)]]
-    names += [
-        [f"$a^{{[{number}]}}_{i}$\n{a:.3f}" for i, a in enumerate(layer[1], 1)]
-        for number, layer in enumerate(found["at once"][1:], 1)
-    ]
-    plots.network(left, names, [layer.W for layer in found["params"]])
+    jaxnet.plot.network(NET, found["params"], found["x"], ax=left)
     left.set_title("One example through the network", fontsize="medium")
-    for column, text in enumerate(("layer 0\n$a^{[0]} = x$", "layer 1", "layer 2\n$a^{[2]} = \\hat{y}$")):
-        left.text(column, -1.25, text, ha="center", va="top", fontsize="small")
-    left.plot([], [], color=BLUE, label="w > 0")
-    left.plot([], [], color=ORANGE, linestyle="--", label="w < 0")
-    left.set_ylim(-1.6, 1.2)
-    left.legend(
-        loc="upper right", bbox_to_anchor=(1.08, 1.02), fontsize="small", frameon=False, title="width: |w|",
-        title_fontsize="small",
-    )  # fmt: skip
+    left.set_anchor("N")  # its title beside the other
     right.axis("off")
     right.set_title(f"Unit by unit, and all at once: they differ by {difference(found):.2g} at most", fontsize="medium")
     right.text(0, 0.5, sums(found), va="center", family="monospace", fontsize=9, linespacing=1.9)

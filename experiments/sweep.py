@@ -16,8 +16,8 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive, Range
-from experiments.runner.plots import BLUE, ORANGE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, ORANGE
 
 NOTES = "section 8"
 DATA = (datasets.digits,)

@@ -19,8 +19,8 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive
-from experiments.runner.plots import BLUE, GREEN, ORANGE, RED
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, ORANGE, RED
 
 NOTES = "section 10"
 DATA = (datasets.flower,)

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what __getattr__ gives
-    from jaxnet import convert, datasets, parallel, train, verify
+    from jaxnet import convert, datasets, parallel, plot, train, verify
     from jaxnet.activations import Activation
     from jaxnet.custom_gradient import apply
     from jaxnet.initialisers import init
@@ -100,6 +100,7 @@ __all__ = [
     "parallel",
     "per_example_grads",
     "per_example_norms",
+    "plot",
     "predict",
     "reduce_on_plateau",
     "save",

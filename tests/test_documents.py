@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 import tomllib
+from operator import attrgetter
 from pathlib import Path
 
 import jax
@@ -109,14 +110,15 @@ def test_the_script_that_the_type_checker_reads_runs():
 # ---- docstrings ----
 
 FUNCTIONS = [name for name in jaxnet.__all__ if inspect.isfunction(getattr(jaxnet, name))]
-EXAMPLES = [*FUNCTIONS, "MLP"]
+PICTURES = [f"plot.{name}" for name in vars(jaxnet.plot) if inspect.isfunction(getattr(jaxnet.plot, name))]
+EXAMPLES = [*FUNCTIONS, "MLP", *PICTURES]
 DEAR = ("sweep", "clipped_grads", "per_example_grads", "scale_learning_rate", "check_vjp")  # programs of their own
 
 
 def example(name):
     """The example in the docstring of a public function or class, with the imports that everybody has."""
     known = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "jaxnet": jaxnet}
-    return doctest.DocTestParser().get_doctest(getattr(jaxnet, name).__doc__, known, name, None, 0)
+    return doctest.DocTestParser().get_doctest(attrgetter(name)(jaxnet).__doc__, known, name, None, 0)
 
 
 def runs(test):
@@ -135,7 +137,7 @@ def test_the_example_of_a_docstring_gives_what_it_shows(name, tmp_path, monkeypa
 
 def test_no_other_docstring_has_an_example_that_nothing_runs():
     in_files = sum(path.read_text().count(">>> ") for path in (ROOT / "jaxnet").rglob("*.py"))
-    assert in_files == sum(jaxnet_name.__doc__.count(">>> ") for jaxnet_name in (getattr(jaxnet, n) for n in EXAMPLES))
+    assert in_files == sum(attrgetter(name)(jaxnet).__doc__.count(">>> ") for name in EXAMPLES)
 
 
 def test_an_example_that_is_wrong_is_seen(capsys):

@@ -13,8 +13,8 @@ import jax
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.runner.plots import BLUE, GREY, ORANGE
 from experiments.runner.results import save
+from jaxnet.plot.colours import BLUE, GREY, ORANGE
 
 LOG_FROM = 10  # times that differ by more are drawn on a log axis, whose labels would overlap over less
 PACKAGES = ("jax", "jaxlib", "optax", "torch", "flax", "equinox", "scikit-learn", "keras", "opacus", "numpy")

@@ -21,8 +21,8 @@ import jaxnet
 from experiments.privacy.dp_sgd import DELTA, NET, epsilon, gradients, properties, trained_accuracy
 from experiments.runner import experiment, plots
 from experiments.runner.options import NonNegative, Positive, Rising
-from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE
 from jaxnet import datasets
+from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE
 
 NOTES = "section 3"
 DATA = (datasets.digits,)

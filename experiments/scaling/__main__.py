@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive
-from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from experiments.scaling import h100
 from experiments.scaling.programs import EXAMPLES, PROGRAMS, compiled_for, network
 from jaxnet.parallel.layouts import LAYOUTS
+from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 NOTES = "section 8"
 DATA = ()  # shapes

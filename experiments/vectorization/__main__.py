@@ -17,8 +17,8 @@ from experiments import notes
 from experiments.runner import experiment, plots
 from experiments.runner.experiment import relative_difference
 from experiments.runner.options import Positive
-from experiments.runner.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW
 from experiments.vectorization.implementations import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NAMES, NET
+from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW
 
 NOTES = "sections 3 and 4"
 DATA = ()  # random numbers

@@ -5,11 +5,11 @@ import statistics
 import numpy as np
 
 from experiments.runner import plots
-from experiments.runner.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from experiments.verifier.checkers import CHECKERS, Checker, by_jaxnet
 from experiments.verifier.correct import TRICKY
 from experiments.verifier.mutants import MUTANTS
 from experiments.verifier.trials import SCALES
+from jaxnet.plot.colours import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 COLOURS = (BLUE, BLUE, BLUE, ORANGE, ORANGE, GREEN, GREEN, RED, PURPLE, SKY, SKY)
 
