@@ -106,10 +106,11 @@ class _Example(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def _passes(net, params, X, Y):
     """Forward and backward."""
-    _, cache = forward(net, params, X)
-    grads, dX = backward(net, params, cache, net.loss_of_output.derivative(*cache[-1], Y))
+    A, cache = forward(net, params, X)
+    Z, loss = cache[-1].Z, net.loss_of_output
+    grads, dX = backward(net, params, cache, loss.derivative(Z, A, Y))
     dA = [dX, *(_input_derivative(params[l], cache[l].A, cache[l + 1], grads[l].b) for l in range(1, len(params)))]
-    return _Example(params, cache, Y, net.loss_of_output(*cache[-1], Y), grads, dA)
+    return _Example(params, cache, Y, loss(Z, A, Y), grads, dA)
 
 
 def _host_passes(net: MLP, params: Params, X: Any, Y: Any) -> _Example:
@@ -137,7 +138,7 @@ def _nodes(net: MLP, found: _Example) -> list[dict[str, _Node]]:
     """The boxes by name, in columns from left to right."""
     columns = [{"x": _node(0, "x", found.cache[0].A, found.dA[0])}]
     for l in range(1, len(net.sizes)):
-        (W, b), (Z, A), (dW, db) = found.params[l - 1], found.cache[l], found.grads[l - 1]
+        (W, b), (Z, A, _), (dW, db) = found.params[l - 1], found.cache[l], found.grads[l - 1]
         before = "x" if l == 1 else f"a[{l - 1}]"
         columns.append(
             {
