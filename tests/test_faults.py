@@ -38,7 +38,8 @@ FAULTS = {
     "Cluster": (
         "a worker dies", "the coordinator dies", "a peer alive but stuck", "SIGTERM or Ctrl-C in one process",
         "an error in one process", "a process missing at the start", "a launcher that is half set",
-        "different config or data per process", "another number of devices or processes at resume",
+        "different config or data per process", "a directory for checkpoints that processes do not share",
+        "another number of devices or processes at resume",
         "port taken, address wrong", "who can reach the coordinator",
     ),
 }  # fmt: skip

@@ -331,8 +331,11 @@ class Problem(NamedTuple):
         return bool(largest > (float(jnp.finfo(self.dtype).max) / 10) ** 0.5)
 
 
+SATURATED = (-1, 0, 1)  # what activations make of an infinity
+
+
 def unlike(name: str, got, want, error, problem: Problem) -> str | None:
-    """What is wrong with an array of the answer: a NaN must be one; what may overflow need not be finite."""
+    """What is wrong with an array of the answer: a NaN must be one; what may overflow may be infinite or saturated."""
     want, error = np.asarray(want), np.asarray(error)
     if not isinstance(got, jax.Array) and type(got) is not np.ndarray:
         return f"{name} is a {type(got).__name__}"
@@ -343,7 +346,7 @@ def unlike(name: str, got, want, error, problem: Problem) -> str | None:
     close = np.abs(got - want) <= error + problem.eps * np.abs(want) + float(jnp.finfo(problem.dtype).tiny)
     alike = np.where(known, close, np.isnan(got) | ~np.isnan(want))
     if problem.overflows:
-        alike |= ~np.isfinite(got) | ~known
+        alike |= ~np.isfinite(got) | ~known | np.isin(got, SATURATED)
     if alike.all():
         return None
     where = tuple(int(i) for i in np.argwhere(~alike)[0])
