@@ -109,8 +109,15 @@ def test_the_script_that_the_type_checker_reads_runs():
 # ---- docstrings ----
 
 FUNCTIONS = [name for name in jaxnet.__all__ if inspect.isfunction(getattr(jaxnet, name))]
-EXAMPLES = [*FUNCTIONS, "MLP"]
-DEAR = ("sweep", "clipped_grads", "per_example_grads", "scale_learning_rate", "check_vjp")  # programs of their own
+EXAMPLES = [*FUNCTIONS, "MLP", "Privacy"]
+DEAR = (
+    "Privacy",
+    "sweep",
+    "clipped_grads",
+    "per_example_grads",
+    "scale_learning_rate",
+    "check_vjp",
+)  # programs of their own
 
 
 def example(name):

@@ -31,11 +31,12 @@ from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import Params
 from jaxnet.network import cost_and_output
 from jaxnet.train import optimizers
-from jaxnet.train.batches import Batch, Data, gather, random_batches
+from jaxnet.train.batches import Batch, Data, gather, poisson_batches, random_batches, usual_width
 from jaxnet.train.config import FitConfig
 from jaxnet.train.state import LoopState, TrainState, select
 from jaxnet.train.step import step_is_finite, unguarded_step
 
+TWO_PROGRAMS = 500_000  # multiply-adds of padding in a pass, from which a second program without it is worth compiling
 N_ITER_NO_CHANGE = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
 
 
@@ -69,7 +70,8 @@ class Measured(NamedTuple):
 
 def full_batch_epoch(config: FitConfig, state: TrainState, data: Data):
     """One step on all examples: the notes' "repeat { predict, dW, db, W -= α dW }"."""
-    state, metrics = _step(config)(state, *data)
+    state, key = _noise_key(config, state)
+    state, metrics = _step(config)(state, *data, key)
     finite = step_is_finite(state, metrics, optimizers.refused_update(state.opt_state))
     if config.on_nonfinite == "skip":
         metrics["skipped"] = jnp.int32(0)  # the next step would be this one again
@@ -107,20 +109,33 @@ def _over_the_epoch(steps: Measured) -> dict[str, Array]:
 
 
 def _step(config: FitConfig):
-    return unguarded_step(config.net, config.optimizer, config.gradient, config.precision, config.metrics)
+    static = config.net, config.optimizer, config.gradient, config.precision, config.metrics
+    return unguarded_step(*static, config.privacy, config.batch_size)
+
+
+def _noise_key(config: FitConfig, state: TrainState):
+    """The state with its next key, and one for the noise of a full batch; without noise no key is used."""
+    if config.privacy is None:
+        return state, None
+    key, noise_key = jax.random.split(state.key)
+    return state._replace(key=key), noise_key
 
 
 def _shuffle(config: FitConfig, state: TrainState, data: Data):
     """The state with its next key, and the epoch's batches."""
     key, batches_key = jax.random.split(state.key)
+    if config.privacy is not None:
+        return state._replace(key=key), poisson_batches(batches_key, data, config.batch_size)
     return state._replace(key=key), random_batches(batches_key, data, config.batch_size, config.mesh)
 
 
 def _batch_step(config: FitConfig, data: Data, padded: bool):
-    """A function (state, examples, counts) -> (state, measured): a step on one mini-batch."""
+    """A function (state, examples, counts, key) -> (state, measured): a step on one mini-batch."""
+    if config.privacy is not None:
+        return partial(_private_step, config, data)
     weighted = padded or data.weights is not None
 
-    def batch_step(state: TrainState, examples, counts) -> tuple[TrainState, Measured]:
+    def batch_step(state: TrainState, examples, counts, _) -> tuple[TrainState, Measured]:
         new, measured = measured_step(config, state, gather(data, examples, counts, config.mesh), weighted)
         if data.weights is not None:
             new = select(measured.weight > 0, new, state)
@@ -129,13 +144,28 @@ def _batch_step(config: FitConfig, data: Data, padded: bool):
     return batch_step
 
 
+def _private_step(
+    config: FitConfig, data: Data, state: TrainState, examples, counts, key
+) -> tuple[TrainState, Measured]:
+    """A step on a Poisson batch: of the usual width, or of the most where the usual one does not hold it."""
+
+    def step(width: int | None = None):
+        return measured_step(config, state, gather(data, examples[:width], counts[:width], config.mesh), key=key)
+
+    usual = usual_width(data.X.shape[0], config.batch_size)
+    spared = (examples.size - usual) * sum(layer.W.size for layer in state.params)
+    if spared < TWO_PROGRAMS:
+        return step()
+    return jax.lax.cond(counts[usual] > 0, step, partial(step, usual))
+
+
 def measured_step(
-    config: FitConfig, state: TrainState, batch: Batch, weighted: bool = True
+    config: FitConfig, state: TrainState, batch: Batch, weighted: bool = True, key: Array | None = None
 ) -> tuple[TrainState, Measured]:
     """A step on one mini-batch, undone where it is to be skipped, and what it measures."""
     X, Y, weights = batch
     total = weights.sum()
-    new, metrics = _step(config)(state, X, Y, weights if weighted else None)
+    new, metrics = _step(config)(state, X, Y, weights if weighted else None, key)
     refused, skipped = optimizers.refused_update(new.opt_state), None
     if config.on_nonfinite == "skip":
         skipped = ~step_is_finite(new, metrics, refused)
@@ -245,16 +275,17 @@ def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState
     config = replace(config, metrics=(*judged, "gradient_norm"), on_nonfinite="raise")
     if config.batch_size is None:
         step, batches = _step(config), None
+        state, key = _noise_key(config, state)
 
         def take(state, i):
-            state, metrics = step(state, *data)
+            state, metrics = step(state, *data, key)
             return state, Measured(metrics, jnp.ones(()), optimizers.refused_update(state.opt_state), None)
 
         steps = 1
     else:
         state, batches = _shuffle(config, state, data)
         step = _batch_step(config, data, padded=batches.examples.size > data.X.shape[0])
-        take = lambda state, i: step(state, batches.examples[i], batches.counts[i])
+        take = lambda state, i: step(state, *jax.tree.map(lambda each: each[i], batches))
         steps = len(batches.examples)
 
     def body(carry):

@@ -20,6 +20,7 @@ from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import MLP
 from jaxnet.network import cost, cost_and_output, value_output_and_grad
 from jaxnet.train import config, optimizers
+from jaxnet.train.privacy import Privacy, private_value_output_and_grad
 from jaxnet.train.state import TrainState, select
 
 GRADIENTS = {
@@ -87,22 +88,31 @@ def train_step(
     return guarded_step
 
 
-def unguarded_step(net, optimizer, gradient, precision, metrics):
-    """A function (state, X, Y, weights) -> the new state, finite or not, and its metrics: those named, and the cost."""
+def unguarded_step(net, optimizer, gradient, precision, metrics, privacy: Privacy | None = None, batch_size=None):
+    """A function (state, X, Y, weights) -> the new state, finite or not, and its metrics: those named, and the cost.
+
+    With privacy it takes a key besides, for the noise; the batch is then of the size that it is expected to have, or of
+    all columns. The optimizer is not offered the cost, which is not private.
+    """
     value_and_grad = GRADIENTS[choice("gradient", gradient, GRADIENTS)]
     checks.policy(precision)
     extra = optimizers.extra_arguments(optimizers.optimizer(optimizer))
 
-    def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
+    def step(state: TrainState, X, Y, weights, key=None) -> tuple[TrainState, dict[str, Array]]:
         def value_fn(params):  # a line search may ask in another dtype, float64 where 64-bit is on
             params = jax.tree.map(lambda leaf, own: leaf.astype(own.dtype), params, state.params)
             return cost(net, params, X, Y, weights, precision)
 
-        (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision)
-        offered = {"value": J, "grad": grads, "value_fn": value_fn}
+        arguments = net, state.params, X, Y, weights, precision
+        if privacy is None:
+            (J, A), grads = value_and_grad(*arguments)
+            offered = {"value": J, "grad": grads, "value_fn": value_fn}
+        else:
+            (J, A), grads = private_value_output_and_grad(privacy, batch_size or X.shape[1], *arguments, key)
+            offered = {"grad": grads}
         with optimizers.refused_where_split(grads):
             updates, opt_state = optimizer.update(
-                grads, state.opt_state, state.params, **{name: offered[name] for name in extra}
+                grads, state.opt_state, state.params, **{name: offered[name] for name in extra if name in offered}
             )
         params = optax.apply_updates(state.params, updates)
         params, opt_state = split_alike((params, opt_state), (state.params, state.opt_state))
