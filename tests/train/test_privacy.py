@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from dp_accounting import pld, rdp
+from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 import jaxnet
@@ -212,6 +213,19 @@ def test_the_noise_does_not_depend_on_the_batch(wide):
         clipped = jax.tree.leaves(jaxnet.clipped_grads(net, state.params, X, Y, 0.5, weights=weights))
         np.testing.assert_allclose(total, -np.concatenate(list(map(np.ravel, clipped))) / 10, atol=1e-6)
         assert np.linalg.norm(total) <= there * 0.5 / 10 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("batch_size", slow_but([16], [16, None]))
+def test_each_step_has_noise_of_its_own(batch_size):
+    """Of gradients that vanish beside it: in 4 steps it grows by 2, and the next epoch's is another."""
+    start = jaxnet.init(NET, jax.random.key(1))
+    settings = {"privacy": Privacy(1e-6, 1e6, 1e-5), "params": start, "optimizer": optax.sgd(1.0)}
+    once, twice = (fit(**settings, batch_size=batch_size, epochs=epochs).params for epochs in (1, 2))
+    noises = [ravel_pytree(jax.tree.map(jnp.subtract, *pair))[0] for pair in ((once, start), (twice, once))]
+    growth = 2 / 16 if batch_size else 1 / 60
+    for noise in noises:
+        assert 0.6 < np.std(noise) / growth < 1.5  # 17 numbers: 17 % is a standard deviation
+    assert np.abs(noises[1] - noises[0]).min() > 1e-3 * growth
 
 
 def test_batches_of_one_example_are_often_empty_and_training_goes_on():
