@@ -50,7 +50,7 @@ def resumed_loop(config: FitConfig, loop: LoopState, history: dict, epochs: int,
     if done and set(history) != names:
         has, wants = (", ".join(sorted(each)) or "nothing" for each in (history, names))
         raise ValueError(
-            f"resume.history has {has}; expected {wants}, which metrics, validation, on_nonfinite and privacy ask for:"
+            f"resume.history has {has}; expected {wants}, which metrics, validation, privacy and on_nonfinite ask for:"
             " resume with those of the earlier fit"
         )
     if config.privacy is not None:
