@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from jaxnet.train.callbacks import reduce_on_plateau, scale_learning_rate
     from jaxnet.train.fit import fit
     from jaxnet.train.log import log_to
+    from jaxnet.train.privacy import Privacy
     from jaxnet.train.result import FitResult, NotFiniteError
     from jaxnet.train.state import LoopState, TrainState
     from jaxnet.train.step import train_step
@@ -53,6 +54,7 @@ _HOMES = {
     "clipped_grads": "per_example",
     "fit": "train.fit",
     "FitResult": "train.result",
+    "Privacy": "train.privacy",
     "NotFiniteError": "train.result",
     "TrainingWarning": "train.warnings",
     "LoopState": "train.state",
@@ -78,6 +80,7 @@ __all__ = [
     "Layer",
     "LoopState",
     "NotFiniteError",
+    "Privacy",
     "Report",
     "SweepResult",
     "TrainState",

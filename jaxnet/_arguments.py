@@ -56,10 +56,12 @@ def count(argument: str, value: Any, least: int = 1, most: int | None = None, ot
     return number
 
 
-def share(argument: str, value: Any, otherwise: str = "") -> float:
+def share(argument: str, value: Any, otherwise: str = "", example: str = "0.2") -> float:
     """Return the value as a float if it is a number between 0 and 1, neither of them."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
-        raise ValueError(f"{argument} is {value!r}; expected a number above 0 and below 1, such as 0.2{otherwise}")
+        raise ValueError(
+            f"{argument} is {value!r}; expected a number above 0 and below 1, such as {example}{otherwise}"
+        )
     return float(value)
 
 

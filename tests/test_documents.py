@@ -111,8 +111,15 @@ def test_the_script_that_the_type_checker_reads_runs():
 
 FUNCTIONS = [name for name in jaxnet.__all__ if inspect.isfunction(getattr(jaxnet, name))]
 PICTURES = [f"plot.{name}" for name in vars(jaxnet.plot) if inspect.isfunction(getattr(jaxnet.plot, name))]
-EXAMPLES = [*FUNCTIONS, "MLP", *PICTURES]
-DEAR = ("sweep", "clipped_grads", "per_example_grads", "scale_learning_rate", "check_vjp")  # programs of their own
+EXAMPLES = [*FUNCTIONS, "MLP", "Privacy", *PICTURES]
+DEAR = (  # programs of their own
+    "Privacy",
+    "sweep",
+    "clipped_grads",
+    "per_example_grads",
+    "scale_learning_rate",
+    "check_vjp",
+)
 
 
 def example(name):

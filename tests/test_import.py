@@ -119,6 +119,7 @@ ON_USE = {  # (package, the module that imports it where it is needed): the test
     ("mlxtend", "datasets.py"): "test_datasets.py::test_a_package_that_is_not_installed_is_named_with_its_extra",
     ("matplotlib", "plot/axes.py"): "test_plot.py::test_without_matplotlib_the_extra_is_named",
     ("orbax", "train/checkpoint_files.py"): "train/test_checkpoint.py::test_without_orbax_the_extra_is_named",
+    ("dp_accounting", "train/privacy.py"): "train/test_privacy.py::test_without_dp_accounting_the_extra_is_named",
     ("pytest", "verify/pytest_plugin.py"): None,  # which pytest loads
 }
 

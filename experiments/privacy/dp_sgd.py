@@ -1,15 +1,11 @@
 """Differentially private gradient descent (DP-SGD) on all examples at every step: training, guarantee and parts.
 
-Each example's gradient is clipped to norm C; their sum and noise of standard deviation σ C, over m, make a step.
+`jaxnet.Privacy` says what a step is and what T of them guarantee, and `fit` trains with it; here are the parts that the
+guarantee rests on, each measured by itself.
 
-The guarantee: T steps with noise multiplier σ are ρ-zCDP with ρ = T / (2 σ²), for data sets that differ in one example
-added or left out, and so (ε, δ)-private with ε = ρ + 2 √(ρ ln 1/δ): an upper bound.
-
-Source: M. Abadi et al. 2016, arXiv 1607.00133; M. Bun and T. Steinke 2016, arXiv 1605.02065, propositions 1.3 and 1.6,
-lemma 2.3.
+Source: M. Abadi et al. 2016, arXiv 1607.00133.
 """
 
-import functools
 import math
 
 import jax
@@ -25,28 +21,10 @@ DELTA = 1e-5  # below 1/m, as is usual
 LEFT_OUT = 20  # examples left out in turn, to see how far one can move the sum
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def trained_accuracy(steps: int, C: float, learning_rate: float, sigma: float, params, key, X, Y, X_test, Y_test):
-    """Train by gradient descent with momentum, with noise of that key; return the accuracy on the test examples."""
-    optimizer = optax.sgd(learning_rate, momentum=0.9)
-
-    def step(carry, key):
-        params, state = carry
-        total = jaxnet.clipped_grads(NET, params, X, Y, C, key, sigma)
-        mean = jax.tree.map(lambda leaf: leaf / X.shape[1], total)
-        updates, state = optimizer.update(mean, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
-    return jaxnet.accuracy(jaxnet.predict(NET, params, X_test), Y_test)
-
-
-def epsilon(steps: int, sigma: float) -> float:
-    """An upper bound of ε at DELTA after so many steps on all examples: zCDP composed, then converted."""
-    if sigma == 0:
-        return math.inf
-    rho = steps / (2 * sigma**2)
-    return rho + 2 * math.sqrt(rho * math.log(1 / DELTA))
+def trained(steps: int, C: float, optimizer, sigma: float, params, key, X, Y) -> jaxnet.FitResult:
+    """Train from these params on all examples at every step, with noise of that key."""
+    settings = {"steps": steps, "batch_size": None, "optimizer": optimizer, "progress": False}
+    return jaxnet.fit(NET, X, Y, key=key, params=params, privacy=jaxnet.Privacy(C, sigma, DELTA), **settings)
 
 
 def gradients(C: float) -> dict:

@@ -4,9 +4,11 @@ A full batch is columns, as everywhere else; a mini-batch is gathered from rows,
 faster than gathering columns.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -15,6 +17,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxnet._xla.permutation import random_permutation
 from jaxnet._xla.transpose import transposed
 from jaxnet.parallel import meshes, placing
+
+OVERFLOW = 1e-30  # the probability of a Poisson batch that is cut
 
 Place = Callable[[Any], Any]  # a tree of host arrays to where it is computed with, such as jax.device_put
 
@@ -72,6 +76,41 @@ def random_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int | None
     m = data.X.shape[0]
     order, counts = random_permutation(key, m), jnp.ones(m, data.X.dtype)
     return Batches(_rows(order, batch_size or m, mesh), _rows(counts, batch_size or m, mesh))
+
+
+def poisson_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int | None) -> Batches:
+    """Return the batches of an epoch of private training over data by rows: m / batch_size of them, rounded up.
+
+    Each example is in each batch with probability q = batch_size / m, independently. The gap from one that is drawn to
+    the next has the geometric distribution, 1 + ⌊E / -ln(1 - q)⌋ for an exponential E: a batch costs as many random
+    numbers as it has room for, and not m.
+    """
+    m = data.X.shape[0]
+    batch_size = batch_size or m
+    steps, width = -(-m // batch_size), poisson_width(m, batch_size)
+    bits = jax.random.bits(key, (steps, width), jnp.uint32)  # jax.random.exponential knows 2^23 numbers
+    uniform = jnp.minimum(jnp.float32(2**-32) * (bits.astype(jnp.float32) + 0.5), jnp.float32(1 - 2**-24))
+    rate = jnp.float32(math.inf if batch_size == m else -math.log1p(-batch_size / m))
+    gaps = 1 + jnp.minimum(-jnp.log1p(-uniform) / rate, m).astype(jnp.uint32)
+    numbers = jax.lax.associative_scan(lambda a, b: jnp.minimum(a + b, jnp.uint32(m + 1)), gaps, axis=1)
+    drawn = numbers <= m
+    examples = jnp.where(drawn, numbers - 1, 0).astype(jnp.int32)
+    return Batches(examples, drawn.astype(data.X.dtype))
+
+
+def poisson_width(m: int, batch_size: int) -> int:
+    """For how many examples a Poisson batch has room: more are drawn with a probability below 1e-30.
+
+    By Bernstein's inequality: P(K >= mean + t) <= exp(-t² / (2 (variance + t/3))).
+    """
+    log, variance = -math.log(OVERFLOW), batch_size * (1 - batch_size / m)
+    return min(m, math.ceil(batch_size + log / 3 + math.sqrt((log / 3) ** 2 + 2 * log * variance)))
+
+
+def usual_width(m: int, batch_size: int | None) -> int:
+    """For how many examples nearly all Poisson batches need room: the mean and two standard deviations."""
+    batch_size = batch_size or m
+    return math.ceil(batch_size + 2 * math.sqrt(batch_size * (1 - batch_size / m)))
 
 
 def _rows(vector, batch_size, mesh):

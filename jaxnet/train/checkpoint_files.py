@@ -39,7 +39,7 @@ from jaxnet.train.warnings import warn
 VERSION = 1
 NAME = re.compile(r"\d{8,}")  # of a checkpoint: the number of epochs done
 KEYS = ("threefry2x32", "rbg", "unsafe_rbg")  # implementations of JAX's typed keys
-MEASURED = (*METRICS, "validation_cost", "validation_accuracy", "skipped")  # what a history may hold
+MEASURED = (*METRICS, "validation_cost", "validation_accuracy", "skipped", "epsilon")  # what a history may hold
 LATE = 0.2  # seconds in which the other reads of a checkpoint end after the first that failed
 REMEDY = "give a directory that can be made and written, with room in it"
 
@@ -169,6 +169,7 @@ def settings(config: FitConfig) -> dict[str, Any]:
     names = "gradient precision batch_size patience monitor min_delta tol on_nonfinite".split()
     values = {name: getattr(config, name) for name in names}
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    plain["privacy"] = None if config.privacy is None else repr(config.privacy)
     init, update = optimizers.digest(config.optimizer, shapes(config.net, np.dtype(np.float32)))
     return plain | {"jax": jax.__version__, "optimizer_init": init, "optimizer": update}
 

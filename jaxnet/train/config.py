@@ -9,11 +9,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxnet._arguments import choice, count, from_zero, positive, several
+from jaxnet._arguments import choice, count, from_zero, positive, several, type_name
 from jaxnet.initialisers import shapes
 from jaxnet.mlp import MLP
 from jaxnet.parallel import layouts, meshes
 from jaxnet.train import optimizers
+from jaxnet.train.privacy import Privacy, accounting
 from jaxnet.train.state import digest_of
 
 METRICS = ("cost", "accuracy", "gradient_norm")
@@ -37,6 +38,7 @@ class FitConfig:
     metrics: tuple[str, ...] = METRICS[:1]
     mesh: Mesh | None = None
     on_nonfinite: str = ON_NONFINITE[0]
+    privacy: Privacy | None = None
 
 
 def metrics(net: MLP, metrics: Any) -> tuple[str, ...]:
@@ -99,6 +101,45 @@ def on_nonfinite(on_nonfinite: str, callbacks: tuple[Callable, ...]) -> str:
             " else None"
         )
     return on_nonfinite
+
+
+def refuse_beside_privacy(config: FitConfig, weights: Any, is_stream: bool) -> None:
+    """Raise where privacy cannot keep its promise beside another setting, and name that."""
+    if config.privacy is None:
+        return
+    if not isinstance(config.privacy, Privacy):
+        raise TypeError(
+            f"privacy is {type_name(config.privacy)}; expected a jaxnet.Privacy(max_norm, noise_multiplier, delta)"
+        )
+    accounting()  # named here where it is missing, not after an epoch
+    watches_cost = config.patience is not None and config.monitor == "cost"
+    objections = {
+        f"net.dropout is {config.net.dropout}": (
+            config.net.drops,
+            "leave it out: clipped_grads is of the whole network, and the noise is regularisation enough",
+        ),
+        "weights is given": (weights is not None, "leave it out, for an example's part in a step is bounded alike"),
+        "X is a stream or a memory map": (is_stream, "give arrays: each batch is drawn from all examples"),
+        f"gradient is {config.gradient!r}": (config.gradient != "manual", "give 'manual', which clips"),
+        f"precision is {config.precision!r}": (
+            config.precision not in ("float32", "float64"),
+            "give 'float32': products of rounded numbers may exceed max_norm",
+        ),
+        "mesh is given": (config.mesh is not None, "leave it out: private training has one device"),
+        f"on_nonfinite is {config.on_nonfinite!r}": (
+            config.on_nonfinite != "raise",
+            "give 'raise', for a step that is undone has told what it has told",
+        ),
+        f"tol is {config.tol!r}": (
+            config.tol is not None,
+            "leave it out, for the cost that would end training is not private",
+        ),
+        "monitor is 'cost'": (watches_cost, "give validation data, for the cost of training is not private"),
+    }
+    for setting, (stands_in_the_way, remedy) in objections.items():
+        if stands_in_the_way:
+            raise ValueError(f"{setting} beside privacy; {remedy}")
+    optimizers.refuse_one_that_needs_the_cost(config.optimizer, shapes(config.net, np.dtype(np.float32)))
 
 
 def callbacks(callbacks: Any) -> tuple[Callable, ...]:

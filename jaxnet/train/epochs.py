@@ -31,11 +31,12 @@ from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import Params
 from jaxnet.network import cost_and_output
 from jaxnet.train import optimizers
-from jaxnet.train.batches import Batch, Data, gather, random_batches
+from jaxnet.train.batches import Batch, Data, gather, poisson_batches, random_batches, usual_width
 from jaxnet.train.config import FitConfig
 from jaxnet.train.state import LoopState, TrainState, select
 from jaxnet.train.step import step_is_finite, unguarded_step
 
+TWO_PROGRAMS = 500_000  # multiply-adds of padding in a pass, from which a second program without it is worth compiling
 N_ITER_NO_CHANGE = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
 
 
@@ -107,17 +108,22 @@ def _over_the_epoch(steps: Measured) -> dict[str, Array]:
 
 
 def _step(config: FitConfig):
-    return unguarded_step(config.net, config.optimizer, config.gradient, config.precision, config.metrics)
+    static = config.net, config.optimizer, config.gradient, config.precision, config.metrics
+    return unguarded_step(*static, config.privacy, config.batch_size)
 
 
 def _shuffle(config: FitConfig, state: TrainState, data: Data):
     """The state with its next key, and the epoch's batches."""
     key, batches_key = jax.random.split(state.key)
+    if config.privacy is not None:
+        return state._replace(key=key), poisson_batches(batches_key, data, config.batch_size)
     return state._replace(key=key), random_batches(batches_key, data, config.batch_size, config.mesh)
 
 
 def _batch_step(config: FitConfig, data: Data, padded: bool):
     """A function (state, examples, counts) -> (state, measured): a step on one mini-batch."""
+    if config.privacy is not None:
+        return partial(_private_step, config, data)
     weighted = padded or data.weights is not None
 
     def batch_step(state: TrainState, examples, counts) -> tuple[TrainState, Measured]:
@@ -127,6 +133,19 @@ def _batch_step(config: FitConfig, data: Data, padded: bool):
         return new, measured
 
     return batch_step
+
+
+def _private_step(config: FitConfig, data: Data, state: TrainState, examples, counts) -> tuple[TrainState, Measured]:
+    """A step on a Poisson batch: of the usual width, or of the most where the usual one does not hold it."""
+
+    def step(width: int | None = None):
+        return measured_step(config, state, gather(data, examples[:width], counts[:width], config.mesh))
+
+    usual = usual_width(data.X.shape[0], config.batch_size)
+    spared = (examples.size - usual) * sum(layer.W.size for layer in state.params)
+    if spared < TWO_PROGRAMS:
+        return step()
+    return jax.lax.cond(counts[usual] > 0, step, partial(step, usual))
 
 
 def measured_step(

@@ -33,6 +33,7 @@ from jaxnet.train.config import FitConfig
 from jaxnet.train.history import History
 from jaxnet.train.in_memory import InMemory, full_batch, memory_needs
 from jaxnet.train.loop import train
+from jaxnet.train.privacy import Privacy
 from jaxnet.train.result import FitResult, result_kept
 from jaxnet.train.resume import checked_result, resumed_loop
 from jaxnet.train.state import LoopState, TrainState, digest_of, loop_start
@@ -75,6 +76,7 @@ def fit(
     device: str | None = None,
     mesh: Mesh | None = None,
     layout: str = "data",
+    privacy: Privacy | None = None,
     checkpoint: str | os.PathLike | None = None,
     every: int | str = EVERY,
     keep: int = KEEP,
@@ -144,6 +146,9 @@ def fit(
             but for the parts of the data that are its own: parallel/README.md.
         layout: how the mesh's devices share the params and the optimizer's state: "data" (each holds all), "fsdp",
             "tensor" or "fsdp+tensor", see `parallel.layout`.
+        privacy: train so that the params tell little of any one example: `jaxnet.Privacy(max_norm, noise_multiplier,
+            delta)`, where the price is explained. Each example enters a step's batch by chance, batch_size of them on
+            average and all with None, and history has "epsilon" after each epoch. Needs the extra "privacy".
         checkpoint: a directory in which to save the whole state while training goes on, and where it ends or is
             interrupted: Ctrl-C, SIGTERM (which then ends the program with status 0), an error, a kill lose only what
             came after the last. One program at a time uses it. Needs the extra "checkpoint".
@@ -164,7 +169,7 @@ def fit(
             infinite. Under jax_debug_nans and jax_debug_infs it is JAX's FloatingPointError, of the operation.
         OSError: the checkpoint's directory cannot be made or written, another program uses it, or a save failed, which
             is raised at the next or at the end; those before are as they were.
-        ImportError: checkpoint is given, and Orbax is not installed.
+        ImportError: checkpoint is given, and Orbax is not installed; or privacy, and dp-accounting is not.
         OtherProcessError: another process of the mesh has failed, as its own error says.
         MemoryError: the device cannot hold the params, the optimizer's state, the data or a batch's pass.
 
@@ -240,7 +245,9 @@ def fit(
                 metrics=metrics,
                 mesh=mesh,
                 on_nonfinite=on_nonfinite,
+                privacy=privacy,
             )
+            settings.refuse_beside_privacy(config, weights, is_stream=stream is not None)
             if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
                 skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
                 earlier = earlier._replace(history=skipped | earlier.history)
@@ -266,7 +273,8 @@ def fit(
                 start = place(key), params if mesh else place(params)
                 loop = _begin(config, chosen.numbers, *start, dtype, mesh and layout)
             else:
-                loop = resumed_loop(config, earlier.loop, earlier.history, epochs, validated=validation is not None)
+                validated, m = validation is not None, host.X.shape[1]
+                loop = resumed_loop(config, earlier.loop, earlier.history, epochs, validated, m)
             if host.validation is None:
                 validation_data = None
             elif is_part_of_validation:
@@ -295,7 +303,7 @@ def fit(
         optimizers.warn_of_unapplied_gradients(result.loop.state.opt_state)
         if isinstance(source, Streamed):
             warn_of_classes(team.union(source.classes.seen), team.union(source.validation_classes.seen))
-        if earlier is None:
+        if earlier is None and privacy is None:  # of examples drawn by chance it rises by chance
             warn_of_a_cost_that_never_fell(result.history)
         if earlier is None and team.number == 1:
             warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)

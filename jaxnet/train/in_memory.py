@@ -25,6 +25,7 @@ from jaxnet.train.epochs import (
     run_chunk_again,
     run_small_chunk,
 )  # fmt: skip
+from jaxnet.train.privacy import sampling_rate
 from jaxnet.train.state import LoopState
 
 CHUNK_STEPS = 10_000  # at most this many steps (or one epoch) between two synchronisations with the host
@@ -50,6 +51,7 @@ class InMemory:
         small = config.mesh is None and small_call.fits(platform, config.net.sizes, m, config.batch_size)
         self.unit = "step" if config.batch_size is None else "epoch"
         self._config, self._data, self._validation_data, self._team = config, data, validation_data, team
+        self._m, self._steps_per_epoch = m, steps_per_epoch
         self._run = run_small_chunk if small else run_chunk_again if checks_numbers() else run_chunk
         self._capacity = 1 if one_by_one else max(1, CHUNK_STEPS // steps_per_epoch)
         self._epochs = min(self._capacity, SMALL_STEPS // steps_per_epoch or 1) if small else 1
@@ -58,7 +60,8 @@ class InMemory:
 
     def run(self, loop: LoopState, last: int, between_steps: Callable[[int], None]) -> Chunk:
         """Train for a chunk, at most to epoch number `last`; the loop that is given is used up."""
-        last = min(int(loop.epoch) + self._epochs, last)
+        first = int(loop.epoch)
+        last = min(first + self._epochs, last)
         chunk = self._run(self._config, loop, self._data, self._validation_data, jnp.int32(last), self._capacity)
         (signals.wait if self._slow else jax.block_until_ready)(chunk.finite)
         now = time.perf_counter()
@@ -66,6 +69,10 @@ class InMemory:
         if not self._slow:
             self._epochs = min(2 * self._epochs, self._capacity)
         self._began = now
+        if (privacy := self._config.privacy) is not None:
+            steps = int(chunk.loop.state.step) - self._steps_per_epoch * np.arange(int(chunk.loop.epoch) - first)[::-1]
+            rate = sampling_rate(self._config.batch_size, self._m)
+            chunk.log["epsilon"] = np.array([privacy.epsilon(int(number), rate) for number in steps])
         return chunk
 
     def undo(self) -> None:

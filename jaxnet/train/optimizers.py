@@ -172,6 +172,20 @@ def extra_arguments(optimizer: Any) -> tuple[str, ...]:
     return tuple(p.name for p in named if p.name in EXTRA)
 
 
+def refuse_one_that_needs_the_cost(optimizer: optax.GradientTransformation, params: Params) -> None:
+    """Raise ValueError for one whose update is not made of the gradient alone, by asking it of shapes."""
+    offered = {"grad": params} if "grad" in extra_arguments(optimizer) else {}
+    try:
+        jax.eval_shape(lambda params: optimizer.update(params, optimizer.init(params), params, **offered), params)
+    except TypeError as error:
+        if not (missing := re.search(r"missing .* argument.*?: (.*)", str(error))):
+            raise
+        raise ValueError(
+            f"optimizer asks for {missing[1]} beside privacy, and the cost is not private; give one that takes the"
+            " gradient alone, such as optax.adam"
+        ) from error
+
+
 @contextlib.contextmanager
 def refused_where_split(grads: Params) -> Iterator[None]:
     """Raise ValueError where an optimizer multiplies arrays, as L-BFGS and Muon do, whose sums devices would share."""

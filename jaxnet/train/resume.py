@@ -11,6 +11,7 @@ from jaxnet._arguments import type_name
 from jaxnet.mlp import MLP
 from jaxnet.train import optimizers
 from jaxnet.train.config import FitConfig
+from jaxnet.train.privacy import Privacy, sampling_rate
 from jaxnet.train.result import FitResult
 from jaxnet.train.state import LoopState, loop_start
 
@@ -31,7 +32,7 @@ def checked_result(net: MLP, resume: Any, key: Any, params: Any, precision: str)
     return resume
 
 
-def resumed_loop(config: FitConfig, loop: LoopState, history: dict, epochs: int, validated: bool) -> LoopState:
+def resumed_loop(config: FitConfig, loop: LoopState, history: dict, epochs: int, validated: bool, m: int) -> LoopState:
     """The loop to go on with, in buffers of its own; refuse one that another optimizer, or other metrics, have made."""
     done = int(loop.epoch)
     if epochs < done:
@@ -45,12 +46,16 @@ def resumed_loop(config: FitConfig, loop: LoopState, history: dict, epochs: int,
     names = {*config.metrics} | ({"validation_cost"} if validated else set())
     names |= {"validation_accuracy"} if validated and "accuracy" in config.metrics else set()
     names |= {"skipped"} if config.on_nonfinite == "skip" else set()
+    names |= {"epsilon"} if config.privacy is not None else set()
     if done and set(history) != names:
         has, wants = (", ".join(sorted(each)) or "nothing" for each in (history, names))
         raise ValueError(
-            f"resume.history has {has}; expected {wants}, which metrics, validation and on_nonfinite ask for: resume"
-            " with those of the earlier fit"
+            f"resume.history has {has}; expected {wants}, which metrics, validation, privacy and on_nonfinite ask for:"
+            " resume with those of the earlier fit"
         )
+    if config.privacy is not None:
+        spent = float(history["epsilon"][-1]) if done else None
+        _check_privacy(config.privacy, sampling_rate(config.batch_size, m), int(loop.state.step), spent)
     fresh = loop_start(loop.state, tracks_best=config.patience is not None)
     if config.patience is None or not _has_best(config.monitor, loop, history):
         loop = loop._replace(
@@ -59,6 +64,24 @@ def resumed_loop(config: FitConfig, loop: LoopState, history: dict, epochs: int,
     if config.tol is None:
         loop = loop._replace(last_cost=fresh.last_cost, epochs_without_change=fresh.epochs_without_change)
     return jax.tree.map(jnp.copy, loop)
+
+
+def _check_privacy(privacy: Privacy, rate: float, steps: int, spent: float | None) -> None:
+    """Refuse what was trained with another noise or sampling, for ε is that of as many steps with this one.
+
+    The last ε in the history tells; after it there may have been steps of epochs that failed.
+    """
+    if spent is None and steps:
+        raise ValueError(
+            f"resume has taken {steps} steps of an epoch that failed, and the history has no epsilon to tell with what"
+            " privacy; train anew, with another key"
+        )
+    if spent is not None and not privacy.epsilon_is_after(spent, steps, rate):
+        raise ValueError(
+            f"resume.history ends with epsilon {spent:.6g}, which no number of steps up to {steps} with"
+            f" {privacy}, each on a share of {rate:.4g} of the examples, has; resume with the privacy, the data and the"
+            " batch_size of the earlier fit"
+        )
 
 
 def _has_best(monitor: str, loop: LoopState, history: dict) -> bool:

@@ -20,6 +20,7 @@ from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import MLP
 from jaxnet.network import cost, cost_and_output, value_output_and_grad
 from jaxnet.train import config, optimizers
+from jaxnet.train.privacy import Privacy, private_value_output_and_grad
 from jaxnet.train.state import TrainState, select
 
 GRADIENTS = {
@@ -87,24 +88,33 @@ def train_step(
     return guarded_step
 
 
-def unguarded_step(net, optimizer, gradient, precision, metrics):
-    """A function (state, X, Y, weights) -> the new state, finite or not, and its metrics: those named, and the cost."""
+def unguarded_step(net, optimizer, gradient, precision, metrics, privacy: Privacy | None = None, batch_size=None):
+    """A function (state, X, Y, weights) -> the new state, finite or not, and its metrics: those named, and the cost.
+
+    With privacy a batch is expected to have batch_size examples, or all columns, and the optimizer is not offered the
+    cost, which is not private.
+    """
     value_and_grad = GRADIENTS[choice("gradient", gradient, GRADIENTS)]
     checks.policy(precision)
     extra = optimizers.extra_arguments(optimizers.optimizer(optimizer))
 
     def step(state: TrainState, X, Y, weights) -> tuple[TrainState, dict[str, Array]]:
-        state, key = _with_dropout_key(net, state)
+        state, key = _with_key(state) if net.drops or privacy else (state, None)
 
         def value_fn(params):  # a line search may ask in another dtype, float64 where 64-bit is on
             params = jax.tree.map(lambda leaf, own: leaf.astype(own.dtype), params, state.params)
             return cost(net, params, X, Y, weights, precision, key)
 
-        (J, A), grads = value_and_grad(net, state.params, X, Y, weights, precision, key)
-        offered = {"value": J, "grad": grads, "value_fn": value_fn}
+        arguments = net, state.params, X, Y, weights, precision, key
+        if privacy is None:
+            (J, A), grads = value_and_grad(*arguments)
+            offered = {"value": J, "grad": grads, "value_fn": value_fn}
+        else:
+            (J, A), grads = private_value_output_and_grad(privacy, batch_size or X.shape[1], *arguments)
+            offered = {"grad": grads}
         with optimizers.refused_where_split(grads):
             updates, opt_state = optimizer.update(
-                grads, state.opt_state, state.params, **{name: offered[name] for name in extra}
+                grads, state.opt_state, state.params, **{name: offered[name] for name in extra if name in offered}
             )
         params = optax.apply_updates(state.params, updates)
         params, opt_state = split_alike((params, opt_state), (state.params, state.opt_state))
@@ -118,12 +128,10 @@ def unguarded_step(net, optimizer, gradient, precision, metrics):
     return step
 
 
-def _with_dropout_key(net: MLP, state: TrainState) -> tuple[TrainState, Array | None]:
-    """The state with its next key, and the key of this step's masks; None where nothing is dropped."""
-    if not net.drops:
-        return state, None
-    key, dropout_key = jax.random.split(state.key)
-    return state._replace(key=key), dropout_key
+def _with_key(state: TrainState) -> tuple[TrainState, Array]:
+    """The state with its next key, and a key for what is random in this step."""
+    key, step_key = jax.random.split(state.key)
+    return state._replace(key=key), step_key
 
 
 def step_is_finite(state: TrainState, metrics: dict[str, Array], excused: Array | None = None) -> Bool[Array, ""]:
