@@ -15,8 +15,16 @@ KEYS = Setting(
     leave_out=("a key",),
 )
 KEY = fine(jax.random.key(0), "a key")
-PENALTIES = Setting(right=(0, 0.1, np.float32(0.5), jnp.float32(2)), wrong=(-1, float("inf"), True, "0.1", [0.1], None))
-RATES = Setting(right=(0, 0.1, np.float32(0.5)), wrong=(-1, 1, True, "0.1", [0.1, 0.2, 0.3, 0.4, 0, 0], [1.0], None))
+PENALTIES = Setting(
+    right=(0, 0.1, np.float32(0.5), jnp.float32(2)),
+    wrong=(-1, float("inf"), True, "0.1", [0.1], None),
+    leave_out=(*POSITIVE, "0"),
+)
+RATES = Setting(
+    right=(0, 0.1, np.float32(0.5)),
+    wrong=(-1, 1, True, "0.1", [0.1, 0.2, 0.3, 0.4, 0, 0], [1.0], None),
+    leave_out=("0",),
+)
 
 
 @draws("MLP", 6)
