@@ -3,7 +3,7 @@
 #
 # The ten sections of [the notes](../jaxnet/NOTES.md), computed cell by cell. This file is a notebook in the percent
 # format: VS Code opens it as it is, Jupyter with jupytext (`pip install jupytext`, then "Open With > Notebook").
-# It needs `pip install "jaxnet[experiments]"`, for the figures. Every `assert` is a claim of the notes.
+# It needs `pip install -e ".[experiments]"`, for the figures. Every `assert` is a claim of the notes.
 
 # %%
 # ruff: noqa: B018, D100, N816
@@ -97,7 +97,7 @@ for name in names:
 
 # %% [markdown]
 # ## 8. Gradient descent
-# Forward, the six formulas, a step against the derivatives; 1,000 times. First as the notes write it, with NumPy:
+# Forward, the six formulas, a step against the derivatives; 100 times. First as the notes write it, with NumPy:
 
 
 # %%

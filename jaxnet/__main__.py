@@ -25,7 +25,7 @@ IN_THE_REPOSITORY = {  # which pip installs no more of than jaxnet itself
     "python -m experiments --help": "every claim of the lecture notes, measured and drawn, on one page",
     "python -m experiments.digits": "one of them: proves the gradients, and learns to read digits",
     "python -m experiments.benchmarks --help": "the speed of jaxnet and of its peers",
-    "python -m pytest": "the tests",
+    "python -m pytest": 'the tests, with the extra "test"',
 }
 NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
 

@@ -32,7 +32,8 @@ def apply(net: MLP, precision: str = "float32") -> Callable[..., Float[Array, "n
     """Return the pure function (params, X) -> A[L] of a network, whose gradient is the hand-written backward pass.
 
     It stands in any program of JAX: inside a larger loss under `jax.grad`, `vmap` and `jit`, in a module of Equinox or
-    Flax. Equal networks have the same function, so that what was compiled for it is found again.
+    Flax. Equal networks have the same function, so that what was compiled for it is found again. Nothing is dropped by
+    dropout, as in prediction.
 
     Raises:
         ValueError: precision is unknown; of the function: as `forward` does.

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import issparse
 
 from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
@@ -26,7 +27,7 @@ from jaxnet.train.fit import fit
 from jaxnet.train.result import FitResult
 from jaxnet.train.state import TrainState, loop_start
 from jaxnet.train.warnings import warn
-from jaxnet.values import real_numbers
+from jaxnet.values import masking_weights, real_numbers
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -132,6 +133,12 @@ class _MLP(BaseEstimator):
             )
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """That X may be sparse; it is made dense."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     @property
     def coefs_(self) -> list[np.ndarray]:
         """W of each layer as scikit-learn has it, (n_prev, n)."""
@@ -144,8 +151,8 @@ class _MLP(BaseEstimator):
 
     # ---- of each kind ----
 
-    def _learn_targets(self, y: np.ndarray, is_first: bool) -> None:
-        """Take from y what targets there are."""
+    def _learn_targets(self, y: np.ndarray, is_first: bool, is_part: bool = False) -> None:
+        """Take from y, which may be a part of them, what targets there are."""
 
     def _encoded(self, argument: str, y: np.ndarray) -> np.ndarray:
         """Targets by which examples can be split: numbers of classes (m,), or (m, n_y)."""
@@ -168,8 +175,8 @@ class _MLP(BaseEstimator):
     def _read(self, X: Any, y: Any, is_first: bool) -> tuple[np.ndarray, np.ndarray]:
         """X and y as arrays, by scikit-learn's checks; the first time sets n_features_in_ and feature_names_in_."""
         is_number = isinstance(self, RegressorMixin)
-        X, y = validate_data(self, X, y, multi_output=True, dtype=FLOATS, y_numeric=is_number, reset=is_first)
-        y = y.toarray() if hasattr(y, "toarray") else y
+        how = {"multi_output": True, "dtype": FLOATS, "y_numeric": is_number, "accept_sparse": "csr"}
+        X, y = (_dense(part) for part in validate_data(self, X, y, reset=is_first, **how))
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _split(self, X, y, sample_weight, rng) -> tuple[Examples, Examples]:
@@ -204,8 +211,18 @@ class _MLP(BaseEstimator):
                 f"activation has {len(names)} names but hidden_layer_sizes {len(sizes)} widths; give one for each, or"
                 " one name for all"
             )
-        rates = [*self.dropout, 0] if isinstance(self.dropout, Sequence | np.ndarray) else self.dropout
-        return MLP((n_x, *sizes, n_y), (*names, output), dropout=rates)
+        return MLP((n_x, *sizes, n_y), (*names, output), dropout=self._rates(len(sizes)))
+
+    def _rates(self, n_hidden: int) -> Any:
+        """Rates of dropout of all layers, or one of the hidden ones."""
+        if not isinstance(self.dropout, Sequence | np.ndarray) or isinstance(self.dropout, str):
+            return self.dropout
+        if len(self.dropout) != n_hidden:
+            raise ValueError(
+                f"dropout has {len(self.dropout)} rates but hidden_layer_sizes {n_hidden} widths; give one for each, or"
+                " one for all"
+            )
+        return [*self.dropout, 0]
 
     def _chosen(self, batch_size: int) -> Any:
         """The optimizer: by name, with alpha's penalty, or as it was given."""
@@ -266,7 +283,7 @@ class _MLP(BaseEstimator):
     def _answers(self, X: Any) -> np.ndarray:
         """A[L] by rows, (m, n_y)."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = _dense(validate_data(self, X, dtype=FLOATS, reset=False, accept_sparse="csr"))
         return np.asarray(predict(self.net_, self.params_, X.T, self.precision)).T
 
 
@@ -357,7 +374,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         if is_first:
             if classes is None and y.ndim == 1:
                 raise ValueError("classes is None at the first call of partial_fit; give all classes that there are")
-            self._learn_targets(y if y.ndim == 2 else np.asarray(classes), is_first)
+            self._learn_targets(y if y.ndim == 2 else np.asarray(classes), is_first, is_part=True)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes is {classes!r}, but it was {self.classes_} at the first call of partial_fit")
         self._part(X, y, sample_weight)
@@ -375,6 +392,11 @@ class MLPClassifier(ClassifierMixin, _MLP):
         A = self._answers(X)
         return np.hstack([1 - A, A]) if A.shape[1] == 1 else A
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Their logarithms, -inf where a probability rounds to 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
     def __sklearn_tags__(self) -> Any:
         """That labels are told apart too."""
         tags = super().__sklearn_tags__()
@@ -385,7 +407,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     def _tells_labels(self) -> bool:
         return self.net_.activations[-1] == "sigmoid" and self.net_.sizes[-1] > 1
 
-    def _learn_targets(self, y: np.ndarray, is_first: bool) -> None:
+    def _learn_targets(self, y: np.ndarray, is_first: bool, is_part: bool = False) -> None:
         check_classification_targets(y)
         if y.ndim == 2 and not np.isin(y, (0, 1)).all():
             raise ValueError(f"y has shape {y.shape} and holds more than labels of 0 and 1; expected classes (m,)")
@@ -395,7 +417,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
                 f"y has the classes {classes} with warm_start, but had {self.classes_} before; give the same, or take"
                 " partial_fit"
             )
-        if y.ndim == 2 and len(y) > 1 and (y.sum(axis=1) == 1).all():
+        if y.ndim == 2 and len(y) > 1 and not is_part and (y.sum(axis=1) == 1).all():  # a part may happen to be so
             raise ValueError("y has exactly one label in every row, which is a class; give y.argmax(axis=1)")
         if len(classes) < 2:
             raise ValueError(f"y holds one class only ({classes[0]}); expected at least two classes to tell apart")
@@ -430,7 +452,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
             for name in given:
                 if name not in classes:
                     raise ValueError(f"class_weight holds the class {name!r}; expected some of {classes}")
-            return np.array([given.get(name, 1.0) for name in classes], np.float64)
+            counts = [from_zero(f"class_weight[{name!r}]", given.get(name, 1.0)) for name in classes]
+            return np.array(counts, np.float64)
         choice("class_weight", given, ("balanced",), ", or {class: weight}")
         of_class, present = np.ones(len(classes)), np.unique(y)
         of_class[present] = len(y) / (len(present) * np.bincount(y)[present])
@@ -461,12 +484,18 @@ class MLPRegressor(RegressorMixin, _MLP):
         return tags
 
 
+def _dense(array: Any) -> np.ndarray:
+    """A sparse matrix, such as OneHotEncoder makes, as the array that a network multiplies."""
+    return array.toarray() if issparse(array) else array
+
+
 def _weights(argument: str, sample_weight: Any, m: int) -> np.ndarray:
     """Weights of examples, in the words of this door."""
     weights = real_numbers(argument, sample_weight)
     checks.weights_shape(weights, m, argument)
     if not weights.any():
         raise ValueError(f"{argument} is zero for all examples: no weight counts; give one of which some are above 0")
+    masking_weights(weights, weights, argument)
     return weights
 
 

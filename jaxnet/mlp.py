@@ -159,7 +159,10 @@ def described(net: MLP) -> dict[str, Any]:
 def _rates(dropout: Any, n_layers: int) -> tuple[float, ...]:
     """A rate of dropout for each layer."""
     if not isinstance(dropout, Sequence) or isinstance(dropout, str):
-        return (share_from_zero("dropout", dropout),) * (n_layers - 1) + (0.0,)
+        rate = share_from_zero("dropout", dropout)
+        if rate and n_layers == 1:
+            raise ValueError(f"dropout is {dropout!r}, but there is no hidden layer to drop units of; leave it out")
+        return (rate,) * (n_layers - 1) + (0.0,)
     rates = tuple(share_from_zero(f"dropout[{position}]", rate) for position, rate in enumerate(dropout))
     if len(rates) != n_layers or rates[-1]:
         raise ValueError(

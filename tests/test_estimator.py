@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier as PeerClassifier
 from sklearn.neural_network import MLPRegressor as PeerRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
@@ -56,12 +56,11 @@ def same(one, other):
 
 # scikit-learn's own checks
 
-ORDER = {
-    "check_sample_weight_equivalence_on_dense_data": (
-        "rows of weight 0 and rows that are not there are shuffled into other mini-batches; the equivalence is tested"
-        " in full batches below"
-    ),
-}
+ORDER = dict.fromkeys(
+    ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"),
+    "rows of weight 0 and rows that are not there are shuffled into other mini-batches; the equivalence is tested in"
+    " full batches below",
+)
 DTYPE = {
     "check_regressor_multioutput": (
         "it wants float64 of several outputs, and answers are in the params' dtype, which is float32; their shape,"
@@ -399,3 +398,44 @@ def test_an_own_activation_goes_through_clone_and_pickle():
     assert est.net_.activations == (own, "identity")
     again = pickle.loads(pickle.dumps(est))
     np.testing.assert_array_equal(again.predict(X), est.predict(X))
+
+
+# What newcomers met
+
+
+def test_a_pipeline_may_make_sparse_features():
+    """Of many categories OneHotEncoder makes a sparse matrix; the answers are those of the dense one."""
+    names = np.array([f"name {i % 30}" for i in range(M)])[:, None]
+    models = [make_pipeline(OneHotEncoder(sparse_output=sparse), classifier()) for sparse in (True, False)]
+    sparse, dense = (model.fit(names, CLASSES).predict_proba(names) for model in models)
+    np.testing.assert_array_equal(sparse, dense)
+
+
+def test_a_part_of_the_data_may_have_one_label_in_each_row():
+    labels = np.eye(3, dtype=int)[np.arange(M) % 3]
+    with pytest.raises(ValueError, match="y has exactly one label in every row, which is a class"):
+        classifier().fit(X, labels)
+    assert classifier().partial_fit(X, labels).predict(X).shape == (M, 3)
+
+
+def test_logarithms_of_probabilities():
+    model = classifier().fit(X, CLASSES)
+    np.testing.assert_array_equal(model.predict_log_proba(X), np.log(model.predict_proba(X)))
+    model.params_ = jax.tree.map(lambda leaf: 1e4 * leaf, model.params_)
+    assert np.isneginf(model.predict_log_proba(X)).any()
+
+
+def test_rates_of_dropout_are_of_hidden_layers():
+    with pytest.raises(ValueError, match="dropout has 1 rates but hidden_layer_sizes 2 widths; give one for each"):
+        classifier(hidden_layer_sizes=(4, 4), dropout=(0.2,)).fit(X, CLASSES)
+    with pytest.raises(ValueError, match=r"dropout is '0\.2'; expected a number above 0 and below 1"):
+        classifier(dropout="0.2").fit(X, CLASSES)
+    with pytest.raises(ValueError, match="there is no hidden layer to drop units of; leave it out"):
+        classifier(hidden_layer_sizes=(), dropout=0.2).fit(X, CLASSES)
+
+
+def test_weights_are_named_as_they_were_given():
+    with pytest.raises(ValueError, match=r"sample_weight holds -1\.0"):
+        classifier().fit(X, CLASSES, -np.ones(M))
+    with pytest.raises(ValueError, match=r"class_weight\['cat'\] is -2; expected a finite number above 0, or 0"):
+        classifier(class_weight={"cat": -2}).fit(X, CLASSES)

@@ -27,6 +27,8 @@ def from_sklearn(model: Any, output: str | None = None) -> tuple[MLP, Params]:
         ImportError: scikit-learn is not installed.
     """
     kinds = library("sklearn.neural_network")
+    if isinstance(getattr(model, "net_", None), MLP):
+        raise TypeError("model is jaxnet's own estimator, whose network and params are model.net_ and model.params_")
     require("model", model, kinds.MLPClassifier | kinds.MLPRegressor, "an MLPClassifier or MLPRegressor (of a"
              " Pipeline, its last step)")  # fmt: skip
     if not hasattr(model, "coefs_"):

@@ -82,6 +82,12 @@ class SweepResult(NamedTuple):
         """The network, the number of members and epochs, and which member is best."""
         return "\n".join(self._lines())
 
+    def _repr_html_(self) -> str:
+        """The same in a notebook, with the costs of the best member."""
+        lines = self._lines()
+        best = {name: values[self.best] for name, values in self.history.items()} if len(lines) == 3 else {}
+        return summary.as_html("\n".join(lines), best)
+
     def _lines(self) -> list[str]:
         found = self.history.get("cost") if isinstance(self.history, dict) else None
         arrays = (self.failed, self.learning_rate, self.init_scale)  # in a tree that was mapped they may be anything

@@ -78,7 +78,7 @@ def warn_of_unscaled_inputs(
     """
     costs = history.get("cost", np.zeros(0))
     largest = max(float(X.max()), -float(X.min()))
-    remedy = "standardise X: subtract each row's mean and divide by its standard deviation"
+    remedy = "standardise X: subtract each feature's mean and divide by its standard deviation"
     if largest > SCALES[1] and costs.size and costs[0] > FAR_ABOVE * (at_zero := _cost_at_zero(net, Y, weights)):
         warn(
             f"X is as large as {largest:.3g}, and the cost of the first epoch is {costs[0]:.3g}, far above the"

@@ -210,7 +210,7 @@ def _text(report: Report) -> str:
     if report.skipped:
         lines += wrap("skipped: " + ", ".join(f"{called(path)} ({what})" for path, what in report.skipped.items()))
     if report.stripped:
-        lines += wrap("custom rules that took no part: " + ", ".join(report.stripped))
+        lines += wrap("custom rules that the reference was taken without: " + ", ".join(report.stripped))
     for w in report.witnesses:
         lines += wrap(f"witness {w.name}: {w.said} ({w.seconds:.2f} s)", "  ")
     return "\n".join(line.rstrip() for line in lines)
