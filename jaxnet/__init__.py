@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from jaxnet.train.step import train_step
     from jaxnet.train.sweep import SweepResult, sweep
     from jaxnet.train.warnings import TrainingWarning
-    from jaxnet.verify import GradientMismatch, Report, check_gradients, check_vjp
+    from jaxnet.verify import GradientInconclusive, GradientMismatch, Report, check_gradients, check_vjp
 
 __version__ = "0.1.0"
 
@@ -70,12 +70,14 @@ _HOMES = {
     "check_gradients": "verify",
     "check_vjp": "verify",
     "GradientMismatch": "verify",
+    "GradientInconclusive": "verify",
     "Report": "verify",
 }
 __all__ = [
     "MLP",
     "Activation",
     "FitResult",
+    "GradientInconclusive",
     "GradientMismatch",
     "Layer",
     "LoopState",
