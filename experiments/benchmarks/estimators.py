@@ -13,22 +13,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from sklearn import datasets, neural_network
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-
-from jaxnet import estimator
 
 SEEDS = range(10)
-DATA = {
-    "digits": datasets.load_digits,
-    "breast cancer": datasets.load_breast_cancer,
-    "wine": datasets.load_wine,
-    "diabetes": datasets.load_diabetes,
-}
+DATA = ("digits", "breast_cancer", "wine", "diabetes")  # as scikit-learn names them
 ARGUMENTS = {"alpha": 0.0, "batch_size": 128, "max_iter": 200}
 
 
@@ -49,6 +36,10 @@ class Comparison(NamedTuple):
 
 def model(module, name: str, seed: int):
     """The estimator of that module, on features, and numbers to be told, of unit scale."""
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     if name == "diabetes":
         regressor = module.MLPRegressor(random_state=seed, **ARGUMENTS)
         return make_pipeline(StandardScaler(), TransformedTargetRegressor(regressor, transformer=StandardScaler()))
@@ -57,6 +48,8 @@ def model(module, name: str, seed: int):
 
 def fitted(make: Callable, X, X_test, y, y_test) -> tuple[float, float]:
     """The score on the test data, and the seconds of the fit."""
+    from sklearn.exceptions import ConvergenceWarning
+
     begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # both stop at max_iter where they have not converged
@@ -66,7 +59,12 @@ def fitted(make: Callable, X, X_test, y, y_test) -> tuple[float, float]:
 
 def compare(name: str, seeds=SEEDS) -> Comparison:
     """Fit both for each seed, which also splits the data."""
-    X, y = DATA[name](return_X_y=True)
+    from sklearn import datasets, neural_network
+    from sklearn.model_selection import train_test_split
+
+    from jaxnet import estimator
+
+    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     results = []
     for seed in seeds:
         parts = train_test_split(X, y, test_size=0.25, random_state=seed, stratify=None if name == "diabetes" else y)

@@ -79,7 +79,7 @@ def seconds(way: str, call, *arguments) -> float:
     """Seconds of a call; a long loop runs once, for its parts were compiled when m was small."""
     if way in LOOPS and arguments[1].shape[1] > COMPARED:
         return experiment.seconds(call, *arguments, repeats=0).cold
-    return experiment.seconds(call, *arguments, repeats=5).warm
+    return experiment.seconds(call, *arguments, repeats=25).warm
 
 
 def speedups(found: dict) -> dict[str, dict[str, float]]:

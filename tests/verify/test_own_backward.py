@@ -96,7 +96,7 @@ def test_a_bug_planted_in_it_is_found_where_it_is(key):
         old, new, leaves = test_mutants.MUTANTS["g[l+1]' for g[l]'"]
         with pytest.raises(jaxnet.GradientMismatch) as caught:
             jaxnet.check_gradients(
-                lambda params, *batch: jaxnet.cost(test_mutants.NET, params, *batch),
+                lambda params, *batch: jaxnet.cost(test_mutants.NET, params, *batch, **test_mutants.STEP),
                 test_mutants.mutated(old, new), *point,
             )  # fmt: skip
     report = caught.value.report

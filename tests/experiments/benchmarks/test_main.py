@@ -58,7 +58,10 @@ def test_every_workload_has_a_row_of_its_own():
 def test_a_package_that_may_be_absent_is_imported_on_use():
     """So that importing a benchmark needs no peer, draws nothing and never ends the interpreter."""
     needed = {"jax", "numpy", "optax", "tqdm", "jaxnet"}
-    files = [path for path in FOLDER.rglob("*.py") if path.stem not in ("__main__", "report")]
+    scripts = FOLDER / "csv_job"  # run as they are, and imported by nobody
+    files = [
+        path for path in FOLDER.rglob("*.py") if path.stem not in ("__main__", "report") and path.parent != scripts
+    ]
     assert len(files) > 20
     for path in files:
         for node in ast.parse(path.read_text()).body:
