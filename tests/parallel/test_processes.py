@@ -50,6 +50,7 @@ def test_every_layout_trains_as_one_process_does(tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_process_gives_its_part_of_the_data(tmp_path):
     seen, errors = member.run("parts", tmp_path)
     assert "Warning" not in errors[0] + errors[1]
@@ -75,6 +76,7 @@ def test_a_file_that_is_mapped_is_trained_on_as_by_one_process(tmp_path, monkeyp
     assert_as_one_process(seen, file, Y, batch_size=member.BATCH)
 
 
+@pytest.mark.slow
 def test_processes_that_disagree_stop_together(tmp_path):
     (first, second), _ = member.run("disagreements", tmp_path)
     for name in ("epochs", "optimizer", "X", "key"):

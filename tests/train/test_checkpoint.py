@@ -630,7 +630,14 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("epochs", [40, 5, 6], ids=["at the next step", "at the end", "at SIGTERM"])
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        pytest.param(40, id="at the next step", marks=pytest.mark.slow),
+        pytest.param(5, id="at the end"),
+        pytest.param(6, id="at SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_is_an_error_and_what_was_saved_stays(tmp_path, whole, epochs):
     run = subprocess.run(
         [sys.executable, "-c", DISK_FULL, tmp_path, str(epochs)], capture_output=True, text=True, cwd=ROOT
