@@ -1,7 +1,9 @@
 """A sweep finds the rate."""
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from experiments import sweep
 from tests.experiments.claims import assert_each_clause_can_fail, assert_it_runs, measure, quick
@@ -9,8 +11,19 @@ from tests.experiments.claims import assert_each_clause_can_fail, assert_it_runs
 ACCURACY = np.array([[0.3, 0.4], [0.95, 0.97], [0.1, 0.2]])  # three rates, two seeds
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiles_anew():
+    """Without what earlier tests have compiled, for the time of compiling is part of what is measured."""
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)
+    reset_cache()
+
+
 @pytest.fixture(scope="module")
-def found():
+def found(compiles_anew):
     return measure(sweep, rates=3, seeds=1, epochs=1, one_by_one=1)
 
 
