@@ -218,6 +218,8 @@ def powers(case: Case, shape: tuple[int, ...] | None = None) -> dict | None:
     for results in (None, _results(shape))[: 1 + computed] if np.sum((g != 0) & (r != 0)) >= DISTINCT else ():
         found, sources = {}, []
         for place, (name, x) in enumerate(e.sources(case.i, case.inputs, results)):
+            if sample(x).size != g.size:  # g holds slopes along directions, and no entries
+                continue
             values = np.unique(np.abs(sample(x)[g != 0])).size
             if values == 1 if shape == () else values >= DISTINCT:
                 sources.append(((place, name), x, sample(x)))

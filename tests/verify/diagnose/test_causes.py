@@ -511,3 +511,15 @@ class KnownElsewhere(Evidence):
 
     def limit(self, i):
         return 1e-6
+
+
+@pytest.mark.parametrize("power", [0, 2])
+def test_a_number_beside_a_loss_that_hides_its_inside_is_no_crash(power):
+    """Six entries are then judged by four slopes, which no array of six has been multiplied with."""
+    w = np.linspace(0.1, 1, 6)
+    report = check_gradients(
+        lambda w, c: float(c * np.sum(np.asarray(w) ** 3)),
+        lambda w, c: 3 * c**power * np.asarray(w) ** 2,
+        w, np.float32(1.7), raise_=False,
+    )  # fmt: skip
+    assert report.verdict == "FAIL" and "a factor" in report.cause
