@@ -46,9 +46,10 @@ def random_permutation(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
 def _ends(m: int, sent: UInt32[Array, " beyond"]) -> UInt32[Array, " beyond"]:
     """Where each place from m on arrives below m, sent on as often as it takes; each doubling sends it twice as far.
 
-    (Those that only ever meet each other stay where they are: no place below m is sent to them.)
+    (Those that only ever meet each other stay where they are: no place below m is sent to them. The select is not
+    jnp.where, which in a loop of jax 0.12 stays a call of its own.)
     """
-    twice_as_far = lambda _, end: jnp.where(end >= m, _at(end, end, m), end)
+    twice_as_far = lambda _, end: jax.lax.select(end >= m, _at(end, end, m), end)
     return jax.lax.fori_loop(0, sent.size.bit_length(), twice_as_far, sent)
 
 
