@@ -32,7 +32,7 @@ class VerifierFinder:
 sys.meta_path.insert(0, VerifierFinder)
 
 # What XLA has compiled is kept for the other processes and the next run; `pytest --cache-clear` forgets it.
-jax.config.update("jax_compilation_cache_dir", str(HOUSE.parent / ".pytest_cache" / "xla"))
+jax.config.update("jax_compilation_cache_dir", str(HOUSE.parent / ".pytest_cache" / "d" / "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

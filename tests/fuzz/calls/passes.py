@@ -42,7 +42,7 @@ def sometimes_traced(rng, function):
 def predict(rng) -> Case:
     def complaint(A, problem):
         run = problem.run()
-        return unlike("A", A, run.A[-1], run.error[-1], problem)
+        return unlike("A", A, run.A[-1], run.error[-1], problem, problem.net.activations[-1])
 
     return network_case(rng, "predict", WITHOUT_TARGETS, jaxnet.predict, complaint, ("X",) * 8)
 
@@ -51,7 +51,7 @@ def predict(rng) -> Case:
 def apply(rng) -> Case:
     def complaint(A, problem):
         run = problem.run()
-        return unlike("A", A, run.A[-1], run.error[-1], problem)
+        return unlike("A", A, run.A[-1], run.error[-1], problem, problem.net.activations[-1])
 
     def applied(net, params, X, precision="float32"):
         return jaxnet.apply(net, precision)(params, X)
@@ -68,7 +68,9 @@ def forward(rng) -> Case:
             return f"cache is {cache}"
         arrays = [(f"cache[{l}].A", layer.A) for l, layer in enumerate(cache)] + [("A", A)]
         wanted = [*zip(run.A, run.error, strict=True), (run.A[-1], run.error[-1])]
-        texts = (unlike(*array, *want, problem) for array, want in zip(arrays, wanted, strict=True))
+        names = ["identity", *problem.net.activations, problem.net.activations[-1]]
+        each = zip(arrays, wanted, names, strict=True)
+        texts = (unlike(*array, *want, problem, name) for array, want, name in each)
         return next(filter(None, texts), None)
 
     return network_case(rng, "forward", WITHOUT_TARGETS, sometimes_traced(rng, jaxnet.forward), complaint, ("X",) * 8)
