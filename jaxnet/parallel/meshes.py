@@ -1,6 +1,6 @@
 """Where arrays live: devices by name, meshes, and what every layout has in common.
 
-The examples of a batch, its columns, are split over the mesh's axis "data"; how params are split, layout.py says.
+The examples of a batch, its columns, are split over the mesh's axis "data"; how params are split, layouts.py says.
 Mini-batches are drawn from all examples, so every device holds those: split over the devices, each step would gather
 its batch across them, one more all-reduce and two all-gathers.
 
