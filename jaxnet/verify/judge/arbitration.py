@@ -75,18 +75,23 @@ class Arbiter(NamedTuple):
         if not slopes:
             return f
         if not np.isfinite(g[at]).all():
-            wrong = "[" + ",".join(map(str, np.argwhere(at & ~np.isfinite(g))[0])) + "]" if f.shape else ""
+            wrong = _place(np.argwhere(at & ~np.isfinite(g))[0])
             cause = Cause(Kind.NAN_WHERE_FINITE, (f" at {called(f.path)}{wrong}",))
             return f.failed(score=float("inf"), cause=cause)
-        own, kinked, lost = f.unit, False, 0.0
+        kinked, lost, told = False, 0.0, ~at
         for v, found in slopes:
-            claimed, rounding = inner_product(g, v), own * float(np.sum(np.abs(g * v)))
-            if abs(claimed - found.central) > WARN * (found.error + rounding) and not lost:
+            alone = np.count_nonzero(v) == 1
+            if found.tells_nothing or (found.steep and not alone):
+                continue  # beside an infinite slope, that of another entry does not show
+            error = found.one_sided_error if found.kinked else found.error
+            claimed, rounding = inner_product(g, v), f.unit * float(np.sum(np.abs(g * v)))
+            if abs(claimed - found.central) > WARN * (error + rounding) and not lost:
                 lost = self._lost_as_written(i, v, found)
-            noise = found.error + rounding + lost * norm(v)
-            kinked = kinked or found.kinked
-            if not lies_between(found, claimed, FAIL * noise):
-                return f.failed(note(Reason.NOT_FINITE_WRONG, where=where), score=max(f.score, 2 * FAIL))
+            kinked, told = kinked or found.kinked, told | (v != 0)
+            if not lies_between(found, claimed, FAIL * (error + rounding + lost * norm(v))):
+                return _refuted(f, where, v, found)
+        if not told.all():
+            return f.undecided(note(Reason.NOT_FINITE_STEEP, where=where, at=_place(np.argwhere(~told)[0])))
         reason = Reason.NOT_FINITE_KINK if kinked else Reason.NOT_FINITE_RIGHT
         return f.passed(note(reason, where=where))
 
@@ -167,6 +172,23 @@ class Arbiter(NamedTuple):
     def _units(self, i):
         units = np.eye(self.x[i].size).reshape(-1, *self.x[i].shape)
         return [as_large_as(self.x[i], e) for e in ([*units, *(1j * units)] if np.iscomplexobj(self.x[i]) else units)]
+
+
+def _refuted(f: LeafJudgement, where: str, v: np.ndarray, found: differences.Slope) -> LeafJudgement:
+    """A leaf refused along a direction, of one entry if differences were asked about it by itself."""
+    entries, score = np.argwhere(v), max(f.score, 2 * FAIL)
+    if len(entries) > 1 or np.iscomplexobj(v):
+        return f.failed(note(Reason.NOT_FINITE_WRONG, where=where), score=score)
+    at = tuple(map(int, entries[0]))
+    sides = sorted(side / v[at] for side in (found.sides if found.kinked else (found.central,)))
+    slopes = f"slope is {sides[0]:.4g}" if len(sides) == 1 else "slopes are {:.4g} and {:.4g}".format(*sides)
+    said = note(Reason.NOT_FINITE_ENTRY, where=where, at=_place(at), manual=f.g[at], slopes=slopes)
+    return f.failed(said, score=score, worst=at)
+
+
+def _place(at) -> str:
+    """An entry of a leaf, as the report writes it; nothing of a scalar."""
+    return "[" + ",".join(map(str, at)) + "]" if len(at) else ""
 
 
 def as_large_as(x, v):

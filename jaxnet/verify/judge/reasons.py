@@ -24,6 +24,13 @@ class Reason(Enum):
     NOT_FINITE_RIGHT = "autodiff is not finite {where}; finite differences agree with the manual gradient"
     NOT_FINITE_KINK = "autodiff is not finite {where}; there the manual gradient lies between the one-sided derivatives"
     NOT_FINITE_WRONG = "finite differences refute it where autodiff is not finite ({where})"
+    NOT_FINITE_ENTRY = (
+        "finite differences refute it where autodiff is not finite ({where}): {at} is {manual:.4g}, its {slopes}"
+    )
+    NOT_FINITE_STEEP = (
+        "autodiff is not finite {where}; at {at} the loss jumps or is infinitely steep on both sides: no number is its"
+        " derivative"
+    )
     # the formula
     CANCELS = "the formula as written cancels in {dtype}{place} ({excess:.2g} x the noise of autodiff{how})"
     HIDDEN = "within the noise of its inputs' rounding; but the formula is wrong in float64"
