@@ -1,7 +1,7 @@
 """Run every experiment, or some, and write results/index.html: one page with each claim, figure and number.
 
-The page follows the notes and shows all that the results directory holds: for experiments that this run leaves out or
-does not reach, it keeps the cards of earlier runs, with their dates, and names those that were never run.
+The page follows the notes, with figures to handle, and shows all that the results directory holds: for experiments that
+this run leaves out or does not reach, it keeps what earlier runs left, with their dates, and names those never run.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from experiments.page.assemble import page
 from experiments.runner import experiment, options, program, results
-from experiments.runner.report import page
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.parallel import meshes
 
@@ -29,7 +29,7 @@ class Config(experiment.Config):
     """Settings of the whole run; all but the names go to each experiment."""
 
     only: tuple[str, ...] = ()
-    """Names of the experiments to run; none given: all. The page keeps the others' cards of earlier runs."""
+    """Names of the experiments to run; none given: all. The page keeps what earlier runs left of the others."""
 
 
 def sections() -> dict[str, str]:

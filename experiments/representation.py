@@ -84,6 +84,19 @@ def metrics(found: dict) -> dict:
     return {"largest_difference": difference(found), "x": found["x"], "z": z, "a": a}
 
 
+def explore(config: Config) -> dict:
+    """The network and its example, for the figure of sections 1 and 2."""
+    params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, 1, *[config.scale] * 3)
+    ax = jaxnet.plot.network(NET, params, x, ax=plots.figure(7, 5).subplots())
+    ax.set_title("")
+    return {
+        "still": plots.svg(ax.figure, "representation", "A network of 3, 4 and 1 units with its weights and numbers"),
+        "params": [{"W": W, "b": b[:, 0]} for W, b in params],
+        "activations": NET.activations,
+        "x": x[:, 0],
+    }
+
+
 def unit_by_unit(params: tuple[jaxnet.Layer, ...], x: np.ndarray) -> list[tuple[list[float], list[float]]]:
     """(z, a) of every layer, in plain numbers: z_i = w_iᵀ a_prev + b_i and a_i = σ(z_i); for layer 0 both are x."""
     a = x[:, 0].tolist()

@@ -8,7 +8,9 @@ jaxnet.datasets that it calls), `Config`, and the functions
 - `clauses(found)`: the clauses of its claim, each true or false;
 - `claim(found)`: the claim in a sentence, with its numbers;
 - `draw(found)`: the figure;
-- `metrics(found)`: what metrics.json keeps; all that was found unless this function says which.
+- `metrics(found)`: what metrics.json keeps; all that was found unless this function says which;
+- `explore(config)`: the data of its figure on the page, if it has one to handle: "still", the picture as SVG that
+  stands there without JavaScript, and what NAME.js beside it reads.
 
 `main` runs it by itself, `python -m experiments` runs them all.
 """
@@ -39,7 +41,7 @@ from tqdm import tqdm
 
 import jaxnet
 from experiments.runner import options, plots, program
-from experiments.runner.results import files, nan_paths, only_run, require_writable, save_record, to_json
+from experiments.runner.results import explore_file, files, nan_paths, only_run, require_writable, save_record, to_json
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.mlp import Params
@@ -111,14 +113,15 @@ def load(name: str) -> ModuleType:
 
 
 def perform(name: str, config: Config) -> dict[str, Any]:
-    """Run an experiment on its device; write metrics.json and NAME.png, and return what metrics.json holds."""
+    """Run an experiment on its device; save its numbers, picture and figure's data; return what metrics.json holds."""
     module = load(name)
-    require_writable(config.results, *files(config.results, name))
+    require_writable(config.results, *files(config.results, name), explore_file(config.results, name))
     if config.cache:
         enable_compilation_cache(CACHE)
     start = time.perf_counter()
     with jax.default_device(meshes.device(config.device)):
         result = run(module, config)
+        explore = to_json(module.explore(config)) if hasattr(module, "explore") else None
     metrics = to_json({"clauses": result.clauses, **result.metrics})
     undefined = nan_paths(metrics)
     record = {
@@ -132,7 +135,7 @@ def perform(name: str, config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    save_record(record, config.results, plots.png(result.figure, dpi=120))
+    save_record(record, config.results, plots.png(result.figure, dpi=120), explore)
     return record
 
 
@@ -143,15 +146,17 @@ def metadata(name: str, module: ModuleType) -> dict[str, Any]:
         "notes": module.NOTES,
         "about": docstring(module),
         "data": {load.__name__: source(load) for load in module.DATA},
+        "figure": docstring(module.draw),
     }
 
 
 def docstring(thing: ModuleType | Callable) -> str:
-    """The docstring of a module or function; `python -OO` leaves it out of the program, but not out of the source."""
+    """The docstring of a module or function, "" without one; `python -OO` leaves it out, but not out of the source."""
     if found := inspect.getdoc(thing):
         return found
     tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    return ast.get_docstring(tree if inspect.ismodule(thing) else tree.body[0])
+    node = tree if inspect.ismodule(thing) else tree.body[0]
+    return (ast.get_docstring(node) if isinstance(node, ast.Module | ast.FunctionDef) else None) or ""
 
 
 def source(load: Callable) -> str:

@@ -1,4 +1,4 @@
-"""The page of all experiments: one HTML file with pictures inline, in light and dark, that opens from disk.
+"""What the page says of an experiment that ran: its report, to fold out, and its line in the table of claims.
 
 Metrics become tables, however they are nested: groups of groups of numbers make a table, and a list is a group too.
 Groups with the same entries are the rows of one table; the longer side runs down, as a narrow screen has room there.
@@ -20,116 +20,70 @@ TOO_LONG = 5000  # cells; one longer still stays in metrics.json
 Cell = bool | int | float | str | None
 Rows = dict[str, dict[str, Cell]]
 
-STYLE = """
-:root { color-scheme: light dark; --back: #f6f6f4; --card: #fff; --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcd8;
-  --good: #00694e; --bad: #b34a00; --link: #005a94; }
-@media (prefers-color-scheme: dark) { :root { --back: #16181b; --card: #202327; --ink: #e8e8e6; --soft: #a5a8ac;
-  --line: #383c42; --good: #35c79b; --bad: #ff9a52; --link: #6cbcf2; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 66rem; padding: 1rem; background: var(--back); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.2rem; margin: 0; }
-a { color: var(--link); }
-summary { cursor: pointer; color: var(--link); margin-top: .5rem; font-size: .9rem; }
-article { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 1rem 0; }
-header { display: flex; flex-wrap: wrap; gap: 0 .8rem; align-items: baseline; }
-.soft { color: var(--soft); font-size: .9rem; }
-.held { color: var(--good); font-weight: 600; } .failed, .broken { color: var(--bad); font-weight: 600; }
-.figure { overflow-x: auto; margin: .5rem 0; background: #fff; border-radius: .4rem; }
-img { display: block; width: 100%; min-width: 46rem; height: auto; }
-pre { white-space: pre-wrap; background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
-  padding: .5rem; margin: .5rem 0; font-size: .85rem; }
-.tables { display: flex; flex-wrap: wrap; gap: .6rem 2.5rem; align-items: flex-start; margin: .5rem 0; }
-.scroll { overflow-x: auto; max-width: 100%; overflow-wrap: normal; }
-table { border-collapse: collapse; font-size: .85rem; }
-caption { text-align: left; color: var(--soft); font-weight: 600; }
-th { font-weight: 400; text-align: left; vertical-align: top; }
-th[scope=col] { color: var(--soft); text-align: right; padding: 0 0 0 1rem; }
-th[scope=row] { position: sticky; left: 0; background: var(--card); border-top: 1px solid var(--line);
-  min-width: 5rem; }
-td { border-top: 1px solid var(--line); padding: .15rem 0 .15rem 1rem; vertical-align: top; text-align: right;
-  white-space: nowrap; font-variant-numeric: tabular-nums; }
-tr:first-child td { border: 0; }
-td.text { text-align: left; white-space: normal; min-width: 14rem; max-width: 30rem; }
-.narrow { display: none; }
-@media (max-width: 46rem) { .narrow { display: inline; } }
-nav ul { padding-left: 1.2rem; columns: 15rem; }
-"""
 
-
-def page(cards: dict[str, dict[str, Any] | None], results: Path, interrupted: list[str] | tuple = ()) -> str:
-    """The whole page: every experiment's record, None where there is none, and those that an interrupt left out.
-
-    `results` holds each experiment's picture as NAME/NAME.png.
-    """
+def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tuple[str, ...] = ()) -> str:
+    """What made the page; an interrupted run, claims that fail, experiments without results, and earlier reports."""
     records = [record for record in cards.values() if record]
-    held = sum(record["held"] for record in records)
-    seconds = sum(record["seconds"] for record in records)
     made_by = next((f"jax {r['jax']}, Python {r['python']}, {r['device']}" for r in records if "jax" in r), "")
-    contents = "".join(f"<li>{link(name) if record else escape(name)} {state(record)}</li>"
-                       for name, record in cards.items())  # fmt: skip
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>jaxnet: the claims of the notes</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>The claims of the lecture notes, measured</h1>
-<p>{held} of {len(records)} claims held, in {seconds:.0f} s. <span class="soft">{escape(made_by)}
-<span class="narrow">Slide figures and tables sideways.</span></span></p>
-{gaps(cards, interrupted)}
-<nav><ul>{contents}</ul></nav>
-<main>
-{"".join(card(record, results) for record in records)}
-</main>
-</body>
-</html>
-"""
-
-
-def gaps(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tuple) -> str:
-    """An interrupted run, experiments that were never run, and cards of earlier runs, if there are any."""
     never = [name for name, record in cards.items() if not record]
+    bad = [link(record["experiment"]) for record in records if not record["held"]]
     sentences = []
     if interrupted:
         left_out = escape(", ".join(interrupted))
         sentences.append(f'<strong class="failed">Interrupted before the end of: {left_out}.</strong>')
+    if bad:
+        sentences.append(f'<strong class="failed">Failed:</strong> {", ".join(bad)}.')
     if never:
         sentences.append(f"No results yet: {escape(', '.join(never))}.")
-    if any(record and "earlier" in record for record in cards.values()):
-        sentences.append("Cards marked earlier are from an earlier run, the latest that this results directory holds.")
-    return f"<p>{' '.join(sentences)}</p>" if sentences else ""
+    if any("earlier" in record for record in records):
+        sentences.append("Reports with a date are of an earlier run, the latest that this results directory holds.")
+    if made_by:
+        sentences.append(f"Made by {escape(made_by)}, in {sum(record['seconds'] for record in records):.0f} s.")
+    return f'<p class="soft">{" ".join(sentences)}</p>' if sentences else ""
+
+
+def claims(cards: dict[str, dict[str, Any] | None]) -> str:
+    """The table of claims, one line an experiment, each with its measured sentence."""
+    rows = "".join(
+        f'<tr><th scope="row">{link(name) if record else escape(name)}</th>'
+        f'<td class="text">{escape(record["claim"]) if record else "No results yet."}</td><td>{state(record)}</td></tr>'
+        for name, record in cards.items()
+    )
+    head = '<tr><th scope="col">experiment</th><th scope="col">claim</th><th scope="col">outcome</th></tr>'
+    held, run = sum(bool(record and record["held"]) for record in cards.values()), sum(map(bool, cards.values()))
+    return f"<p>{held} of {run} claims held.</p>\n" + scrolling(f"<table>{head}{rows}</table>", "Every claim")
 
 
 def link(name: str) -> str:
-    """A link to an experiment's card."""
-    return f'<a href="#{escape(name)}">{escape(name)}</a>'
+    """A link to an experiment's report."""
+    return f'<a href="#report-{escape(name)}">{escape(name)}</a>'
 
 
-def card(record: dict[str, Any], results: Path) -> str:
-    """One experiment: notes' section, claim, whether it held, figure, numbers, data with licence, and the command."""
-    name = escape(record["experiment"])
+def card(name: str, record: dict[str, Any] | None, results: Path) -> str:
+    """One experiment's report, folded: claim, figure, numbers, data with licence, and the command."""
+    if not record:
+        return f'<p class="missing">No results yet: python -m experiments --only {escape(name)}</p>\n'
     if "error" in record:
         evidence = f"<pre>{escape(record['error'])}</pre>"
     else:
-        picture = base64.b64encode(files(results, record["experiment"])[1].read_bytes()).decode()
-        image = f'<img src="data:image/png;base64,{picture}" alt="Figure of {name}">'
-        evidence = f'<div class="figure">{image}</div>\n{tables(record["metrics"])}'
+        picture = base64.b64encode(files(results, name)[1].read_bytes()).decode()
+        alt = escape(record.get("figure") or record["claim"])
+        image = f'<img src="data:image/png;base64,{picture}" alt="{alt}" loading="lazy">'
+        box = f'<div class="picture" role="group" tabindex="0" aria-label="Figure of {escape(name)}">{image}</div>'
+        evidence = f"{box}\n{tables(record['metrics'])}"
+    title = record["about"].split("\n")[0] or record["claim"]
+    failed = "" if record["held"] else f" {state(record)}"
     ended = datetime.datetime.fromisoformat(record["ended"])
     when = f" · {ended:%d %B %Y, %H:%M} UTC" if "earlier" in record else ""
-    return f"""<article id="{name}">
-<header><h2>{name}</h2> {state(record)}
-<span class="soft">the notes' {escape(record["notes"])} · {record["seconds"]:.1f} s{when}</span></header>
+    return f"""<details class="report" id="report-{escape(name)}">
+<summary><span class="name">{escape(name)}</span> {escape(title)}{failed}</summary>
 <p>{escape(record["claim"])}</p>
 {evidence}
 {origins(record["data"])}
 {about(record["about"])}
+<p class="soft">The notes' {escape(record["notes"])} · {record["seconds"]:.1f} s{when}</p>
 <pre>{escape(record["command"])}</pre>
-</article>
+</details>
 """
 
 
@@ -146,11 +100,11 @@ def about(docstring: str) -> str:
 
 
 def state(record: dict[str, Any] | None) -> str:
-    """Held, failed or broken, in a word and a colour, and whether that was earlier; or that there is no result."""
+    """Held, failed or broken, in a word and a colour; or that there is no result."""
     if not record:
         return '<span class="soft">not run</span>'
     word = "held" if record["held"] else "broken" if "error" in record else "failed"
-    return f'<span class="{word}">{word}</span>' + ' <span class="soft">earlier</span>' * ("earlier" in record)
+    return f'<span class="{"soft" if record["held"] else "failed"}">{word}</span>'
 
 
 def tables(metrics: dict[str, Any]) -> str:
@@ -200,11 +154,17 @@ def table(place: tuple[str, ...], rows: Rows) -> str:
     is_a_list = list(rows) == [str(position) for position in range(1, len(rows) + 1)]
     if len(rows) == 1 or (len(columns) > len(rows) and not is_a_list):
         rows, columns = {column: {name: row[column] for name, row in rows.items()} for column in columns}, list(rows)
-    caption = f"<caption>{': '.join(map(words, place))}</caption>" if place else ""
+    title = ": ".join(map(words, place))
+    caption = f"<caption>{title}</caption>" if place else ""
     head = "".join(f'<th scope="col">{words(column)}</th>' for column in columns)
     lines = {name: "".join(map(cell, row.values())) for name, row in rows.items()}
     body = "".join(f'<tr><th scope="row">{words(name)}</th>{line}</tr>' for name, line in lines.items())
-    return f'<div class="scroll"><table>{caption}<tr><td></td>{head}</tr>{body}</table></div>'
+    return scrolling(f"<table>{caption}<tr><td></td>{head}</tr>{body}</table>", title or "Measured")
+
+
+def scrolling(content: str, title: str) -> str:
+    """A box that scrolls by itself, by keys as well."""
+    return f'<div class="scroll" role="group" tabindex="0" aria-label="{title}">{content}</div>'
 
 
 def cells(rows: Rows) -> int:

@@ -1,4 +1,7 @@
-"""What a run leaves in the results directory, NAME/metrics.json and NAME/NAME.png, and what is there from earlier runs.
+"""What a run leaves in the results directory, and what is there from earlier runs.
+
+NAME/metrics.json are an experiment's numbers, NAME/NAME.png its picture, and NAME/explore.json the data of its figure
+to handle on the page, if it has one.
 
 metrics.json is strictly valid JSON, which knows no NaN and no infinity: they are the texts "NaN", "Infinity" and
 "-Infinity" in it, and a claim with a NaN among its metrics has failed. A missing value is null.
@@ -7,6 +10,7 @@ One run at a time uses a results directory. Files are replaced and never written
 the earlier ones are whole.
 """
 
+import base64
 import contextlib
 import errno
 import json
@@ -32,6 +36,11 @@ REQUIRED = {  # of every record
 def files(results: Path, name: str) -> tuple[Path, Path]:
     """Where an experiment's numbers and its figure go."""
     return results / name / "metrics.json", results / name / f"{name}.png"
+
+
+def explore_file(results: Path, name: str) -> Path:
+    """Where the data of an experiment's figure to handle go, if it has one."""
+    return results / name / "explore.json"
 
 
 @contextlib.contextmanager
@@ -120,15 +129,36 @@ def nan_paths(metrics: Any, place: str = "") -> list[str]:
     return [found for name, entry in inner for found in nan_paths(entry, f"{place}.{name}" if place else str(name))]
 
 
-def save_record(record: dict[str, Any], results: Path, picture: bytes | None = None) -> None:
-    """Save metrics.json and the picture that belongs to it, if there is one.
+def packed(array: Any, dtype: str = "float16") -> dict[str, Any]:
+    """An array as JSON in few bytes, for network.js: its shape, and its numbers in that dtype, by rows, in base64."""
+    numbers = np.asarray(array).astype(np.dtype(dtype).newbyteorder("<"))
+    return {"shape": list(numbers.shape), dtype: base64.b64encode(numbers.tobytes()).decode()}
+
+
+def save_record(
+    record: dict[str, Any], results: Path, picture: bytes | None = None, explore: dict[str, Any] | None = None
+) -> None:
+    """Save metrics.json, and the picture and the figure's data that belong to it, if there are any.
 
     Raises:
-        NotSavedError: one cannot be saved; both are then as they were.
+        NotSavedError: one cannot be saved; all are then as they were.
     """
     metrics, figure = files(results, record["experiment"])
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    save({metrics: text} if picture is None else {figure: picture, metrics: text})
+    contents: dict[Path, bytes | str] = {}
+    if picture is not None:
+        contents[figure] = picture
+    if explore is not None:
+        contents[explore_file(results, record["experiment"])] = json.dumps(explore, allow_nan=False) + "\n"
+    save(contents | {metrics: json.dumps(record, indent=2, allow_nan=False) + "\n"})
+
+
+def explored(results: Path, name: str) -> dict[str, Any] | None:
+    """The data of an experiment's figure to handle, of the latest run that left any; None if none can be read."""
+    try:
+        found = json.loads(explore_file(results, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("still"), str) else None
 
 
 def earlier_record(results: Path, name: str) -> dict[str, Any] | None:

@@ -1,0 +1,21 @@
+// A few lines to make SVG elements and to write numbers.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// An element with its attributes and what it holds: svg("circle", {r: 3}), svg("g", {}, child, "text").
+export function svg(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  set(element, attributes);
+  element.append(...children);
+  return element;
+}
+
+// Attributes of an element, all at once.
+export function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+}
+
+// A number with so many decimals and the minus sign of print.
+export function decimals(number, digits = 2) {
+  return number.toFixed(digits).replace(/^-0(\.0*)?$/, "0$1").replace("-", "−");
+}

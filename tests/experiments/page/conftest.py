@@ -1,0 +1,101 @@
+"""The page, built once with small settings, and a browser that reads it from disk."""
+
+import fcntl
+import os
+import shutil
+
+import jax
+import pytest
+
+import experiments.__main__ as all_experiments
+from experiments.page import assemble
+from experiments.runner import experiment, results
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory, worker_id):
+    """A results directory of a quick run of every experiment that has a figure to handle, shared by all processes."""
+    base = tmp_path_factory.getbasetemp()
+    made = (base if worker_id == "master" else base.parent) / "results-of-the-page"
+    made.mkdir(exist_ok=True)
+    with open(made / ".built", "a+") as built, jax.numpy_dtype_promotion("standard"):
+        fcntl.flock(built, fcntl.LOCK_EX)
+        if not built.tell():
+            for name in all_experiments.sections():
+                module = experiment.load(name)
+                if hasattr(module, "explore"):
+                    experiment.perform(name, module.Config(quick=True, results=made))
+            built.write("yes")
+    return made
+
+
+@pytest.fixture(scope="session")
+def file(directory, worker_id):
+    """The page of that run."""
+    cards = {name: results.earlier_record(directory, name) for name in all_experiments.sections()}
+    path = directory / f"index-{worker_id}.html"
+    path.write_text(assemble.page(cards, directory), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def explored(directory):
+    """A function that reads the data of a figure, as Python left them."""
+    return lambda name: results.explored(directory, name)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; without one the tests are skipped, but fail where CI runs them."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no chromium on PATH: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, file):
+    """A function that opens the page: what it says on its console or asks of the network fails the test."""
+    contexts, faults = [], []
+
+    def opened(width=800, scheme="light", **settings):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **settings))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: faults.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: None if own(request.url, file) else faults.append(request.url))
+        page.goto(file.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def own(url, file):
+    """Whether a request stays in the file."""
+    return url.split("#")[0] == file.as_uri() or url.startswith("data:")
+
+
+@pytest.fixture
+def page(open_page):
+    """The page on a screen of 800 px, in light."""
+    return open_page()
+
+
+@pytest.fixture
+def figure(page):
+    """A function that finds a figure to handle by its name."""
+    return lambda name: page.locator(f"figure[data-figure={name}]")
+
+
+def slide(slider, value):
+    """Move a slider as a hand does: its value changes and `input` tells of it."""
+    slider.evaluate("(input, value) => { input.value = value; input.dispatchEvent(new Event('input')) }", str(value))
