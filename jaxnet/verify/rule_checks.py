@@ -162,7 +162,8 @@ def with_cotangents(report: Report, question: Question) -> Report:
     g(c) = r(c') for two random c, where c' is c without one output's, or with its first entry everywhere, and so on.
     """
     suspects = {path: leaf for path, leaf in _failed(report) if IGNORED != leaf.cause != BENT}
-    causes = {p: LEVEL for p, leaf in suspects.items() if leaf.norm == 0.0 and not leaf.cause and not question.intended}
+    level = lambda leaf: leaf.norm == 0.0 and not (leaf.cause or leaf.note or question.intended)
+    causes = {path: LEVEL for path, leaf in suspects.items() if level(leaf)}
     suspects = {p: leaf for p, leaf in suspects.items() if p not in causes and leaf.resolution < TOLD}
     if suspects and not question.problem.valued_only and question.problem.reversible:
         causes |= _causes_by_cotangents(question, suspects)

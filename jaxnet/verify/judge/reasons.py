@@ -57,11 +57,12 @@ class Reason(Enum):
     STOPPED = "what is stopped feeds a rule that cannot be replaced: values do not tell which derivative is meant"
     SEVERAL_WRONG = "several coordinates are wrong; the leaf is too large to difference each"
     SEVERAL_COARSE = "several coordinates are wrong; the values are too coarse to difference each"
-    CONFIRMED = "finite differences confirm the manual gradient, every entry; autodiff of the loss is wrong here"
-    DISPUTED = "the witnesses disagree: finite differences confirm the manual gradient and refute autodiff"
-    BOTH_WRONG = "finite differences refute both: the manual gradient is wrong, and so is autodiff of the loss"
     # declared by the caller
     ACCURACY = "right to the declared accuracy {accuracy:.2g}, not to rounding ({score:.2g} x noise)"
+    FINER = (
+        "not shown to the declared accuracy {accuracy:.2g}: an error of {seen:.2g} would have passed for noise;"
+        " float64, or a gradient that can be traced, would show it"
+    )
     EXPECTED_ZERO = "zero, as declared"
 
 
