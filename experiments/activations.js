@@ -21,8 +21,11 @@ export function mount(figure, {z: points, curves, start}) {
     bars.draw(slopes, name);
     answer.innerHTML = `${name}(${decimals(z, 1)}) = <output>${written(value[k])}</output> and
       ${name}′(${decimals(z, 1)}) = <output>${written(slope[k])}</output>: of the gradient dA at this unit
-      dZ = ${written(slope[k])} · dA passes${Math.abs(slope[k]) < FLAT ? ", next to nothing. Here it is flat." : "."}`;
-    Object.assign(figure.dataset, {activation: name, z, value: value[k], slope: slope[k], slopes: JSON.stringify(slopes)});
+      dZ&nbsp;=&nbsp;${written(slope[k])}&nbsp;·&nbsp;dA passes${Math.abs(slope[k]) < FLAT ? ", next to nothing. Here it is flat." : "."}`;
+    set(figure, {
+      "data-activation": name, "data-z": z, "data-value": value[k], "data-slope": slope[k],
+      "data-slopes": JSON.stringify(slopes),
+    });
   }
 
   choice.replaceChildren(...names.map(name => new Option(name)));
@@ -73,7 +76,8 @@ function thePlot(points) {
     g.setAttribute("d", line(value));
     derivative.setAttribute("d", line(slope));
     here.setAttribute("d", `M${x(z)} ${TOP}V${BOTTOM}`);
-    tangent.setAttribute("d", `M${x(z - REACH)} ${y(value[k] - REACH * slope[k])}L${x(z + REACH)} ${y(value[k] + REACH * slope[k])}`);
+    const ends = [-REACH, REACH].map(run => `${x(z + run)} ${y(value[k] + run * slope[k])}`);
+    tangent.setAttribute("d", `M${ends.join("L")}`);
     set(dot, {cx: x(z), cy: y(value[k])});
     picture.setAttribute("aria-label", `g and its tangent at z = ${decimals(z, 1)}, of slope ${written(slope[k])}`);
   }

@@ -18,7 +18,7 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
     const correct = X.map((x, i) => (z(x) > 0) === (y[i] === 1));
     const accuracy = correct.filter(Boolean).length / X.length;
     plane.draw(x => 1 / (1 + Math.exp(-z(x))), correct, net.one_layer);
-    set(plane.picture, {"aria-label": `Two classes of points, and the boundary by ${depth.value} ${hidden.value} layers`});
+    set(plane.picture, {"aria-label": `Two classes of points, and the boundary by ${net.depth} ${net.hidden} layers`});
     part("accuracy").value = `${decimals(100 * accuracy, 2)} %`;
     part("line").value = `${decimals(100 * accuracy_of_the_best_line, 2)} %`;
     Object.assign(figure.dataset, {hidden: net.hidden, depth: net.depth, accuracy});
@@ -28,14 +28,16 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
   // Another point x: z through all layers, and by the one layer that stands for them, if there is one.
   function ask() {
     const {params, activations, one_layer} = chosen(), x = [x1, x2].map(slider => slider.valueAsNumber);
-    const layers = params.length, sum = `z<sup>[${layers}]</sup>`, z = at => forward(params, activations, at).at(-1).z[0];
+    const layers = params.length, sum = `z<sup>[${layers}]</sup>`;
+    const z = at => forward(params, activations, at).at(-1).z[0];
     for (const slider of [x1, x2]) slider.nextElementSibling.value = decimals(slider.valueAsNumber);
     plane.point(x);
     Object.assign(figure.dataset, {x: JSON.stringify(x), z: z(x)});
     if (!one_layer) {
       for (const name of ["byOneLayer", "difference"]) delete figure.dataset[name];
-      part("answer").innerHTML = `At the cross, through all ${layers} layers, ${sum} = <output>${decimals(z(x), 4)}</output>. With
-        tanh between the layers no W′ and b′ give this at every x: the boundary bends.`;
+      part("answer").innerHTML = `At the cross, through all ${layers} layers,
+        ${sum} = <output>${decimals(z(x), 4)}</output>. With tanh between the layers no W′ and b′ give this at every x:
+        the boundary bends.`;
       return;
     }
     const byOneLayer = at => dot(one_layer.W, at) + one_layer.b;
@@ -46,10 +48,10 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
       b′ = ${decimals(one_layer.b)}, the dashed line.<br>
       At the cross, through all ${layers} layers, ${sum} = <output>${decimals(z(x), 4)}</output>;
       W′x + b′ = <output>${decimals(byOneLayer(x), 4)}</output>.<br>
-      At all ${X.length} points they differ by ${difference.toExponential(0).replace("e-", "·10<sup>−")}</sup> at most.`;
+      At all ${X.length} points they differ by ${powerOfTen(difference)} at most.`;
   }
 
-  depth.replaceChildren(...new Set(nets.map(net => net.depth)).values().map(layers => new Option(layers)));
+  depth.replaceChildren(...Array.from(new Set(nets.map(net => net.depth)), layers => new Option(layers)));
   const range = {x1: plane.ends[0], x2: plane.ends[1]};
   for (const slider of [x1, x2]) [slider.min, slider.max] = range[slider.name].map(end => end.toFixed(2));
   hidden.value = start.hidden;
@@ -64,7 +66,13 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
   choose();
 }
 
-// The plane, from a tenth beyond the points on each side: shade, the line W′x + b′ = 0, points, and the point asked for.
+// One digit and a power of ten.
+function powerOfTen(number) {
+  const [digit, power] = number.toExponential(0).split("e");
+  return number === 0 ? "0" : `${digit}·10<sup>${power.replace("-", "−")}</sup>`;
+}
+
+// The plane, from a tenth beyond the points on each side: its shade, the line W′x + b′ = 0, the points and a cross.
 function thePlane(X, y) {
   const ends = [0, 1].map(k => {
     const numbers = X.map(x => x[k]), low = Math.min(...numbers), high = Math.max(...numbers);
