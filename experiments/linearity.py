@@ -10,6 +10,7 @@ not most right.
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -177,7 +178,7 @@ def points(config: Config) -> tuple[np.ndarray, np.ndarray]:
     return X, Y
 
 
-def trained(config: Config, nets: list[tuple[str, int]]) -> list[dict]:
+def trained(config: Config, nets: Sequence[tuple[str, int]]) -> list[dict]:
     """The networks with these hidden activations and depths, each trained once, for the claim and for the page."""
     return experiment.thread_map(lambda net: trained_once(config, *net), nets, "net")
 

@@ -29,9 +29,8 @@ export function mount(figure, data) {
   const [count, way, column] = ["m", "way", "i"].map(control);
   const matrices = theMatrices(data), times = theTimes(counts, seconds);
   part("picture").replaceChildren(matrices.picture, times.picture);
-  part("machine").textContent = `Times are of all predictions of a network 8-16-1, measured on one machine, ${machine};
-    other machines have others. Much of a loop’s time, and of a small m’s, is that of the calls themselves. vmap is
-    compiled to the same product.`;
+  part("machine").textContent = `Times of all predictions of a network 8-16-1 on one machine: ${machine}. Other machines
+    have others. For small m most of it is the call itself; vmap is compiled to products of matrices, too.`;
   let done = Infinity; // calls that have been made
 
   const m = () => counts[count.valueAsNumber], shown = () => Math.min(m(), X.length);
