@@ -1,6 +1,6 @@
 // Sections 5 and 7: an activation with its tangent at z, and beside it what part of a gradient each one passes there.
 
-import { decimals, set, svg } from "./page/svg.js";
+import { decimals, powerOfTen, set, svg } from "./page/svg.js";
 
 const WIDTH = 300, HEIGHT = 260, LEFT = 34, RIGHT = 292, TOP = 10, BOTTOM = 230; // of the plot
 const ROW = 30, ZERO = 108, ONE = 205; // of the bars: where a bar begins, and where it ends if all of a gradient passes
@@ -122,8 +122,5 @@ function theBars(names) {
 const nearest = (points, z) => Math.round((z - points[0]) / (points[1] - points[0]));
 
 // Four decimals; what would be 0.000 with a power of ten, unless it is below 10⁻⁹.
-function written(number) {
-  if (Math.abs(number) >= 1e-3 || Math.abs(number) < 1e-9) return decimals(number, 4);
-  const [digits, power] = number.toExponential(1).split("e-");
-  return `${digits.replace("-", "−")}·10⁻${[...power].map(digit => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
-}
+const written = number =>
+  Math.abs(number) >= 1e-3 || Math.abs(number) < 1e-9 ? decimals(number, 4) : powerOfTen(number, 2);

@@ -1,7 +1,7 @@
 // Section 6: the same points and the same network, with identity or tanh in its hidden layers.
 
 import { dot, forward } from "./page/network.js";
-import { decimals, set, svg } from "./page/svg.js";
+import { decimals, powerOfTen, set, svg } from "./page/svg.js";
 
 const WIDTH = 300, PIXEL = 2.5; // of the plane: its width, and the side of a pixel of its shade
 
@@ -64,12 +64,6 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", choose);
   choose();
-}
-
-// One digit and a power of ten.
-function powerOfTen(number) {
-  const [digit, power] = number.toExponential(0).split("e");
-  return number === 0 ? "0" : `${digit}·10<sup>${power.replace("-", "−")}</sup>`;
 }
 
 // The plane, from a tenth beyond the points on each side: its shade, the line W′x + b′ = 0, the points and a cross.

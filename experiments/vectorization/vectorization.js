@@ -1,7 +1,7 @@
 // Sections 3 and 4: examples as the columns of X, and Z = W X + b by four ways, with the time that each of them takes.
 
 import { dot } from "./page/network.js";
-import { decimals, set, svg } from "./page/svg.js";
+import { decimals, powerOfTen, set, svg } from "./page/svg.js";
 
 const WIDTH = 300, ROW = 26, COLUMN = 36; // of the matrices: the height of a row, the width of a column of W and of b
 const BIAS = 113, LEFT = 154, RIGHT = 298, ABOVE = 26, BELOW = 138; // W, b and Z stand beside each other, X above Z
@@ -238,10 +238,4 @@ function apart(places, least) {
 function duration(s) {
   const [factor, unit] = s < 0.999e-3 ? [1e6, "µs"] : s < 0.999 ? [1e3, "ms"] : [1, "s"];
   return `${Number((s * factor).toPrecision(2)).toLocaleString("en")} ${unit}`;
-}
-
-// One digit and a power of ten.
-function powerOfTen(number) {
-  const [digit, power] = number.toExponential(0).split("e");
-  return number === 0 ? "0" : `${digit}·10<sup>${power.replace("-", "−")}</sup>`;
 }
