@@ -6,6 +6,7 @@ each (`jaxnet.datasets.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tan
 """
 
 import dataclasses
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -15,10 +16,17 @@ import optax
 import jaxnet
 from experiments.runner import experiment, plots
 from experiments.runner.options import Positive
+from experiments.runner.results import packed
 from jaxnet import datasets
+from jaxnet.mlp import Params
+from jaxnet.plot.colours import BLUE, ORANGE
 
 NOTES = "section 8"
 DATA = (datasets.flower,)
+WIDTHS, WIDTHS_OF_QUICK = (1, 2, 3, 4, 5, 20, 50), (1, 2, 4, 20)  # the public exercise's, and some of them
+SCALES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the flower by hand: from the zero start to saturation
+SMALL = SCALES.index(0.01)
+STOPS = 60  # of its slider of steps
 EVERY = 1000  # steps from one cost in the table to the next
 LINE = (0.35, 0.65)  # a line on the flower: about half right
 BENT = 0.85  # from MANY units on every net is better than this
@@ -31,7 +39,7 @@ class Config(experiment.Config):
 
     QUICK: ClassVar = {"hidden": (1, 4), "steps": 5000}
 
-    hidden: tuple[Positive[int], ...] = (1, 2, 3, 4, 5, 20, 50)
+    hidden: tuple[Positive[int], ...] = WIDTHS
     """Hidden units, one net each."""
     steps: Positive[int] = 10_000
     """Steps of gradient descent on all points."""
@@ -70,6 +78,64 @@ def measure(config: Config) -> dict:
 def title(net: jaxnet.MLP) -> str:
     """The name of a net, by its hidden units."""
     return "logistic regression" if len(net.sizes) == 2 else f"n = {net.sizes[1]}"
+
+
+def explore(config: Config) -> dict:
+    """Params, cost and accuracy along the descent, for each width and initial scale of the flower by hand."""
+    X, Y = (part.astype(np.float32) for part in datasets.flower())
+    steps = logarithmic(config.steps, STOPS)
+
+    def descents(n: int) -> tuple:
+        """Params, costs and accuracies of one width, with a leading axis of scales and one of steps."""
+        net, key = jaxnet.MLP((2, n, 1), ("tanh", "sigmoid")), jax.random.key(config.seed)
+        starts = [jaxnet.init(net, key, scale or "zeros") for scale in SCALES]
+        found = [descent(net, start, config.learning_rate, np.diff(steps, prepend=0), X, Y) for start in starts]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+    widths = WIDTHS_OF_QUICK if config.quick else WIDTHS
+    nets = dict(zip(widths, experiment.thread_map(descents, widths, "width"), strict=True))
+    shown = jax.tree.map(lambda leaf: leaf[SMALL, -1], nets[MANY][0])
+    return {
+        "still": still(shown, X, Y),
+        "X": packed(X.T, "float32"),
+        "y": Y[0].astype(int),
+        "scales": SCALES,
+        "steps": steps,
+        "nets": [
+            {
+                "units": n,
+                "params": [{"W": packed(W), "b": packed(b[..., 0])} for W, b in params],
+                "cost": packed(costs, "float32"),
+                "accuracy": packed(accuracies, "float32"),
+            }
+            for n, (params, costs, accuracies) in nets.items()
+        ],
+        "start": {"net": widths.index(MANY), "scale": SMALL, "step": len(steps) - 1},
+    }
+
+
+def logarithmic(last: int, most: int) -> np.ndarray:
+    """0, 1, ..., last: at most so many whole numbers, on a logarithmic scale as far as whole numbers can be."""
+    grids = (np.unique([0, *np.geomspace(1, last, n).round().astype(int)]) for n in range(2, 3 * most))
+    return max((grid for grid in grids if len(grid) <= most), key=len)
+
+
+@partial(jax.jit, static_argnums=0)
+def descent(net: jaxnet.MLP, params: Params, rate: float, gaps: np.ndarray, X, Y) -> tuple:
+    """The notes' W -= α dW, with params, cost and accuracy after each gap of so many steps.
+
+    `jaxnet.sweep` trains many such nets, but keeps the last params alone.
+    """
+
+    def step(params: Params) -> Params:
+        _, grads = jaxnet.value_and_grad(net, params, X, Y)
+        return jax.tree.map(lambda leaf, derivative: leaf - rate * derivative, params, grads)
+
+    def after(params: Params, gap) -> tuple:
+        params = jax.lax.fori_loop(0, gap, lambda _, params: step(params), params)
+        return params, (params, jaxnet.cost(net, params, X, Y), jaxnet.accuracy(jaxnet.predict(net, params, X), Y))
+
+    return jax.lax.scan(after, params, gaps)[1]
 
 
 def train(config: Config, optimizer, net: jaxnet.MLP, X, Y) -> dict:
@@ -119,6 +185,27 @@ def metrics(found: dict) -> dict:
             for name, net in found["nets"].items()
         }
     }
+
+
+def still(params: Params, X, Y) -> str:
+    """The picture that the flower by hand starts with: shaded probability under the points of both classes."""
+    from matplotlib.colors import to_rgba
+
+    end = 1.1 * float(np.abs(X).max())
+    side = np.linspace(-end, end, 90, dtype=np.float32)
+    net = jaxnet.MLP((2, len(params[0].W), 1), ("tanh", "sigmoid"))
+    A = np.asarray(jaxnet.predict(net, params, np.stack(np.meshgrid(side, side)).reshape(2, -1))).reshape(90, 90)
+    shade = np.where(A[..., None] > 0.5, to_rgba(BLUE), to_rgba(ORANGE))
+    shade[..., 3] = 0.7 * np.abs(2 * A - 1)
+    figure = plots.figure(4.4, 4.4)
+    axes = figure.subplots()
+    axes.imshow(shade, extent=(-end, end, -end, end), origin="lower", interpolation="none")
+    for y, colour, marker in ((0, ORANGE, "s"), (1, BLUE, "o")):
+        axes.scatter(*X[:, Y[0] == y], s=14, color=colour, marker=marker, edgecolors="white", linewidths=0.6)
+    axes.axis("off")
+    return plots.svg(
+        figure, "flower", f"The flower, two classes of points, and what {net.sizes[1]} hidden units say of it"
+    )
 
 
 def table(found: dict) -> list[str]:

@@ -9,26 +9,37 @@ import pytest
 
 import experiments.__main__ as all_experiments
 from experiments.page import assemble
-from experiments.runner import experiment, results
+from experiments.runner import experiment, plots, results
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
 
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory, worker_id):
-    """A results directory of a quick run of every experiment that has a figure to handle, shared by all processes."""
+    """A results directory with a report, and with the data of every figure to handle; shared by all processes."""
     base = tmp_path_factory.getbasetemp()
     made = (base if worker_id == "master" else base.parent) / "results-of-the-page"
     made.mkdir(exist_ok=True)
     with open(made / ".built", "a+") as built, jax.numpy_dtype_promotion("standard"):
         fcntl.flock(built, fcntl.LOCK_EX)
         if not built.tell():
+            experiment.perform("representation", experiment.load("representation").Config(results=made))
             for name in all_experiments.sections():
-                module = experiment.load(name)
-                if hasattr(module, "explore"):
-                    experiment.perform(name, module.Config(quick=True, results=made))
+                explore(name, made)
             built.write("yes")
     return made
+
+
+def explore(name, made):
+    """Save what a quick run of the experiment finds for its figure; its claim is not measured, its report is empty."""
+    module = experiment.load(name)
+    if hasattr(module, "explore") and not results.explore_file(made, name).is_file():
+        results.explore_file(made, name).parent.mkdir()
+        config = module.Config(quick=True, results=made)
+        report = {"claim": "Not measured.", "held": True, "metrics": {}}
+        record = experiment.metadata(name, module) | experiment.provenance(name, config, 0) | report
+        picture = plots.png(plots.figure(1, 1), dpi=20)
+        results.save_record(record, made, picture, results.to_json(module.explore(config)))
 
 
 @pytest.fixture(scope="session")
