@@ -14,6 +14,7 @@ import numpy as np
 import jaxnet
 from experiments import notes
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, at_most
 from experiments.runner.options import Positive
 
 NOTES = "sections 1 and 2"
@@ -58,14 +59,14 @@ def difference(found: dict) -> float:
     return np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]).item()
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """The two ways agree, and layers are counted and shaped as in the notes."""
     at_once = found["at once"]
     largest = np.max([np.abs(layer).max() for layer in found["unit by unit"]])
     return {
-        "unit_by_unit_equals_matrix_form": bool(difference(found) <= LAST_DIGITS * max(1, largest)),
+        "difference_of_unit_by_unit_from_the_matrix_form": at_most(difference(found), LAST_DIGITS * max(1, largest)),
         "input_is_layer_0": np.array_equal(at_once[0][1], found["x"]) and len(at_once) == len(found["params"]) + 1,
-        "two_layers_of_the_notes_shapes": found["shapes"] == SHAPES,
+        "two_layers_shaped_as_in_the_notes": found["shapes"] == SHAPES,
         "last_activation_is_the_prediction": np.array_equal(at_once[-1][1], found["prediction"]),
     }
 
@@ -80,8 +81,8 @@ def claim(found: dict) -> str:
 
 def metrics(found: dict) -> dict:
     """The difference, and every number of the matrix form."""
-    z, a = zip(*found["at once"][1:], strict=True)
-    return {"largest_difference": difference(found), "x": found["x"], "z": z, "a": a}
+    units = {f"layer_{l}": {"z": z, "a": a} for l, (z, a) in enumerate(found["at once"][1:], 1)}
+    return {"largest_difference": difference(found), "x": found["x"], **units}
 
 
 def explore(config: Config) -> dict:

@@ -5,7 +5,7 @@ this package, NAME.py or NAME/__main__.py, with `NOTES` (the notes' sections tha
 jaxnet.datasets that it calls), `Config`, and the functions
 
 - `measure(config)`: all the computing; returns what was found, by name;
-- `clauses(found)`: the clauses of its claim, each true or false;
+- `clauses(found)`: the clauses of its claim, each true or false, or a Comparison of a number with its limit;
 - `claim(found)`: the claim in a sentence, with its numbers;
 - `draw(found)`: the figure;
 - `metrics(found)`: what metrics.json keeps; all that was found unless this function says which;
@@ -41,6 +41,7 @@ from tqdm import tqdm
 
 import jaxnet
 from experiments.runner import options, plots, program
+from experiments.runner.comparisons import Comparison
 from experiments.runner.results import explore_file, files, nan_paths, only_run, require_writable, save_record, to_json
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.atomic_files import NotSavedError
@@ -89,7 +90,7 @@ class Result:
     """What an experiment found: its claim, the claim's clauses, the numbers behind them, and a picture of them."""
 
     claim: str
-    clauses: dict[str, bool]
+    clauses: dict[str, bool | Comparison]
     metrics: dict[str, Any]
     figure: "Figure"
 
@@ -122,12 +123,14 @@ def perform(name: str, config: Config) -> dict[str, Any]:
     with jax.default_device(meshes.device(config.device)):
         result = run(module, config)
         explore = to_json(module.explore(config)) if hasattr(module, "explore") else None
-    metrics = to_json({"clauses": result.clauses, **result.metrics})
+    metrics = to_json({"clauses": {name: bool(holds) for name, holds in result.clauses.items()}, **result.metrics})
+    compared = {name: clause._asdict() for name, clause in result.clauses.items() if isinstance(clause, Comparison)}
     undefined = nan_paths(metrics)
     record = {
         **metadata(name, module),
         "claim": result.claim + (f" It fails: NaN is {first_names(undefined)}." if undefined else ""),
         "held": result.held and not undefined,
+        "comparisons": to_json(compared),
         "metrics": metrics,
         "config": to_json(dataclasses.asdict(config)),
         **provenance(name, config, start),

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import time
 
 import jax
 import pytest
@@ -16,30 +17,36 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory, worker_id):
-    """A results directory with a report, and with the data of every figure to handle; shared by all processes."""
+    """What a quick run leaves of every experiment that has a figure to handle, shared by all processes.
+
+    Of the run itself that of representation is enough, which takes a second: the reports of all look alike.
+    """
     base = tmp_path_factory.getbasetemp()
     made = (base if worker_id == "master" else base.parent) / "results-of-the-page"
     made.mkdir(exist_ok=True)
     with open(made / ".built", "a+") as built, jax.numpy_dtype_promotion("standard"):
         fcntl.flock(built, fcntl.LOCK_EX)
         if not built.tell():
-            experiment.perform("representation", experiment.load("representation").Config(results=made))
             for name in all_experiments.sections():
-                explore(name, made)
+                module = experiment.load(name)
+                config = module.Config(quick=True, results=made)
+                if name == "representation":
+                    experiment.perform(name, config)
+                elif hasattr(module, "explore"):
+                    explore(name, module, config)
             built.write("yes")
     return made
 
 
-def explore(name, made):
-    """Save what a quick run of the experiment finds for its figure; its claim is not measured, its report is empty."""
-    module = experiment.load(name)
-    if hasattr(module, "explore") and not results.explore_file(made, name).is_file():
-        results.explore_file(made, name).parent.mkdir()
-        config = module.Config(quick=True, results=made)
-        report = {"claim": "Not measured.", "held": True, "metrics": {}}
-        record = experiment.metadata(name, module) | experiment.provenance(name, config, 0) | report
-        picture = plots.png(plots.figure(1, 1), dpi=20)
-        results.save_record(record, made, picture, results.to_json(module.explore(config)))
+def explore(name, module, config):
+    """Save the data of an experiment's figure beside a record without numbers, as if it had been run."""
+    run = experiment.provenance(name, config, time.perf_counter())
+    record = (
+        experiment.metadata(name, module) | run | {"claim": "It is not measured here.", "held": True, "metrics": {}}
+    )
+    picture = plots.png(plots.figure(1, 1), dpi=20)
+    (config.results / name).mkdir()
+    results.save_record(record, config.results, picture, results.to_json(module.explore(config)))
 
 
 @pytest.fixture(scope="session")
