@@ -218,38 +218,19 @@ def table(found: dict) -> list[str]:
 
 
 def draw(found: dict):
-    """Draw every boundary over the points, and under them the table of accuracies and costs."""
+    """The boundary of each network over the points, and its accuracy."""
     columns, trained = 4, found["nets"]
     rows = -(-len(trained) // columns)
-    figure = plots.figure(11, 3.2 * rows + 0.4 + 0.29 * len(trained))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3.2 * rows, 0.4 + 0.29 * len(trained)))
-    boundaries = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure = plots.figure(11, 3.2 * rows)
+    boundaries = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in boundaries.flat[len(trained) :]:
         axes.axis("off")
     for axes, (name, net) in zip(boundaries.flat, trained.items(), strict=False):
         jaxnet.plot.decision_boundary(net["net"], net["params"], *found["data"], ax=axes)
-        axes.set(xlabel="", ylabel="", aspect="equal")
-        axes.set_title(f"{name}: {net['accuracy']:.1%}", fontsize="medium")
+        axes.set(aspect="equal", title=f"{name}: {net['accuracy']:.1%}")
         if axes is not boundaries.flat[0]:
             axes.get_legend().remove()
-    top.supxlabel("$x_1$")
-    top.supylabel("$x_2$")
-    draw_table(bottom.subplots(), found["steps"], trained)
     return figure
-
-
-def draw_table(axes, steps, trained: dict) -> None:
-    """Accuracies, and the cost every 1,000 steps."""
-    cells = [[f"{net['accuracy']:.1%}", *(f"{J:.3f}" for J in net["costs"])] for net in trained.values()]
-    axes.axis("off")
-    axes.set_title("Accuracy, and cross-entropy J (nats an example) after so many steps", fontsize="medium")
-    drawn = axes.table(
-        cells, rowLabels=list(trained), colLabels=["accuracy", *(f"{step:,}" for step in steps)], loc="center",
-        edges="horizontal",
-    )  # fmt: skip
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(8.5)
-    drawn.scale(1, 1.25)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,16 @@ from tqdm import tqdm
 import jaxnet
 from experiments.runner import options, plots, program
 from experiments.runner.comparisons import Comparison
-from experiments.runner.results import explore_file, files, nan_paths, only_run, require_writable, save_record, to_json
+from experiments.runner.results import (
+    explore_file,
+    files,
+    nan_paths,
+    only_run,
+    panels_file,
+    require_writable,
+    save_record,
+    to_json,
+)
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.mlp import Params
@@ -116,7 +125,8 @@ def load(name: str) -> ModuleType:
 def perform(name: str, config: Config) -> dict[str, Any]:
     """Run an experiment on its device; save its numbers, picture and figure's data; return what metrics.json holds."""
     module = load(name)
-    require_writable(config.results, *files(config.results, name), explore_file(config.results, name))
+    own = (*files(config.results, name), panels_file(config.results, name), explore_file(config.results, name))
+    require_writable(config.results, *own)
     if config.cache:
         enable_compilation_cache(CACHE)
     start = time.perf_counter()
@@ -138,8 +148,16 @@ def perform(name: str, config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    save_record(record, config.results, plots.png(result.figure, dpi=120), explore)
+    picture = plots.png(result.figure, dpi=120)
+    save_record(
+        record, config.results, picture, explore, plots.panels(result.figure, f"report-{name}", describe(record))
+    )
     return record
+
+
+def describe(record: dict[str, Any]) -> str:
+    """What an experiment's figure shows: the first sentence about its drawing, or the claim."""
+    return record["figure"].split("\n")[0] or record["claim"]
 
 
 def metadata(name: str, module: ModuleType) -> dict[str, Any]:

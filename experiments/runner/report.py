@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from experiments.runner.results import files
+from experiments.runner.results import files, panels
 
 COMPARED = ("measured", "limit", "margin")
 TIMES = 10  # limits: a larger margin is said as a multiple
@@ -45,7 +45,8 @@ def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tup
 
 def claims(cards: dict[str, dict[str, Any] | None]) -> str:
     """The table of claims: of each experiment the comparison that comes nearest to its limit."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "nearest to its limit", *COMPARED))
+    head = '<th scope="col" class="text">experiment</th><th scope="col" class="text">check</th>'
+    head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
     rows = "".join(f'<tr><th scope="row">{link(name)}</th>{nearest(record)}</tr>'
                    for name, record in cards.items() if record)  # fmt: skip
     return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "Every claim")
@@ -64,7 +65,8 @@ def nearest(record: dict[str, Any]) -> str:
 def checks(record: dict[str, Any]) -> str:
     """The table of all clauses: a number with its limit and margin, or yes or no."""
     compared = record.get("comparisons", {})
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("", *COMPARED))
+    head = '<th scope="col" class="text">check</th>'
+    head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
     rows = "".join(
         f'<tr><th scope="row">{words(name)}</th>'
         + (comparison(compared[name]) if name in compared else f"{cell(holds)}<td></td><td></td>")
@@ -76,9 +78,10 @@ def checks(record: dict[str, Any]) -> str:
 
 def comparison(numbers: dict[str, Any]) -> str:
     """Its cells: measured, limit and margin."""
-    apart, limit = margin(**numbers), numbers["limit"]
-    shown = "" if apart is None else f"{apart:.0%}" if apart < TIMES else f"{numbers['measured'] / limit:,.0f} times"
-    return f"{cell(numbers['measured'])}<td>{numbers['relation']} {escape(text(limit))}</td><td>{shown}</td>"
+    measured, relation, limit = numbers.values()
+    apart = margin(measured, relation, limit)
+    shown = "" if apart is None else f"{apart:.0%}" if apart < TIMES else f"{measured / limit:,.0f} times"
+    return f"<td>{text(measured, 3)}</td><td>{escape(relation)} {text(limit, 3)}</td><td>{shown}</td>"
 
 
 def margin(measured: Any, relation: str, limit: Any) -> float | None:
@@ -100,12 +103,8 @@ def card(name: str, record: dict[str, Any] | None, results: Path) -> str:
     if "error" in record:
         evidence = f"<pre>{escape(record['error'])}</pre>"
     else:
-        picture = base64.b64encode(files(results, name)[1].read_bytes()).decode()
-        alt = escape(record.get("figure") or record["claim"])
-        image = f'<img src="data:image/png;base64,{picture}" alt="{alt}" loading="lazy">'
-        box = f'<div class="picture" role="group" tabindex="0" aria-label="Figure of {escape(name)}">{image}</div>'
         numbers = {group: value for group, value in record["metrics"].items() if group != "clauses"}
-        evidence = f"{box}\n{checks(record)}\n{tables(numbers)}"
+        evidence = f"{figure(record, results)}\n{checks(record)}\n{tables(numbers)}"
     title = record["about"].split("\n")[0] or record["claim"]
     failed = "" if record["held"] else f" {state(record)}"
     ended = datetime.datetime.fromisoformat(record["ended"])
@@ -120,6 +119,15 @@ def card(name: str, record: dict[str, Any] | None, results: Path) -> str:
 <pre>{escape(record["command"])}</pre>
 </details>
 """
+
+
+def figure(record: dict[str, Any], results: Path) -> str:
+    """The figure's panels, beside each other where there is room; of a run that left none, its picture."""
+    name = record["experiment"]
+    if own := panels(results, name):
+        return f'<div class="panels">{"".join(own)}</div>'
+    picture = base64.b64encode(files(results, name)[1].read_bytes()).decode()
+    return f'<div class="panels"><img src="data:image/png;base64,{picture}" alt="{escape(record["claim"])}"></div>'
 
 
 def origins(data: dict[str, str]) -> str:
@@ -223,8 +231,12 @@ def words(name: str) -> str:
     return escape(name.replace("_", " "))
 
 
-def text(value: Cell) -> str:
-    """A value as text: five digits, thousands apart."""
+def text(value: Cell, digits: int = 5) -> str:
+    """A value as text: so many digits, thousands apart."""
     if value is None or isinstance(value, str | bool):
         return {None: "none", True: "yes", False: "no"}.get(value, str(value))
-    return f"{value:,.0f}" if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4) else f"{value:.5g}"
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4)
+        else f"{value:.{digits}g}"
+    )

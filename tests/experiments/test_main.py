@@ -252,13 +252,21 @@ def test_a_missing_figure_is_named(run_all, tmp_path):
     assert "beta/beta.png is missing; run the experiment again" in text
 
 
+def test_of_a_run_that_left_no_panels_the_page_has_the_picture(run_all, tmp_path):
+    works = [lambda config: result()] * 2
+    run_all(*works)
+    results.panels_file(tmp_path, "beta").unlink()
+    results.panels_file(tmp_path, "alpha").write_text("{")
+    _, text, _ = run_all(works[0], works[1], arguments=["--only", "alpha"])
+    (picture,) = [target for target in Reader(text).fetched if target.startswith("data:image/png;base64,")]
+    assert base64.b64decode(picture.partition(",")[2]) == (tmp_path / "beta" / "beta.png").read_bytes()
+
+
 def test_the_page_is_self_contained(run_all):
     _, text, _ = run_all(lambda config: result(), breaks)
     reader = Reader(text)
     assert not reader.open
-    assert all(target.startswith(("data:image/png;base64,", "#")) for target in reader.fetched)
-    pictures = [target.partition(",")[2] for target in reader.fetched if target.startswith("data:")]
-    assert [base64.b64decode(picture)[:4] for picture in pictures] == [b"\x89PNG"]
+    assert all(target.startswith("#") for target in reader.fetched) and "svg" in reader.tags
     assert not re.search(r"@import|url\((?!#)", text) and not {"link", "iframe"} & reader.tags
     assert re.findall(r"https?://[^\s\"<]+", text) == ["http://www.w3.org/2000/svg"]  # a name, not an address
     assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text and '<meta charset="utf-8">' in text

@@ -70,7 +70,7 @@ def test_a_margin_is_a_part_of_the_limit(numbers, apart):
 
 def test_each_check_has_its_number_limit_and_margin():
     assert rows_of(checks(RECORD)) == [
-        ["", "measured", "limit", "margin"],
+        ["check", "measured", "limit", "margin"],
         ["error", "0.75", "≤ 1", "25%"],
         ["far", "500", "≥ 10", "50 times"],
         ["it is", "yes", "", ""],
