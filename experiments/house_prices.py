@@ -16,6 +16,7 @@ import optax
 
 import jaxnet
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, at_least, at_most, below
 from experiments.runner.options import Positive, Range
 from jaxnet import datasets
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE
@@ -103,23 +104,24 @@ def effects(found: dict) -> dict[str, np.ndarray]:
     return {"known": np.mean([split["known"] for split in found["houses"]], axis=0), **networks}
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """relu prices nothing below zero, is nearer where others do, and about ties elsewhere."""
     lowest, negative, effect = lowest_predictions(found), below_zero(found).values(), effects(found)
     houses, patients = mean_errors(found).values()
     return {
-        "relu_outputs_predict_nothing_below_zero": all(
-            by_model[relu] >= 0 for by_model in lowest.values() for relu in set(RIVALS.values())
+        "lowest_prediction_of_relu": at_least(
+            [by_model[relu] for by_model in lowest.values() for relu in set(RIVALS.values())], 0
         ),
         "ridge_and_linear_outputs_price_houses_below_zero": all(there["houses"] > 0 for there in negative),
         "relu_is_nearer_on_those_houses": all(
             there["houses"] > 0 and there["relu_error"] < there["error"] for there in negative
         ),
-        "without_a_hidden_layer_relu_has_the_least_error": houses["relu"] < min(houses["linear"], houses["ridge"]),
-        f"with_one_it_is_at_most_{NEAR - 1:.0%}_worse": houses["relu, hidden layer"]
-        <= NEAR * houses["linear, hidden layer"],
-        "relu_finds_the_known_weights": float(np.abs(effect["relu"] - effect["known"]).max()) < RECOVERED,
-        "one_layer_is_near_ridge_on_patients": max(patients["linear"], patients["relu"]) < NEAR * patients["ridge"],
+        "error_of_relu": below(houses["relu"], min(houses["linear"], houses["ridge"])),
+        "error_of_relu_with_a_hidden_layer": at_most(
+            houses["relu, hidden layer"], NEAR * houses["linear, hidden layer"]
+        ),
+        "distance_from_the_known_weights": below(np.abs(effect["relu"] - effect["known"]), RECOVERED),
+        "error_of_one_layer_on_patients": below([patients["linear"], patients["relu"]], NEAR * patients["ridge"]),
     }
 
 

@@ -19,6 +19,7 @@ import optax
 
 import jaxnet
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, at_least, at_most
 from experiments.runner.options import Positive
 from jaxnet import datasets
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
@@ -77,14 +78,13 @@ def most_right(found: dict) -> float:
     return max(net["accuracy"] for net in found["identity"].values())
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """Identity networks are lines, and no better than the best of them."""
     return {
-        "identity_layers_are_one_layer": max(found["differences"].values()) <= SAME,
-        "their_cost_is_never_below_logistic_regressions": lowest_cost(found)
-        >= found["logistic_regression"]["cost"] - ROUNDING,
-        "none_is_right_more_often_than_the_best_line": most_right(found) <= found["accuracy_of_the_best_line"],
-        "tanh_separates": found["tanh"]["accuracy"] == 1,
+        "difference_of_identity_layers_from_one_layer": at_most(list(found["differences"].values()), SAME),
+        "lowest_cost": at_least(lowest_cost(found), found["logistic_regression"]["cost"] - ROUNDING),
+        "accuracy": at_most(most_right(found), found["accuracy_of_the_best_line"]),
+        "accuracy_with_tanh": at_least(found["tanh"]["accuracy"], 1),
     }
 
 

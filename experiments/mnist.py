@@ -20,6 +20,7 @@ import numpy as np
 import jaxnet
 from experiments.digits import adamw
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, at_least, below
 from experiments.runner.options import NonNegative, Positive, Share
 from jaxnet import datasets
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE
@@ -98,13 +99,13 @@ def mean_accuracies(found: dict) -> list[float]:
     return [found["precisions"][precision]["test_accuracy_mean"] for precision in COLOURS]
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """Both precisions reach the target, and they agree."""
     (single, half), target = mean_accuracies(found), found["config"].target
     return {
-        f"float32_reads_{target:.0%}": single >= target,
-        f"bfloat16_reads_{target:.0%}": half >= target,
-        "they_agree": abs(single - half) < AGREE,
+        "mean_test_accuracy_in_float32": at_least(single, target),
+        "mean_test_accuracy_with_bfloat16_products": at_least(half, target),
+        "difference_of_the_two": below(abs(single - half), AGREE),
     }
 
 

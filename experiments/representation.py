@@ -14,6 +14,7 @@ import numpy as np
 import jaxnet
 from experiments import notes
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, at_most
 from experiments.runner.options import Positive
 
 NOTES = "sections 1 and 2"
@@ -58,14 +59,14 @@ def difference(found: dict) -> float:
     return np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]).item()
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """The two ways agree, and layers are counted and shaped as in the notes."""
     at_once = found["at once"]
     largest = np.max([np.abs(layer).max() for layer in found["unit by unit"]])
     return {
-        "unit_by_unit_equals_matrix_form": bool(difference(found) <= LAST_DIGITS * max(1, largest)),
+        "difference_of_unit_by_unit_from_the_matrix_form": at_most(difference(found), LAST_DIGITS * max(1, largest)),
         "input_is_layer_0": np.array_equal(at_once[0][1], found["x"]) and len(at_once) == len(found["params"]) + 1,
-        "two_layers_of_the_notes_shapes": found["shapes"] == SHAPES,
+        "two_layers_shaped_as_in_the_notes": found["shapes"] == SHAPES,
         "last_activation_is_the_prediction": np.array_equal(at_once[-1][1], found["prediction"]),
     }
 
@@ -80,17 +81,16 @@ def claim(found: dict) -> str:
 
 def metrics(found: dict) -> dict:
     """The difference, and every number of the matrix form."""
-    z, a = zip(*found["at once"][1:], strict=True)
-    return {"largest_difference": difference(found), "x": found["x"], "z": z, "a": a}
+    units = {f"layer_{l}": {"z": z, "a": a} for l, (z, a) in enumerate(found["at once"][1:], 1)}
+    return {"largest_difference": difference(found), "x": found["x"], **units}
 
 
 def explore(config: Config) -> dict:
     """The network and its example, for the figure of sections 1 and 2."""
     params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, 1, *[config.scale] * 3)
-    ax = jaxnet.plot.network(NET, params, x, ax=plots.figure(7, 5).subplots())
-    ax.set_title("")
+    alt = "A network of 3, 4 and 1 units with its weights and numbers"
     return {
-        "still": plots.svg(ax.figure, "representation", "A network of 3, 4 and 1 units with its weights and numbers"),
+        "still": plots.svg(draw({"params": params, "x": x[:, 0]}), "representation", alt),
         "params": [{"W": W, "b": b[:, 0]} for W, b in params],
         "activations": NET.activations,
         "x": x[:, 0],
@@ -117,32 +117,10 @@ def unit(w: list[float], a_prev: list[float], b: float) -> float:
 
 
 def draw(found: dict):
-    """The network with its values, and beside it every unit's sum written out and the matrix form."""
-    figure = plots.figure(12, 4.6)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.45))
-    jaxnet.plot.network(NET, found["params"], found["x"], ax=left)
-    left.set_title("One example through the network", fontsize="medium")
-    left.set_anchor("N")  # its title beside the other
-    right.axis("off")
-    right.set_title(f"Unit by unit, and all at once: they differ by {difference(found):.2g} at most", fontsize="medium")
-    right.text(0, 0.5, sums(found), va="center", family="monospace", fontsize=9, linespacing=1.9)
+    """The network with its weights, biases and activations."""
+    figure = plots.figure(7, 5)
+    jaxnet.plot.network(NET, found["params"], found["x"], ax=figure.subplots()).set_title("")
     return figure
-
-
-def sums(found: dict) -> str:
-    """Every unit's z as a sum of numbers, then its layer's as a column."""
-    lines, by_units = [], found["unit by unit"]
-    for number, (W, b) in enumerate(found["params"], 1):
-        a_prev, (z, a) = by_units[number - 1][1], by_units[number]
-        lines.append(f"layer {number}, unit by unit")
-        for i, w in enumerate(W.tolist()):
-            terms = " ".join(f"{w_j:+.2f}({a_j:.2f})" for w_j, a_j in zip(w, a_prev, strict=True))
-            lines.append(
-                f"  z{i + 1} = {terms} {float(b[i, 0]):+.2f} = {z[i]:+.3f}   a{i + 1} = σ(z{i + 1}) = {a[i]:.3f}"
-            )
-        column = ", ".join(f"{z_i:+.3f}" for z_i in found["at once"][number][0])
-        lines += [f"layer {number}, all at once", f"  z = W a_prev + b = ({column})ᵀ", ""]
-    return "\n".join(lines[:-1])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import optax
 
 import jaxnet
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, above, below
 from experiments.runner.options import Positive, Range
 from jaxnet import datasets
 from jaxnet.plot.colours import BLUE, ORANGE
@@ -107,18 +108,17 @@ def medians(found: dict) -> np.ndarray:
     return np.nan_to_num(np.nanmedian(found["accuracy"], axis=1))
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """The sweep's members are right, fast, and show where the best rate is."""
     accuracy, seconds = medians(found), found["seconds"]
     best = int(accuracy.argmax())
-    holds = {
-        "a_member_is_what_fit_gives": found["difference from fit"] < ROUNDING,
-        "some_rate_reads_the_digits": accuracy[best] > 0.93,
+    return {
+        "difference_of_a_member_from_fit": below(found["difference from fit"], ROUNDING),
+        "accuracy_at_the_best_rate": above(accuracy[best], 0.93),
         "the_best_rate_is_inside_the_map": 0 < best < len(accuracy) - 1,
-        "at_once_is_faster_than_one_by_one": seconds["sweep"] < seconds["fit, extrapolated"],
-        "slower_and_faster_are_worse": max(accuracy[0], accuracy[-1]) < accuracy[best] - 0.1,
+        "seconds_at_once": below(seconds["sweep"], seconds["fit, extrapolated"]),
+        "accuracy_at_both_ends_of_the_map": below(accuracy[[0, -1]], accuracy[best] - 0.1),
     }
-    return {name: bool(value) for name, value in holds.items()}
 
 
 def claim(found: dict) -> str:

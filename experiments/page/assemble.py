@@ -19,7 +19,7 @@ EXPERIMENTS = HERE.parent
 SHARED = ("svg.js", "network.js")  # in the order of their imports
 IMPORT = re.compile(r"^import .* from .*;\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
-FIGURE = re.compile(r'<figure data-figure="(\w+)">.*?</figure>', re.DOTALL)
+FIGURE = re.compile(r'<figure [^>]*data-figure="(\w+)"[^>]*>.*?</figure>', re.DOTALL)
 REPORTS = re.compile(r"<!-- reports: (.+) -->")
 
 Cards = Mapping[str, dict[str, Any] | None]
@@ -56,15 +56,9 @@ def figure(html: str, data: dict[str, Any] | None, record: dict[str, Any] | None
     if data:
         return html.replace("<!-- still -->", data["still"])
     reason = "ended with an error, which its report below shows" if "error" in (record or {}) else "has no results yet"
-    return re.sub(
-        r"(</figcaption>|<figure[^>]*>(?!.*</figcaption>)).*(?=</figure>)",
-        lambda found: (
-            f'{found[1]}\n<p class="missing">The experiment {escape(name)} {reason}:'
-            f" python -m experiments --only {escape(name)}</p>\n"
-        ),
-        html,
-        flags=re.DOTALL,
-    )
+    head = re.match(r"<figure.*?</figcaption>", html, re.DOTALL)[0]
+    command = f"python -m experiments --only {escape(name)}"
+    return f'{head}\n<p class="missing">The experiment {escape(name)} {reason}: {command}</p>\n</figure>'
 
 
 def as_json(name: str, data: dict[str, Any]) -> str:

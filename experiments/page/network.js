@@ -2,11 +2,10 @@
 //
 // params: a list of layers {W, b}, W (n, n_prev) as a list of rows, b (n) as a list.
 
-// Arrays are nested lists, or {shape, float16: base64} where there are many numbers; both become nested lists.
-export function decode(array) {
-  if (Array.isArray(array)) return array;
-  const bytes = Uint8Array.from(atob(array.float16), character => character.charCodeAt(0));
-  return nested(Array.from(new Uint16Array(bytes.buffer), half), array.shape);
+// Many numbers are stored as {shape, float16: base64} or {shape, float32: base64}; they become nested lists.
+export function decode({shape, float16, float32}) {
+  const {buffer} = Uint8Array.from(atob(float16 ?? float32), character => character.charCodeAt(0));
+  return nested(float16 ? Array.from(new Uint16Array(buffer), half) : Array.from(new Float32Array(buffer)), shape);
 }
 
 function nested(numbers, [length, ...inner]) {

@@ -3,9 +3,10 @@
 for (const figure of document.querySelectorAll("figure[data-figure]")) {
   const name = figure.dataset.figure, data = document.getElementById(`data-${name}`);
   if (!data) continue; // the figure says that there are no results
+  const controls = figure.querySelectorAll("[hidden]");
   try {
     figures[name](figure, JSON.parse(data.textContent));
-    for (const element of figure.querySelectorAll("fieldset[hidden], .answer[hidden]")) element.hidden = false;
+    for (const element of controls) element.hidden = false;
   } catch (error) {
     console.error(`the figure ${name} keeps its still picture:`, error); // and the others go on
   }

@@ -21,6 +21,7 @@ import optax
 import jaxnet
 from experiments.privacy.dp_sgd import DELTA, NET, gradients, properties, trained
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, above, at_most, below
 from experiments.runner.options import NonNegative, Positive, Rising
 from jaxnet import datasets
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE
@@ -81,19 +82,24 @@ def means(found: dict) -> list[float]:
     return [float(np.mean(values)) for values in found["accuracies"].values()]
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """Noise costs accuracy, what the guarantee rests on is true, and a step is cheap."""
     accuracy, of_the_sum, milliseconds = means(found), found["properties"], found["milliseconds"]
     return {
-        "without_noise_it_learns": accuracy[0] > 0.93,
+        "accuracy_without_noise": above(accuracy[0], 0.93),
         "more_noise_costs_accuracy": accuracy[0] > accuracy[-1] and all(np.diff(accuracy) < 0.01),
-        "the_sum_is_that_of_clipped_gradients": of_the_sum["error_of_the_clipped_sum"] < ROUNDING
-        and of_the_sum["error_where_half_are_clipped"] < ROUNDING,
-        "one_digit_moves_it_by_at_most_C": of_the_sum["largest_move_by_one_digit"]
-        <= found["config"].max_norm * (1 + ROUNDING),
-        "a_private_step_is_cheaper_than_each_gradient": milliseconds["clipped, noisy sum"]
-        < milliseconds["each gradient formed"],
-        "the_noise_is_as_strong_as_asked": abs(of_the_sum["measured_noise_multiplier"] - 1) < 0.05,
+        "error_of_the_clipped_sum": below(
+            [of_the_sum["error_of_the_clipped_sum"], of_the_sum["error_where_half_are_clipped"]], ROUNDING
+        ),
+        "largest_move_of_the_sum_by_one_digit": at_most(
+            of_the_sum["largest_move_by_one_digit"], found["config"].max_norm * (1 + ROUNDING)
+        ),
+        "milliseconds_of_a_private_step": below(
+            milliseconds["clipped, noisy sum"], milliseconds["each gradient formed"]
+        ),
+        "distance_of_the_noise_multiplier_from_that_asked": below(
+            abs(of_the_sum["measured_noise_multiplier"] - 1), 0.05
+        ),
     }
 
 

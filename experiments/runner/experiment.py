@@ -5,7 +5,7 @@ this package, NAME.py or NAME/__main__.py, with `NOTES` (the notes' sections tha
 jaxnet.datasets that it calls), `Config`, and the functions
 
 - `measure(config)`: all the computing; returns what was found, by name;
-- `clauses(found)`: the clauses of its claim, each true or false;
+- `clauses(found)`: the clauses of its claim, each true or false, or a Comparison of a number with its limit;
 - `claim(found)`: the claim in a sentence, with its numbers;
 - `draw(found)`: the figure;
 - `metrics(found)`: what metrics.json keeps; all that was found unless this function says which;
@@ -41,7 +41,17 @@ from tqdm import tqdm
 
 import jaxnet
 from experiments.runner import options, plots, program
-from experiments.runner.results import explore_file, files, nan_paths, only_run, require_writable, save_record, to_json
+from experiments.runner.comparisons import Comparison
+from experiments.runner.results import (
+    explore_file,
+    files,
+    nan_paths,
+    only_run,
+    panels_file,
+    require_writable,
+    save_record,
+    to_json,
+)
 from jaxnet._xla.threads import with_current_settings
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.mlp import Params
@@ -89,7 +99,7 @@ class Result:
     """What an experiment found: its claim, the claim's clauses, the numbers behind them, and a picture of them."""
 
     claim: str
-    clauses: dict[str, bool]
+    clauses: dict[str, bool | Comparison]
     metrics: dict[str, Any]
     figure: "Figure"
 
@@ -115,19 +125,22 @@ def load(name: str) -> ModuleType:
 def perform(name: str, config: Config) -> dict[str, Any]:
     """Run an experiment on its device; save its numbers, picture and figure's data; return what metrics.json holds."""
     module = load(name)
-    require_writable(config.results, *files(config.results, name), explore_file(config.results, name))
+    own = (*files(config.results, name), panels_file(config.results, name), explore_file(config.results, name))
+    require_writable(config.results, *own)
     if config.cache:
         enable_compilation_cache(CACHE)
     start = time.perf_counter()
     with jax.default_device(meshes.device(config.device)):
         result = run(module, config)
         explore = to_json(module.explore(config)) if hasattr(module, "explore") else None
-    metrics = to_json({"clauses": result.clauses, **result.metrics})
+    metrics = to_json({"clauses": {name: bool(holds) for name, holds in result.clauses.items()}, **result.metrics})
+    compared = {name: clause._asdict() for name, clause in result.clauses.items() if isinstance(clause, Comparison)}
     undefined = nan_paths(metrics)
     record = {
         **metadata(name, module),
         "claim": result.claim + (f" It fails: NaN is {first_names(undefined)}." if undefined else ""),
         "held": result.held and not undefined,
+        "comparisons": to_json(compared),
         "metrics": metrics,
         "config": to_json(dataclasses.asdict(config)),
         **provenance(name, config, start),
@@ -135,8 +148,16 @@ def perform(name: str, config: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": jax.devices(config.device)[0].device_kind,
     }
-    save_record(record, config.results, plots.png(result.figure, dpi=120), explore)
+    picture = plots.png(result.figure, dpi=120)
+    save_record(
+        record, config.results, picture, explore, plots.panels(result.figure, f"report-{name}", describe(record))
+    )
     return record
+
+
+def describe(record: dict[str, Any]) -> str:
+    """What an experiment's figure shows: the first sentence about its drawing, or the claim."""
+    return record["figure"].split("\n")[0] or record["claim"]
 
 
 def metadata(name: str, module: ModuleType) -> dict[str, Any]:

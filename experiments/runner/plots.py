@@ -8,7 +8,8 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -32,6 +33,10 @@ def png(drawing: "Figure", dpi: int) -> bytes:
     return content.getvalue()
 
 
+SVG = "http://www.w3.org/2000/svg"
+ElementTree.register_namespace("", SVG)
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+DIGITS = re.compile(r"\d+\.\d{3,}")  # more than can be seen
 VARIABLES = {  # of the page's style, for what is drawn in these colours
     "#000000": "currentColor", "#ffffff": "var(--paper)", BLUE: "var(--blue)", ORANGE: "var(--orange)",
     GREEN: "var(--green)", RED: "var(--red)", GREY: "var(--soft)",
@@ -43,19 +48,67 @@ def svg(drawing: "Figure", name: str, alt: str) -> str:
 
     `name` is unlike that of any other picture on the page, and begins the ids of its parts; `alt` says what it shows.
     """
+    root = _rendered(drawing, name)
+    return _element(root.findall("*"), (0, 0, *(72 * drawing.get_size_inches())), name, alt)
+
+
+def panels(drawing: "Figure", name: str, alt: str) -> list[str]:
+    """Each place of the figure's grids as an SVG element of its own, which can wrap where the screen is narrow.
+
+    Axes without a place, such as a colour bar, belong to those before them. A subfigure's title stands before its
+    places, as a paragraph.
+    """
+    from matplotlib.transforms import Bbox
+
+    drawing.draw_without_rendering()
+    parts: dict[Any, list] = {}
+    for number, axes in enumerate(drawing.axes):
+        axes.set_gid(f"axes-{number}")
+        if axes.axison or axes.has_data() or axes.texts:
+            place = axes.get_subplotspec() or next(reversed(parts), None)
+            parts.setdefault(place, []).append(axes)
+        for text in axes.texts if axes.images else ():  # it is read on the image, which does not change with the page
+            text.set_color({"black": "#010101", "white": "#fefefe"}.get(text.get_color(), text.get_color()))
+    root = _rendered(drawing, name)
+    groups = {group.get("id"): group for group in root.iter(f"{{{SVG}}}g")}
+    shared = root.findall(f"{{{SVG}}}defs[{{{SVG}}}clipPath]")  # on the page found from any picture
+    height, titled, found = drawing.get_size_inches()[1], set(), []
+    for number, group in enumerate(parts.values()):
+        owner = group[0].get_figure(root=False)
+        if owner not in titled and owner.get_suptitle():
+            found.append(f"<p>{escape(owner.get_suptitle())}</p>")
+        titled.add(owner)
+        box = Bbox.union([axes.get_tightbbox() for axes in group]).padded(4)
+        left, bottom, right, top = box.transformed(drawing.dpi_scale_trans.inverted()).extents
+        view = tuple(72 * inches for inches in (left, height - top, right - left, top - bottom))
+        title = " ".join(filter(None, (axes.get_title() for axes in group)))
+        parts_of_it = [groups[axes.get_gid()] for axes in group]
+        found.append(_element([*shared * (number == 0), *parts_of_it], view, name, title or alt))
+    return found
+
+
+def _rendered(drawing: "Figure", name: str) -> ElementTree.Element:
+    """The figure as a tree of SVG."""
     import matplotlib
 
-    content = io.StringIO()
+    content = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         drawing.savefig(content, format="svg", transparent=True, metadata={"Date": None})
-    element = content.getvalue().partition("<svg ")[2]
-    element = re.sub(r"<(metadata|defs)>\s*<(rdf:RDF.*?|style.*?</style>\s*)</\1>", "", element, flags=re.DOTALL)
-    element = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", element)
+    return ElementTree.fromstring(content.getvalue())
+
+
+def _element(parts: list[ElementTree.Element], view: tuple[float, ...], name: str, alt: str) -> str:
+    """Parts of a figure as an SVG element, as wide as they are in print."""
+    text = "".join(ElementTree.tostring(part, encoding="unicode") for part in parts)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"|<(metadata|style)[ >].*?</\2>', "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"<[^<>]+>", lambda tag: DIGITS.sub(lambda number: f"{float(number[0]):.2f}", tag[0]), text)
     for colour, variable in VARIABLES.items():
-        element = re.sub(colour, variable, element, flags=re.IGNORECASE)
-    head, _, body = element.partition(">")
-    box = re.search(r'viewBox="[^"]+"', head)[0]
-    return f'<svg {box} role="img" aria-label="{escape(alt)}" fill="currentColor">{body}'
+        text = re.sub(colour, variable, text, flags=re.IGNORECASE)
+    box, width = " ".join(f"{number:.1f}" for number in view), view[2] / 0.75  # points as CSS has them
+    size = f'width="{width:.0f}" style="--width: {width:.0f}px"'
+    head = f'viewBox="{box}" {size} role="img" aria-label="{escape(alt)}" fill="currentColor"'
+    return f"<svg {head}>{text}</svg>"
 
 
 def curves(series: Mapping[str, Sequence[float]], x: str, y: str) -> "Figure":

@@ -12,8 +12,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from experiments.runner.results import files
+from experiments.runner.results import files, panels
 
+COMPARED = ("measured", "limit", "margin")
+TIMES = 10  # limits: a larger margin is said as a multiple
 LONG = 100  # cells; a longer table is folded
 TOO_LONG = 5000  # cells; one longer still stays in metrics.json
 
@@ -24,34 +26,69 @@ Rows = dict[str, dict[str, Cell]]
 def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tuple[str, ...] = ()) -> str:
     """What made the page; an interrupted run, claims that fail, experiments without results, and earlier reports."""
     records = [record for record in cards.values() if record]
-    made_by = next((f"jax {r['jax']}, Python {r['python']}, {r['device']}" for r in records if "jax" in r), "")
+    made_by = next((f", by jax {r['jax']}, Python {r['python']}, {r['device']}" for r in records if "jax" in r), "")
     never = [name for name, record in cards.items() if not record]
-    bad = [link(record["experiment"]) for record in records if not record["held"]]
-    sentences = []
+    bad = [f"{link(record['experiment'])} {state(record)}" for record in records if not record["held"]]
+    count, seconds = len(records), sum(record["seconds"] for record in records)
+    sentences = [f"{count} experiment{'s' * (count != 1)} in {seconds:.0f} s{escape(made_by)}."]
     if interrupted:
         left_out = escape(", ".join(interrupted))
         sentences.append(f'<strong class="failed">Interrupted before the end of: {left_out}.</strong>')
     if bad:
-        sentences.append(f'<strong class="failed">Failed:</strong> {", ".join(bad)}.')
+        sentences.append(f"What did not hold: {', '.join(bad)}.")
     if never:
         sentences.append(f"No results yet: {escape(', '.join(never))}.")
     if any("earlier" in record for record in records):
         sentences.append("Reports with a date are of an earlier run, the latest that this results directory holds.")
-    if made_by:
-        sentences.append(f"Made by {escape(made_by)}, in {sum(record['seconds'] for record in records):.0f} s.")
-    return f'<p class="soft">{" ".join(sentences)}</p>' if sentences else ""
+    return f'<p class="soft">{" ".join(sentences)}</p>'
 
 
 def claims(cards: dict[str, dict[str, Any] | None]) -> str:
-    """The table of claims, one line an experiment, each with its measured sentence."""
+    """The table of claims: of each experiment the comparison that comes nearest to its limit."""
+    head = '<th scope="col" class="text">experiment</th><th scope="col" class="text">check</th>'
+    head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
+    rows = "".join(f'<tr><th scope="row">{link(name)}</th>{nearest(record)}</tr>'
+                   for name, record in cards.items() if record)  # fmt: skip
+    return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "Every claim")
+
+
+def nearest(record: dict[str, Any]) -> str:
+    """The cells of the comparison that comes nearest to its limit; of an experiment that failed, that word."""
+    compared = record.get("comparisons", {})
+    margins = {name: margin(**numbers) for name, numbers in compared.items()}
+    if not record["held"] or not margins:
+        return f'<td class="text" colspan="4">{state(record)}</td>'
+    name = min(margins, key=lambda name: math.inf if margins[name] is None else margins[name])
+    return f'<td class="text">{words(name)}</td>{comparison(compared[name])}'
+
+
+def checks(record: dict[str, Any]) -> str:
+    """The table of all clauses: a number with its limit and margin, or yes or no."""
+    compared = record.get("comparisons", {})
+    head = '<th scope="col" class="text">check</th>'
+    head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
     rows = "".join(
-        f'<tr><th scope="row">{link(name) if record else escape(name)}</th>'
-        f'<td class="text">{escape(record["claim"]) if record else "No results yet."}</td><td>{state(record)}</td></tr>'
-        for name, record in cards.items()
+        f'<tr><th scope="row">{words(name)}</th>'
+        + (comparison(compared[name]) if name in compared else f"{cell(holds)}<td></td><td></td>")
+        + "</tr>"
+        for name, holds in record["metrics"].get("clauses", {}).items()
     )
-    head = '<tr><th scope="col">experiment</th><th scope="col">claim</th><th scope="col">outcome</th></tr>'
-    held, run = sum(bool(record and record["held"]) for record in cards.values()), sum(map(bool, cards.values()))
-    return f"<p>{held} of {run} claims held.</p>\n" + scrolling(f"<table>{head}{rows}</table>", "Every claim")
+    return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "What was checked") if rows else ""
+
+
+def comparison(numbers: dict[str, Any]) -> str:
+    """Its cells: measured, limit and margin."""
+    measured, relation, limit = numbers.values()
+    apart = margin(measured, relation, limit)
+    shown = "" if apart is None else f"{apart:.0%}" if apart < TIMES else f"{measured / limit:,.0f} times"
+    return f"<td>{text(measured, 3)}</td><td>{escape(relation)} {text(limit, 3)}</td><td>{shown}</td>"
+
+
+def margin(measured: Any, relation: str, limit: Any) -> float | None:
+    """How far a number is from its limit, as a part of the limit, below 0 beyond it; None without such a part."""
+    if isinstance(measured, str) or isinstance(limit, str) or limit == 0:
+        return None
+    return (limit - measured if relation in "<≤" else measured - limit) / abs(limit)
 
 
 def link(name: str) -> str:
@@ -66,11 +103,8 @@ def card(name: str, record: dict[str, Any] | None, results: Path) -> str:
     if "error" in record:
         evidence = f"<pre>{escape(record['error'])}</pre>"
     else:
-        picture = base64.b64encode(files(results, name)[1].read_bytes()).decode()
-        alt = escape(record.get("figure") or record["claim"])
-        image = f'<img src="data:image/png;base64,{picture}" alt="{alt}" loading="lazy">'
-        box = f'<div class="picture" role="group" tabindex="0" aria-label="Figure of {escape(name)}">{image}</div>'
-        evidence = f"{box}\n{tables(record['metrics'])}"
+        numbers = {group: value for group, value in record["metrics"].items() if group != "clauses"}
+        evidence = f"{figure(record, results)}\n{checks(record)}\n{tables(numbers)}"
     title = record["about"].split("\n")[0] or record["claim"]
     failed = "" if record["held"] else f" {state(record)}"
     ended = datetime.datetime.fromisoformat(record["ended"])
@@ -85,6 +119,15 @@ def card(name: str, record: dict[str, Any] | None, results: Path) -> str:
 <pre>{escape(record["command"])}</pre>
 </details>
 """
+
+
+def figure(record: dict[str, Any], results: Path) -> str:
+    """The figure's panels, beside each other where there is room; of a run that left none, its picture."""
+    name = record["experiment"]
+    if own := panels(results, name):
+        return f'<div class="panels">{"".join(own)}</div>'
+    picture = base64.b64encode(files(results, name)[1].read_bytes()).decode()
+    return f'<div class="panels"><img src="data:image/png;base64,{picture}" alt="{escape(record["claim"])}"></div>'
 
 
 def origins(data: dict[str, str]) -> str:
@@ -188,8 +231,12 @@ def words(name: str) -> str:
     return escape(name.replace("_", " "))
 
 
-def text(value: Cell) -> str:
-    """A value as text: five digits, thousands apart."""
+def text(value: Cell, digits: int = 5) -> str:
+    """A value as text: so many digits, thousands apart."""
     if value is None or isinstance(value, str | bool):
         return {None: "none", True: "yes", False: "no"}.get(value, str(value))
-    return f"{value:,.0f}" if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4) else f"{value:.5g}"
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4)
+        else f"{value:.{digits}g}"
+    )

@@ -1,7 +1,7 @@
 """What a run leaves in the results directory, and what is there from earlier runs.
 
-NAME/metrics.json are an experiment's numbers, NAME/NAME.png its picture, and NAME/explore.json the data of its figure
-to handle on the page, if it has one.
+NAME/metrics.json are an experiment's numbers, NAME/NAME.png its picture, NAME/panels.json the same picture as the page
+has it, and NAME/explore.json the data of its figure to handle there, if it has one.
 
 metrics.json is strictly valid JSON, which knows no NaN and no infinity: they are the texts "NaN", "Infinity" and
 "-Infinity" in it, and a claim with a NaN among its metrics has failed. A missing value is null.
@@ -36,6 +36,11 @@ REQUIRED = {  # of every record
 def files(results: Path, name: str) -> tuple[Path, Path]:
     """Where an experiment's numbers and its figure go."""
     return results / name / "metrics.json", results / name / f"{name}.png"
+
+
+def panels_file(results: Path, name: str) -> Path:
+    """Where the parts of an experiment's figure go, as the page has them."""
+    return results / name / "panels.json"
 
 
 def explore_file(results: Path, name: str) -> Path:
@@ -136,9 +141,13 @@ def packed(array: Any, dtype: str = "float16") -> dict[str, Any]:
 
 
 def save_record(
-    record: dict[str, Any], results: Path, picture: bytes | None = None, explore: dict[str, Any] | None = None
+    record: dict[str, Any],
+    results: Path,
+    picture: bytes | None = None,
+    explore: dict[str, Any] | None = None,
+    panels: list[str] | None = None,
 ) -> None:
-    """Save metrics.json, and the picture and the figure's data that belong to it, if there are any.
+    """Save metrics.json, and what belongs to it: the picture, the data of a figure to handle, the picture's panels.
 
     Raises:
         NotSavedError: one cannot be saved; all are then as they were.
@@ -147,6 +156,8 @@ def save_record(
     contents: dict[Path, bytes | str] = {}
     if picture is not None:
         contents[figure] = picture
+    if panels is not None:
+        contents[panels_file(results, record["experiment"])] = json.dumps(panels) + "\n"
     if explore is not None:
         contents[explore_file(results, record["experiment"])] = json.dumps(explore, allow_nan=False) + "\n"
     save(contents | {metrics: json.dumps(record, indent=2, allow_nan=False) + "\n"})
@@ -154,11 +165,22 @@ def save_record(
 
 def explored(results: Path, name: str) -> dict[str, Any] | None:
     """The data of an experiment's figure to handle, of the latest run that left any; None if none can be read."""
+    found = _json(explore_file(results, name))
+    return found if isinstance(found, dict) and isinstance(found.get("still"), str) else None
+
+
+def panels(results: Path, name: str) -> list[str]:
+    """The parts of an experiment's figure as SVG, of the latest run that left any; none if none can be read."""
+    found = _json(panels_file(results, name))
+    return found if isinstance(found, list) and all(isinstance(panel, str) for panel in found) else []
+
+
+def _json(file: Path) -> Any:
+    """What a file of JSON holds; None if it is missing or damaged."""
     try:
-        found = json.loads(explore_file(results, name).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("still"), str) else None
 
 
 def earlier_record(results: Path, name: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import resource
 import jax
 
 from experiments.runner import experiment
+from experiments.runner.comparisons import Comparison
 
 
 def measure(module, **settings):
@@ -21,7 +22,9 @@ def assert_it_runs(module, found):
     stub = type("Stub", (), {"measure": lambda config: found, "claim": module.claim, "clauses": module.clauses})
     stub.metrics, stub.draw = getattr(module, "metrics", dict), module.draw
     result = experiment.run(stub, config)
-    assert result.claim.endswith((".", '"')) and all(type(value) is bool for value in result.clauses.values())
+    assert result.claim.endswith((".", '"')) and all(
+        type(clause) in (bool, Comparison) for clause in result.clauses.values()
+    )
     assert result.metrics and result.figure.axes
     result.figure.draw_without_rendering()
     return result
@@ -30,10 +33,10 @@ def assert_it_runs(module, found):
 def assert_each_clause_can_fail(module, found, wrong):
     """Where all clauses hold, each of them fails with what `wrong` plants for it in what was found."""
     clauses = module.clauses(found)
-    assert clauses == dict.fromkeys(clauses, True)
+    assert {name: bool(clause) for name, clause in clauses.items()} == dict.fromkeys(clauses, True)
     assert set(wrong) == set(clauses), "every clause needs a measurement that refutes it"
     for clause, planted in wrong.items():
-        assert module.clauses(merged(found, planted))[clause] is False, clause
+        assert not module.clauses(merged(found, planted))[clause], clause
 
 
 def merged(found, planted):

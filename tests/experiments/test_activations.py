@@ -45,7 +45,7 @@ def test_a_small_run(monkeypatch):
     found = measure(activations, deep=2, epochs=1, seeds=1)
     assert found["costs"]["shallow"]["tanh"].shape == (1, 1) and 1 < found["costs"]["shallow"]["tanh"][0, 0] < 3
     result = assert_it_runs(activations, found)
-    assert result.clauses["slopes_are_the_notes"] and result.clauses["slopes_are_autodiffs"]
+    assert result.clauses["slopes_equal_those_of_the_notes"] and result.clauses["slopes_equal_those_of_autodiff"]
     slopes = {name: list(at.values()) for name, at in result.metrics["slopes"].items()}
     assert list(result.metrics["slopes"]["tanh"]) == ["z = -10", "z = 0", "z = 10"]
     np.testing.assert_allclose(slopes["sigmoid"], [0, 1 / 4, 0], atol=1e-4)
@@ -61,11 +61,12 @@ def test_each_clause_can_fail(ideal):
         activations,
         ideal,
         {
-            "slopes_are_the_notes": {"curves": {"tanh": wrong_tanh}},
-            "slopes_are_autodiffs": {"curves": {"tanh": wrong_tanh}},
-            "tanh_ahead_of_sigmoid": {"costs": {"shallow": {"tanh": np.full((2, 5), 0.7)}}},
-            "relu_ahead_on_the_deep_one": {"costs": {"deep": {"relu": np.full((2, 5), 0.2)}}},
-            "sigmoid_gradients_vanish": {"gradient_norms_by_layer": {"sigmoid": [0.2, 1.0]}},
+            "slopes_equal_those_of_the_notes": {"curves": {"tanh": wrong_tanh}},
+            "slopes_equal_those_of_autodiff": {"curves": {"tanh": wrong_tanh}},
+            "cost_of_tanh_over_that_of_sigmoid": {"costs": {"shallow": {"tanh": np.full((2, 5), 0.7)}}},
+            "cost_of_relu_on_the_deep_network": {"costs": {"deep": {"relu": np.full((2, 5), 0.2)}}},
+            "share_of_the_gradient_left_by_sigmoid": {"gradient_norms_by_layer": {"sigmoid": [0.2, 1.0]}},
+            "share_left_by_tanh_and_relu": {"gradient_norms_by_layer": {"relu": [0.05, 1.0]}},
         },
     )
 

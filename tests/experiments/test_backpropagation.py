@@ -28,11 +28,13 @@ def test_each_clause_can_fail(found):
         backpropagation,
         found,
         {
-            "every_derivative_is_autodiffs": {"derivatives": {"z1": 2 * np.asarray(found["derivatives"]["z1"])}},
-            "jaxnets_backward_agrees": {"jaxnet": {"x": np.asarray(found["jaxnet"]["x"]) + 1e-9}},
-            "six_formulas_and_fit_descend_together": {"descent": {"jaxnet.fit": costs + 1e-6}},
-            "the_cost_falls_at_every_step": {"descent": {"the six formulas": np.append(costs[:-1], costs[-2])}},
-            "it_learns": {"descent": {"accuracy": 0.8}},
+            "difference_of_a_derivative_from_autodiff": {
+                "derivatives": {"z1": 2 * np.asarray(found["derivatives"]["z1"])}
+            },
+            "difference_from_backward_of_jaxnet": {"jaxnet": {"x": np.asarray(found["jaxnet"]["x"]) + 1e-9}},
+            "difference_of_the_costs_from_fit": {"descent": {"jaxnet.fit": costs + 1e-6}},
+            "change_of_the_cost_in_a_step": {"descent": {"the six formulas": np.append(costs[:-1], costs[-2])}},
+            "accuracy": {"descent": {"accuracy": 0.8}},
         },
     )
 
@@ -41,4 +43,4 @@ def test_a_wrong_derivative_in_the_graph_is_seen(found):
     """dz[1] is not passed on to W[1], b[1] and x."""
     wrong = jax.tree.map(np.asarray, found["derivatives"]) | {"W1": np.zeros((3, 2)), "x": np.zeros((2, 1))}
     clauses = backpropagation.clauses(found | {"derivatives": wrong})
-    assert not clauses["every_derivative_is_autodiffs"] and not clauses["jaxnets_backward_agrees"]
+    assert not clauses["difference_of_a_derivative_from_autodiff"] and not clauses["difference_from_backward_of_jaxnet"]

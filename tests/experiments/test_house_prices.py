@@ -49,13 +49,13 @@ def test_each_clause_can_fail():
         house_prices,
         {"houses": [split(), split()], "diabetes": [patients]},
         {
-            "relu_outputs_predict_nothing_below_zero": {"houses": [split(relu=-1.0)]},
+            "lowest_prediction_of_relu": {"houses": [split(relu=-1.0)]},
             "ridge_and_linear_outputs_price_houses_below_zero": {"houses": [split(linear=1e3)]},
             "relu_is_nearer_on_those_houses": {"houses": [split(relu=1e3)]},
-            "without_a_hidden_layer_relu_has_the_least_error": {"houses": [split(relu=60.0)]},
-            "with_one_it_is_at_most_5%_worse": {"houses": [split(**{"relu, hidden layer": 1e3})]},
-            "relu_finds_the_known_weights": {"houses": [split(effect=7.0)]},
-            "one_layer_is_near_ridge_on_patients": {"diabetes": [split(ridge=10.0, linear=50.0)]},
+            "error_of_relu": {"houses": [split(relu=60.0)]},
+            "error_of_relu_with_a_hidden_layer": {"houses": [split(**{"relu, hidden layer": 1e3})]},
+            "distance_from_the_known_weights": {"houses": [split(effect=7.0)]},
+            "error_of_one_layer_on_patients": {"diabetes": [split(ridge=10.0, linear=50.0)]},
         },
     )
 

@@ -75,6 +75,11 @@ def run_all(monkeypatch, tmp_path, capsys):
     return run
 
 
+def not_held(page):
+    """The experiments that the head of the page names, and how each ended."""
+    return re.findall(r'>(\w+)</a> <span class="failed">(\w+)</span>', page)
+
+
 class Reader(HTMLParser):
     """What a browser would fetch, and whether every tag is closed."""
 
@@ -123,7 +128,7 @@ def test_all_that_hold_are_a_success(run_all):
         lambda config: result(),
         arguments=["--quick"],
     )
-    assert code == 0 and "2 of 2 claims held" in text and printed.count("held ") >= 2
+    assert code == 0 and not_held(text) == [] and "2 experiments in " in text and printed.count("held ") >= 2
     assert "One &amp; one are &lt;two&gt;." in text and '<th scope="row">number</th><td>1.5</td>' in text
     for row in ('<th scope="row">1</th><td>x</td>', '<th scope="row">2</th><td>yes</td>'):
         assert row in text  # as metrics.json has them: names and values that JSON knows
@@ -133,7 +138,7 @@ def test_all_that_hold_are_a_success(run_all):
 
 def test_a_broken_experiment_does_not_stop_the_others(run_all):
     code, text, printed = run_all(lambda config: result(), breaks, lambda config: result())
-    assert code == 1 and "2 of 3 claims held" in text
+    assert code == 1 and not_held(text) == [("beta", "broken")] and "3 experiments in " in text
     assert "<pre>python -m experiments.beta --results" in text
     assert "ZeroDivisionError: by &lt;nothing&gt;" in text and "BROKEN  beta" in printed
     assert printed.index("beta") < printed.index("gamma")
@@ -141,7 +146,7 @@ def test_a_broken_experiment_does_not_stop_the_others(run_all):
 
 def test_a_failed_claim_fails_the_run(run_all):
     code, text, printed = run_all(lambda config: result(held=False))
-    assert code == 1 and "0 of 1 claims held" in text and "FAILED  alpha" in printed
+    assert code == 1 and not_held(text) == [("alpha", "failed")] and "FAILED  alpha" in printed
 
 
 def test_a_missing_extra_is_named(run_all):
@@ -155,7 +160,7 @@ def test_an_interrupt_leaves_a_page_of_what_was_done(run_all):
         raise KeyboardInterrupt
 
     code, text, _ = run_all(lambda config: result(), interrupted, lambda config: result())
-    assert code == 130 and "1 of 1 claims held" in text
+    assert code == 130 and not_held(text) == [] and "1 experiment in " in text
     assert "Interrupted before the end of: beta, gamma." in text and "No results yet: beta, gamma." in text
     assert "No results yet: python -m experiments --only beta" in text
     _, text, _ = run_all(lambda config: result(), lambda config: result(), lambda config: result())
@@ -183,7 +188,7 @@ def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(run_all, tmp_pat
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_page_of_what_was_done(signum, code, run_all):
     ended, text, _ = run_all(lambda config: result(), lambda config: signal.raise_signal(signum))
-    assert ended == code and "1 of 1 claims held" in text and "Interrupted before the end of: beta." in text
+    assert ended == code and "1 experiment in " in text and "Interrupted before the end of: beta." in text
 
 
 def test_a_full_disk_leaves_what_was_there(run_all, tmp_path, capsys):
@@ -215,18 +220,18 @@ def test_some_keep_the_cards_of_the_others(run_all):
     works = [lambda config: result(number=1)] * 3
     _, text, _ = run_all(*works, arguments=["--only", "beta"])
     assert (
-        "1 of 1 claims held" in text
+        "1 experiment in " in text
         and "No results yet: alpha, gamma." in text
         and text.count('<details class="report"') == 1
     )
     run_all(*works, arguments=["--seed", "5"])
     code, text, printed = run_all(works[0], breaks, works[0], arguments=["--only", "beta"])
-    assert code == 1 and "0 of 1 claims held" in printed and "2 of 3 claims held" in text
+    assert code == 1 and "0 of 1 claims held" in printed and not_held(text) == [("beta", "broken")]
     assert text.count('<details class="report"') == 3 and len(re.findall(r" s · .* UTC</p>", text)) == 2
-    assert "Reports with a date are of an earlier run" in text and "Failed:" in text
+    assert "Reports with a date are of an earlier run" in text
     assert "experiments.alpha --seed 5" in text and text.index('id="report-alpha"') < text.index('id="report-beta"')
     _, text, _ = run_all(*works, arguments=["--only", "gamma"])  # what broke is broken until it runs again
-    assert "2 of 3 claims held" in text and "ZeroDivisionError: by &lt;nothing&gt;" in text
+    assert not_held(text) == [("beta", "broken")] and "ZeroDivisionError: by &lt;nothing&gt;" in text
 
 
 @pytest.mark.parametrize(
@@ -236,7 +241,7 @@ def test_a_damaged_result_of_an_earlier_run_is_named(content, message, run_all, 
     (tmp_path / "beta").mkdir()
     (tmp_path / "beta" / "metrics.json").write_text(content)
     code, text, _ = run_all(lambda config: result(), lambda config: result(), arguments=["--only", "alpha"])
-    assert code == 0 and "1 of 2 claims held" in text and f"beta/metrics.json {message}" in text
+    assert code == 0 and not_held(text) == [("beta", "broken")] and f"beta/metrics.json {message}" in text
 
 
 def test_a_missing_figure_is_named(run_all, tmp_path):
@@ -247,13 +252,21 @@ def test_a_missing_figure_is_named(run_all, tmp_path):
     assert "beta/beta.png is missing; run the experiment again" in text
 
 
+def test_of_a_run_that_left_no_panels_the_page_has_the_picture(run_all, tmp_path):
+    works = [lambda config: result()] * 2
+    run_all(*works)
+    results.panels_file(tmp_path, "beta").unlink()
+    results.panels_file(tmp_path, "alpha").write_text("{")
+    _, text, _ = run_all(works[0], works[1], arguments=["--only", "alpha"])
+    (picture,) = [target for target in Reader(text).fetched if target.startswith("data:image/png;base64,")]
+    assert base64.b64decode(picture.partition(",")[2]) == (tmp_path / "beta" / "beta.png").read_bytes()
+
+
 def test_the_page_is_self_contained(run_all):
     _, text, _ = run_all(lambda config: result(), breaks)
     reader = Reader(text)
     assert not reader.open
-    assert all(target.startswith(("data:image/png;base64,", "#")) for target in reader.fetched)
-    pictures = [target.partition(",")[2] for target in reader.fetched if target.startswith("data:")]
-    assert [base64.b64decode(picture)[:4] for picture in pictures] == [b"\x89PNG"]
+    assert all(target.startswith("#") for target in reader.fetched) and "svg" in reader.tags
     assert not re.search(r"@import|url\((?!#)", text) and not {"link", "iframe"} & reader.tags
     assert re.findall(r"https?://[^\s\"<]+", text) == ["http://www.w3.org/2000/svg"]  # a name, not an address
     assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text and '<meta charset="utf-8">' in text

@@ -29,9 +29,9 @@ def test_each_clause_can_fail(found):
         mnist,
         found,
         {
-            "float32_reads_50%": {"precisions": {"float32": {"test_accuracy_mean": 0.4}}},
-            "bfloat16_reads_50%": {"precisions": {"bfloat16": {"test_accuracy_mean": 0.4}}},
-            "they_agree": {"precisions": {name: {"test_accuracy_mean": x} for name, x in
+            "mean_test_accuracy_in_float32": {"precisions": {"float32": {"test_accuracy_mean": 0.4}}},
+            "mean_test_accuracy_with_bfloat16_products": {"precisions": {"bfloat16": {"test_accuracy_mean": 0.4}}},
+            "difference_of_the_two": {"precisions": {name: {"test_accuracy_mean": x} for name, x in
                                           zip(mnist.COLOURS, (0.9, 0.87), strict=True)}},
         },
     )  # fmt: skip

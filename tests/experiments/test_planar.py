@@ -34,10 +34,10 @@ def test_each_clause_can_fail(ideal):
         planar,
         ideal,
         {
-            "a_line_is_half_right": {"nets": {"logistic regression": {"accuracy": 0.7}}},
-            "4_units_or_more_bend_it": {"nets": {"n = 4": {"accuracy": 0.8}}},
-            "2_units_or_fewer_do_not": {"nets": {"n = 1": {"accuracy": 0.9}}},
-            "every_cost_falls": {"nets": {"n = 1": {"costs": [0.7, 0.5, 0.7]}}},
+            "distance_of_logistic_regression_from_one_half": {"nets": {"logistic regression": {"accuracy": 0.7}}},
+            "accuracy_of_4_units_or_more": {"nets": {"n = 4": {"accuracy": 0.8}}},
+            "accuracy_of_2_units_or_fewer": {"nets": {"n = 1": {"accuracy": 0.9}}},
+            "last_cost_over_the_first": {"nets": {"n = 1": {"costs": [0.7, 0.5, 0.7]}}},
         },
     )
 

@@ -18,7 +18,8 @@ def found():
 
 def test_a_small_run(found):
     result = assert_it_runs(privacy, found)
-    assert result.clauses["the_sum_is_that_of_clipped_gradients"] and result.clauses["the_noise_is_as_strong_as_asked"]
+    for clause in ("error_of_the_clipped_sum", "distance_of_the_noise_multiplier_from_that_asked"):
+        assert result.clauses[clause]
     assert 0.999 < result.metrics["largest_move_by_one_digit"] <= 1 + 1e-4  # as far as a clipped gradient, not farther
     assert result.metrics["sampling_rate"] == 1 and len(result.metrics["milliseconds_a_step"]) == 4
 
@@ -32,12 +33,12 @@ def test_each_clause_can_fail(found):
         privacy,
         ideal,
         {
-            "without_noise_it_learns": {"accuracies": {0.0: [0.9]}},
+            "accuracy_without_noise": {"accuracies": {0.0: [0.9]}},
             "more_noise_costs_accuracy": {"accuracies": {40.0: [0.955]}},
-            "the_sum_is_that_of_clipped_gradients": {"properties": {"error_where_half_are_clipped": 1e-2}},
-            "one_digit_moves_it_by_at_most_C": {"properties": {"largest_move_by_one_digit": 1.01}},
-            "a_private_step_is_cheaper_than_each_gradient": {"milliseconds": {"clipped, noisy sum": 10.0}},
-            "the_noise_is_as_strong_as_asked": {"properties": {"measured_noise_multiplier": 0.9}},
+            "error_of_the_clipped_sum": {"properties": {"error_where_half_are_clipped": 1e-2}},
+            "largest_move_of_the_sum_by_one_digit": {"properties": {"largest_move_by_one_digit": 1.01}},
+            "milliseconds_of_a_private_step": {"milliseconds": {"clipped, noisy sum": 10.0}},
+            "distance_of_the_noise_multiplier_from_that_asked": {"properties": {"measured_noise_multiplier": 0.9}},
         },
     )
 

@@ -15,10 +15,10 @@ def found():
 def test_one_example_twice(found):
     result = assert_it_runs(representation, found)
     assert result.held and result.metrics["largest_difference"] <= 1e-15
-    z, a = result.metrics["z"], result.metrics["a"]
-    assert [len(layer) for layer in z] == [4, 1] and len(result.metrics["x"]) == 3
-    for z_layer, a_layer in zip(z, a, strict=True):
-        np.testing.assert_allclose(a_layer, 1 / (1 + np.exp(-z_layer)), rtol=1e-14)
+    layers = [result.metrics["layer_1"], result.metrics["layer_2"]]
+    assert [len(layer["z"]) for layer in layers] == [4, 1] and len(result.metrics["x"]) == 3
+    for layer in layers:
+        np.testing.assert_allclose(layer["a"], 1 / (1 + np.exp(-layer["z"])), rtol=1e-14)
 
 
 def test_large_numbers():
@@ -39,9 +39,11 @@ def test_each_clause_can_fail(found):
         representation,
         found,
         {
-            "unit_by_unit_equals_matrix_form": {"unit by unit": [layers[0], (without_bias, layers[1][1]), layers[2]]},
+            "difference_of_unit_by_unit_from_the_matrix_form": {
+                "unit by unit": [layers[0], (without_bias, layers[1][1]), layers[2]]
+            },
             "input_is_layer_0": {"x": found["x"] + 1e-15},
-            "two_layers_of_the_notes_shapes": {"shapes": representation.SHAPES[::-1]},
+            "two_layers_shaped_as_in_the_notes": {"shapes": representation.SHAPES[::-1]},
             "last_activation_is_the_prediction": {"prediction": found["prediction"] + 1e-15},
         },
     )

@@ -29,7 +29,7 @@ def found(compiles_anew):
 
 def test_a_small_run(found):
     result = assert_it_runs(sweep, found)
-    assert result.clauses["a_member_is_what_fit_gives"] and found["accuracy"].shape == (3, 1)
+    assert result.clauses["difference_of_a_member_from_fit"] and found["accuracy"].shape == (3, 1)
     assert result.metrics["nets"] == 3 and result.metrics["speedup"] > 0
     seconds = list(result.metrics["seconds"].values())
     assert min(seconds) > 0 and seconds[1] > seconds[3]  # one by one, with compilation and without
@@ -47,11 +47,11 @@ def test_each_clause_can_fail(found):
         sweep,
         found | {"accuracy": ACCURACY, "seconds": dict(zip(found["seconds"], (2.0, 9.0, 0.2, 0.3), strict=True))},
         {
-            "a_member_is_what_fit_gives": {"difference from fit": 1e-3},
-            "some_rate_reads_the_digits": {"accuracy": ACCURACY - 0.05},
+            "difference_of_a_member_from_fit": {"difference from fit": 1e-3},
+            "accuracy_at_the_best_rate": {"accuracy": ACCURACY - 0.05},
             "the_best_rate_is_inside_the_map": {"accuracy": ACCURACY[::-1][[0, 2, 1]]},
-            "at_once_is_faster_than_one_by_one": {"seconds": {"sweep": 9.5}},
-            "slower_and_faster_are_worse": {"accuracy": np.maximum(ACCURACY, 0.9)},
+            "seconds_at_once": {"seconds": {"sweep": 9.5}},
+            "accuracy_at_both_ends_of_the_map": {"accuracy": np.maximum(ACCURACY, 0.9)},
         },
     )
 

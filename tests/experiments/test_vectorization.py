@@ -31,10 +31,10 @@ def test_each_clause_can_fail(found):
         vectorization,
         found,
         {
-            "the_same_predictions": {"differences": {"vmap": [1e-9, 0.0]}},
-            "the_same_gradient": {"differences": {"examples": [0.0, 1e-9]}},
-            "mean_of_per_example_gradients_is_the_batch_gradient": {"mean of each": 1e-9},
-            "matrix_form_10_times_faster_than_the_loops": {"times": {"gradient": slow}},
+            "difference_of_predictions": {"differences": {"vmap": [1e-9, 0.0]}},
+            "difference_of_gradients": {"differences": {"examples": [0.0, 1e-9]}},
+            "difference_of_the_mean_over_examples": {"mean of each": 1e-9},
+            "speedup_of_the_matrix_form": {"times": {"gradient": slow}},
         },
     )
 
@@ -47,7 +47,7 @@ def test_a_loop_that_forgets_the_last_example_fails(monkeypatch):
 
     monkeypatch.setitem(implementations.GRADIENTS, "units and examples", shortened)
     clauses = vectorization.clauses(measure(vectorization, largest=10))
-    assert not clauses["the_same_gradient"] and clauses["the_same_predictions"]
+    assert not clauses["difference_of_gradients"] and clauses["difference_of_predictions"]
 
 
 def test_largest_is_always_among_the_sizes():

@@ -26,7 +26,7 @@ def directory(tmp_path_factory, worker_id):
     made.mkdir(exist_ok=True)
     with open(made / ".built", "a+") as built, jax.numpy_dtype_promotion("standard"):
         fcntl.flock(built, fcntl.LOCK_EX)
-        if not built.tell():
+        if not os.fstat(built.fileno()).st_size:  # no other process has built it
             for name in all_experiments.sections():
                 module = experiment.load(name)
                 config = module.Config(quick=True, results=made)

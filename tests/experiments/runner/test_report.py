@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments.runner.report import LONG, TOO_LONG, claims, status, tables, text
+from experiments.runner.report import LONG, TOO_LONG, checks, claims, margin, status, tables, text
 
 
 def rows_of(html):
@@ -47,5 +47,46 @@ def test_numbers_have_five_digits_and_thousands_stand_apart(value, shown):
     assert text(value) == shown
 
 
-def test_without_experiments_there_are_no_claims():
-    assert "0 of 0 claims held" in claims({}) and status({}) == ""
+RECORD = {
+    "experiment": "fake", "held": True, "seconds": 1.0,
+    "metrics": {"clauses": {"error": True, "far": True, "it_is": True}},
+    "comparisons": {
+        "error": {"measured": 0.75, "relation": "≤", "limit": 1.0},
+        "far": {"measured": 500.0, "relation": "≥", "limit": 10.0},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "apart"),
+    [
+        ((0.75, "≤", 1.0), 0.25), ((1.5, "<", 1.0), -0.5), ((3.0, ">", 2.0), 0.5), ((1.0, "≥", 2.0), -0.5),
+        ((-3.0, "<", -2.0), 0.5), ((1e-17, "≤", 0.0), None), (("NaN", "≤", 1.0), None), ((1.0, "<", "Infinity"), None),
+    ],
+)  # fmt: skip
+def test_a_margin_is_a_part_of_the_limit(numbers, apart):
+    assert margin(*numbers) == (None if apart is None else pytest.approx(apart))
+
+
+def test_each_check_has_its_number_limit_and_margin():
+    assert rows_of(checks(RECORD)) == [
+        ["check", "measured", "limit", "margin"],
+        ["error", "0.75", "≤ 1", "25%"],
+        ["far", "500", "≥ 10", "50 times"],
+        ["it is", "yes", "", ""],
+    ]
+
+
+def test_the_table_of_claims_has_what_is_nearest_to_its_limit():
+    broken = RECORD | {"experiment": "other", "held": False, "error": "e"}
+    assert rows_of(claims({"fake": RECORD, "other": broken, "third": None}))[1:] == [
+        ['<a href="#report-fake">fake</a>', "error", "0.75", "≤ 1", "25%"],
+        ['<a href="#report-other">other</a>', '<span class="failed">broken</span>'],
+    ]
+
+
+def test_the_head_says_what_did_not_hold():
+    said = status({"fake": RECORD, "other": RECORD | {"experiment": "other", "held": False}, "third": None})
+    assert said.startswith('<p class="soft">2 experiments in 2 s.') and "No results yet: third." in said
+    assert 'What did not hold: <a href="#report-other">other</a> <span class="failed">failed</span>.' in said
+    assert "did not hold" not in status({"fake": RECORD})
