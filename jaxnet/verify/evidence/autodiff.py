@@ -79,7 +79,7 @@ def references(check) -> tuple[Problem, tuple[Reference, ...]]:
     known = () if r is None else tuple(_reference(check, i, x, own) for i, x in enumerate(r))
     if known:
         _require_finite(check, value, value64, own is not None)
-        if searches(trace.closed) and _is_not_the_slope(check, r):
+        if r is not None and searches(trace.closed) and _is_not_the_slope(check, r):
             check.journal.notes.append(
                 "the loss searches for a value, by bisection or the like, and autodiff of the steps is not the "
                 "derivative of what is found. Finite differences along directions were used instead."

@@ -156,8 +156,9 @@ class Arbiter(NamedTuple):
 
         def moves(leaves) -> bool:
             found = self.slope({i: along[i] for i in leaves})
-            smooth = found is not None and not (found.kinked or found.tells_nothing)
-            return smooth and abs(found.central) > FAIL * found.error
+            if found is None or found.kinked or found.tells_nothing:
+                return False
+            return abs(found.central) > FAIL * found.error
 
         return [i for i in [*dead][:DISPUTED] if moves([i])] if moves(dead) else []
 

@@ -152,7 +152,7 @@ def tolerance(f: LeafJudgement, r: np.ndarray | None = None, terms: tuple[float,
     That of a low precision is much, 16 times: a quarter of it. Where an accuracy is declared, that and no more.
     """
     r = f.r if r is None else r
-    own, share = _sizes(r if f.known is None else r[f.known]), 1 / 4 if f.unit > LOW else 1.0
+    own, share = _sizes(r if f.known is None else np.asarray(r)[f.known]), 1 / 4 if f.unit > LOW else 1.0
     unit = f.accuracy / FAIL if f.accuracy else share * f.unit
     return Noise(unit * own.norm, unit * own.entry).widened(share * terms[0], share * terms[1])
 

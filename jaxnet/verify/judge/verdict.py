@@ -14,7 +14,7 @@ from jaxnet.verify.problem.gradient import bits_differ
 from jaxnet.verify.problem.trees import wide
 from jaxnet.verify.sizes import largest, norm, ratio
 
-SAFE_NORM = "jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0), the double where, makes autodiff finite"
+SAFE = "jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0), and so for log and division"
 
 
 class Along(NamedTuple):
@@ -230,7 +230,7 @@ def _expected_zero(f: LeafJudgement) -> LeafJudgement:
 def not_finite(f: LeafJudgement) -> Note:
     """That autodiff is not finite, where, and what helps."""
     return note(
-        Reason.NOT_FINITE, where=places(f), remedy=f"pass reference=, the same loss with a safe norm: {SAFE_NORM}"
+        Reason.NOT_FINITE, where=places(f), remedy=f"pass reference=, the same loss with the double where: {SAFE}"
     )
 
 
