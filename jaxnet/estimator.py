@@ -123,7 +123,9 @@ class _MLP(BaseEstimator):
             held_out = X_val, self._encoded("y_val", y_val), sample_weight_val
         elif self.early_stopping:
             examples, held_out = self._split(*examples, rng)
-        patience = None if self.tol is None else count("n_iter_no_change", self.n_iter_no_change)
+        patience = None  # scikit-learn stops where there are more such epochs in a row than n_iter_no_change
+        if self.tol is not None:
+            patience = count("n_iter_no_change", self.n_iter_no_change) + 1
         self._train(examples, held_out, rng, count("max_iter", self.max_iter), earlier, patience)
         if patience is not None and self.result_.loop.epochs_since_best < patience:
             warnings.warn(
@@ -301,8 +303,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         learning_rate_init: of an optimizer by name; it is data, and so is alpha: a grid of them is one program.
         max_iter: the most epochs of a fit.
         random_state: an int, a RandomState of NumPy or None, for weights, order and split.
-        tol: what a cost lower by less does not count as lower; None never stops before max_iter.
-        n_iter_no_change: stop after so many epochs in a row without a lower cost.
+        tol: by how much a cost has to be below the lowest so far to count as lower; None never stops before max_iter.
+        n_iter_no_change: stop after more epochs than this in a row without a lower cost, as scikit-learn does.
         early_stopping: watch the validation cost, and keep the params of its best epoch.
         validation_fraction: of the examples, set aside by early_stopping where fit is given none.
         warm_start: have fit go on where the last one ended, exactly.

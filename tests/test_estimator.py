@@ -199,10 +199,26 @@ def test_a_rate_that_is_set_anew_is_taken_on():
 def test_stopping_by_the_cost_of_training():
     est = classifier(max_iter=400, tol=1e-2, n_iter_no_change=4, learning_rate_init=0.05).fit(X, CLASSES)
     curve = np.array(est.loss_curve_)
-    assert est.n_iter_ == len(curve) < 400 and curve[-4:].min() > curve[:-4].min() - 1e-2
+    assert est.n_iter_ == len(curve) < 400 and (np.diff(curve)[-5:] > -1e-2).all() and curve[-6] < curve[-7] - 1e-2
     with pytest.warns(ConvergenceWarning, match="max_iter is 3, and the cost still falls"):
         classifier(tol=1e-4).fit(X, CLASSES)
     assert est.set_params(warm_start=True).fit(X, CLASSES).n_iter_ > len(curve)  # asked for more, it trains more
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.05])
+def test_it_stops_at_the_epoch_at_which_scikit_learn_does(rate):
+    """scikit-learn's own count, of our costs: steps smaller than tol do not add up."""
+    rule = {"tol": 2e-3, "n_iter_no_change": 5}
+    theirs = PeerClassifier(**rule)
+    theirs.loss_curve_, theirs.best_loss_, theirs._no_improvement_count = [], np.inf, 0
+    for cost in classifier(max_iter=600, learning_rate_init=rate).fit(X, CLASSES).loss_curve_:
+        theirs.loss_curve_.append(cost)
+        theirs._update_no_improvement_count(False, X, CLASSES, None)
+        if theirs._no_improvement_count > theirs.n_iter_no_change:
+            break
+    ours = classifier(max_iter=600, learning_rate_init=rate, **rule).fit(X, CLASSES)
+    assert ours.loss_curve_ == theirs.loss_curve_ and 5 < ours.n_iter_ < 600
+    assert ours.result_.loop.best_score == np.float32(theirs.best_loss_)
 
 
 def test_stopping_by_a_set_that_is_given_with_weights():

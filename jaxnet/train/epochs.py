@@ -204,12 +204,13 @@ def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
 
 
 def _compare_with_best(config: FitConfig, loop: LoopState, score) -> LoopState:
-    begun = loop.epochs_since_best >= 0
+    """The lowest is the best, by however little; but patience begins anew with one that is lower by min_delta alone."""
+    first = loop.epochs_since_best < 0
     lower, higher = (loop.best_score, score) if config.monitor.endswith("accuracy") else (score, loop.best_score)
-    better = ~begun | (higher > lower + config.min_delta)
+    best, better = first | (higher > lower), first | (higher > lower + config.min_delta)
     return loop._replace(
-        best_params=select(better, loop.params, loop.best_params),
-        best_score=jnp.where(better, score, loop.best_score),
+        best_params=select(best, loop.params, loop.best_params),
+        best_score=jnp.where(best, score, loop.best_score),
         epochs_since_best=jnp.where(better, 0, loop.epochs_since_best + 1),
     )
 

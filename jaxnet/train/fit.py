@@ -115,11 +115,13 @@ def fit(
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
         validation: (X, Y), or (X, Y, weights), to measure after each epoch; beside batches also an iterable of such.
-        patience: stop after so many epochs in a row in which the monitored metric has not become better, and return
-            the best params.
+        patience: stop after so many epochs in a row in which the monitored metric has not become better by
+            min_delta, and return the best params.
         monitor: what patience watches: "validation_cost", "validation_accuracy", of which more is better, or "cost",
             that of training, which needs no validation data.
-        min_delta: by how much a metric has to be better than the best so far to count as better.
+        min_delta: by how much a metric has to be better than the best so far for patience to begin anew. The best is
+            the lowest cost (the highest accuracy), by however little, so that steps smaller than min_delta end
+            training, as in scikit-learn; Keras lets them add up.
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
         metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
