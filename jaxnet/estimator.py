@@ -24,6 +24,7 @@ from jaxnet.mlp import MLP, Params
 from jaxnet.network import predict
 from jaxnet.train import inputs, optimizers
 from jaxnet.train.fit import fit
+from jaxnet.train.progress import ALWAYS
 from jaxnet.train.result import FitResult
 from jaxnet.train.state import TrainState, loop_start
 from jaxnet.train.warnings import warn
@@ -266,7 +267,8 @@ class _MLP(BaseEstimator):
         self.result_ = result = fit(
             net, X, Y, key=key, resume=earlier, optimizer=chosen, weights=weights, validation=validation,
             epochs=epochs + (0 if earlier is None else int(earlier.loop.epoch)), batch_size=batch_size,
-            metrics=("cost",), precision=self.precision, progress=bool(self.verbose), device=self.device, **stopping,
+            metrics=("cost",), precision=self.precision, progress=bool(self.verbose) and ALWAYS, device=self.device,
+            **stopping,
         )  # fmt: skip
         self.net_, self.params_ = net, result.params if self.early_stopping else result.loop.params
         self.n_iter_, self.n_layers_, self.n_outputs_ = int(result.loop.epoch), len(net.sizes), net.sizes[-1]
@@ -310,7 +312,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         warm_start: have fit go on where the last one ended, exactly.
         precision: of products, as in `jaxnet.fit`.
         device: "cpu", "gpu" or "tpu".
-        verbose: show a progress bar.
+        verbose: show a progress bar, on a terminal or not.
         class_weight: {class: weight}, or "balanced"; times the sample weights, of validation examples too.
 
     Attributes:

@@ -243,6 +243,13 @@ def test_stopping_by_a_fraction_of_each_class():
     assert same(again.fit(X, y), est)
 
 
+@pytest.mark.parametrize("verbose", [True, False, 1, 0])
+def test_verbose_shows_a_bar_where_nobody_looks_on(verbose, capsys):
+    classifier(verbose=verbose).fit(X, CLASSES)
+    out, err = capsys.readouterr()
+    assert out == "" and ("3/3" in err and "cost=" in err) == bool(verbose)
+
+
 # Weights of classes
 
 

@@ -71,7 +71,7 @@ def fit(
     on_nonfinite: str = "raise",
     gradient: str = "manual",
     precision: str = "float32",
-    progress: bool = True,
+    progress: bool | str = True,
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
     mesh: Mesh | None = None,
@@ -137,7 +137,7 @@ def fit(
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
         precision: a name of the table in _xla/matmul.py. Params are float64 with "float64", or where those given, else
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
-        progress: show a progress bar, on a terminal and in a notebook.
+        progress: show a progress bar, on a terminal and in a notebook; "always" elsewhere too, as text.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
             history so far. One that returns True stops training; one that returns a LoopState, such as
             `scale_learning_rate` makes, has it go on from that; no other answer counts.

@@ -152,7 +152,7 @@ def sweep(
     metrics: Iterable[str] | None = None,
     gradient: str = "manual",
     precision: str = "float32",
-    progress: bool = True,
+    progress: bool | str = True,
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
     mesh: Mesh | None = None,
@@ -180,7 +180,7 @@ def sweep(
         metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
         precision: a name of the table in _xla/matmul.py, as in `fit`.
-        progress: show a progress bar, on a terminal and in a notebook.
+        progress: show a progress bar, on a terminal and in a notebook; "always" elsewhere too, as text.
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
             array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
