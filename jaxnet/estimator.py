@@ -6,6 +6,7 @@ meanings are those of sklearn.neural_network, compared one by one in jaxnet/READ
 Legend: X (m, n) and y here, X.T (n, m) and Y (n_y, m) in `fit`.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ from jaxnet.train.progress import ALWAYS
 from jaxnet.train.result import FitResult
 from jaxnet.train.state import TrainState, loop_start
 from jaxnet.train.warnings import warn
-from jaxnet.values import masking_weights, real_numbers
+from jaxnet.values import host_array, masking_weights, real_numbers
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -120,7 +121,7 @@ class _MLP(BaseEstimator):
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val, y_val or sample_weight_val is given alone; give X_val and y_val, or none of them")
         if X_val is not None:
-            X_val, y_val = self._read(X_val, y_val, is_first=False)
+            X_val, y_val = self._read_validation(X_val, y_val, y)
             held_out = X_val, self._encoded("y_val", y_val), sample_weight_val
         elif self.early_stopping:
             examples, held_out = self._split(*examples, rng)
@@ -159,7 +160,7 @@ class _MLP(BaseEstimator):
 
     def _encoded(self, argument: str, y: np.ndarray) -> np.ndarray:
         """Targets by which examples can be split: numbers of classes (m,), or (m, n_y)."""
-        return y
+        return real_numbers(argument, y)
 
     def _targets(self, y: np.ndarray) -> Any:
         """Encoded targets as Y (n_y, m)."""
@@ -182,6 +183,18 @@ class _MLP(BaseEstimator):
         X, y = (_dense(part) for part in validate_data(self, X, y, reset=is_first, **how))
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
+    def _read_validation(self, X_val: Any, y_val: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X_val and y_val as arrays, by the same checks, whose words for them are X and y."""
+        try:
+            X_val, y_val = self._read(X_val, y_val, is_first=False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind("of X_val and y_val: " + re.sub(r"\b([Xy])\b", r"\1_val", str(error))) from error
+        if y_val.shape[1:] != y.shape[1:]:
+            expected = (len(y_val), *y.shape[1:])
+            raise ValueError(f"y_val has shape {y_val.shape} beside y of shape {y.shape}; expected {expected}")
+        return X_val, y_val
+
     def _split(self, X, y, sample_weight, rng) -> tuple[Examples, Examples]:
         """Training and validation examples."""
         test_size = share("validation_fraction", self.validation_fraction)
@@ -191,12 +204,17 @@ class _MLP(BaseEstimator):
         train, held_out = ((X[rows], y[rows], None if weights is None else weights[rows]) for rows in parts)
         return train, held_out
 
-    def _columns(self, argument: str, examples: Examples, of_class: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """Examples as `fit` takes them; what each counts is times what its class counts."""
+    def _columns(
+        self, examples: Examples, of_class: np.ndarray | None, dtype: np.dtype, suffix: str = ""
+    ) -> tuple[Any, Any, Any]:
+        """Examples as `fit` takes them, read by the names of this door; an example counts times what its class does."""
         X, y, weights = examples
-        weights = None if weights is None else _weights(argument, weights, len(y))
+        weights = None if weights is None else _weights(f"sample_weight{suffix}", weights, len(y))
         if of_class is not None:
             weights = of_class[y] * (1.0 if weights is None else weights)
+        rows = {f"X{suffix}": X, f"y{suffix}": y.reshape(len(y), -1)}
+        for argument, given in rows.items():
+            inputs.refuse_merged(argument, given.T, host_array(argument, given, dtype).T, "column")
         return X.T, self._targets(y), weights
 
     def _network(self, n_x: int, n_y: int, output: str) -> MLP:
@@ -245,9 +263,10 @@ class _MLP(BaseEstimator):
         patience: int | None, is_part: bool = False,
     ) -> None:  # fmt: skip
         """Train for so many epochs more, and take over what came of it."""
-        of_class = self._class_weights(examples[1])
-        X, Y, weights = self._columns("sample_weight", examples, of_class)
-        validation = None if held_out is None else self._columns("sample_weight_val", held_out, of_class)
+        of_class, precision = self._class_weights(examples[1]), checks.policy(self.precision)
+        dtype = inputs.working_dtype(examples[0], None if earlier is None else earlier.loop.params, precision)
+        X, Y, weights = self._columns(examples, of_class, dtype)
+        validation = None if held_out is None else self._columns(held_out, of_class, dtype, "_val")
         net, m = self._network(len(X), len(Y), self._output(examples[1])), X.shape[1]
         batch_size = self.batch_size
         if not isinstance(batch_size, str) and batch_size is not None and count("batch_size", batch_size) > m:
@@ -257,8 +276,9 @@ class _MLP(BaseEstimator):
         chosen = self._chosen(inputs.batch_size(batch_size, m) or m)
         key = jax.random.key(rng.randint(2**31 - 1))
         if earlier is None and is_part:
-            earlier, key = _begun(net, key, chosen, inputs.working_dtype(X, None, checks.policy(self.precision))), None
+            earlier, key = _begun(net, key, chosen, dtype), None
         elif earlier is not None:
+            self._refuse_another(earlier, net, chosen, validation is not None, is_part)
             earlier, key = _going_on(earlier, chosen, patience), None
         stopping: dict[str, Any] = {}
         if patience is not None:
@@ -276,6 +296,34 @@ class _MLP(BaseEstimator):
         self.validation_curve_ = result.history["validation_cost"].tolist() if validation else None
         self.loss_ = self.loss_curve_[-1]
 
+    def _refuse_another(self, earlier: FitResult, net: MLP, chosen: Any, validates: bool, is_part: bool) -> None:
+        """Refuse arguments with which the earlier training cannot go on, by the names that they have here."""
+        before, state, params = self.net_, earlier.loop.state.opt_state, earlier.loop.params
+        trained, transformation = params[0].W.dtype, optimizers.chosen(chosen).transformation
+        optimizer = repr(self.optimizer) if isinstance(self.optimizer, str) else type_name(self.optimizer)
+        is_rounded = jax.dtypes.canonicalize_dtype(trained) != trained
+        outputs = lambda net: f"{net.sizes[-1]} of {net.activations[-1]}"
+        with_validation = {True: "with X_val or early_stopping", False: "without X_val and early_stopping"}
+        validated = "validation_cost" in earlier.history if earlier.history else validates
+        differences = {
+            f"hidden_layer_sizes is {self.hidden_layer_sizes!r}, but was {before.sizes[1:-1]}": (
+                net.sizes[1:-1] != before.sizes[1:-1]
+            ),
+            f"y asks for outputs {outputs(net)}, but asked for {outputs(before)}": outputs(net) != outputs(before),
+            f"precision is {self.precision!r}, but params were {trained}": self.precision == "float64" != trained,
+            "JAX's 64-bit is off, but was on": is_rounded,
+            f"optimizer is {optimizer}, but was another": not (
+                is_rounded or optimizers.is_state_of(state, transformation, params)
+            ),
+            f"fit is {with_validation[validates]}, but was {with_validation[validated]}": validates != validated,
+        }
+        door, anew = ("partial_fit", "call fit") if is_part else ("warm_start", "set warm_start=False")
+        for difference, is_there in differences.items():
+            if is_there:
+                raise ValueError(
+                    f"{difference} in the training that {door} goes on from; give what it had, or {anew} to begin anew"
+                )
+
     def _part(self, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> None:
         """Train for one epoch on a part of the data, from where the last training ended."""
         if self.early_stopping:
@@ -288,6 +336,7 @@ class _MLP(BaseEstimator):
         """A[L] by rows, (m, n_y)."""
         check_is_fitted(self)
         X = _dense(validate_data(self, X, dtype=FLOATS, reset=False, accept_sparse="csr"))
+        host_array("X", X, self.params_[0].W.dtype)  # told by rows here
         return np.asarray(predict(self.net_, self.params_, X.T, self.precision)).T
 
 
@@ -413,8 +462,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _learn_targets(self, y: np.ndarray, is_first: bool, is_part: bool = False) -> None:
         check_classification_targets(y)
-        if y.ndim == 2 and not np.isin(y, (0, 1)).all():
-            raise ValueError(f"y has shape {y.shape} and holds more than labels of 0 and 1; expected classes (m,)")
+        self._check_labels("y", y)
         classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if not is_first and not np.array_equal(classes, self.classes_):
             raise ValueError(
@@ -427,7 +475,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
             raise ValueError(f"y holds one class only ({classes[0]}); expected at least two classes to tell apart")
         self.classes_ = classes
 
+    def _check_labels(self, argument: str, y: np.ndarray) -> None:
+        if y.ndim == 2 and not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                f"{argument} has shape {y.shape} and holds more than labels of 0 and 1; expected classes (m,)"
+            )
+
     def _encoded(self, argument: str, y: np.ndarray) -> np.ndarray:
+        self._check_labels(argument, y)
         if y.ndim == 2:
             return y
         known = np.isin(y, self.classes_)
