@@ -1,15 +1,32 @@
-"""Checks of one argument, a name or a number: messages tell the argument, what it is and what was expected."""
+"""Checks of one argument, a name or a number: messages tell the argument, what it is and what was expected.
+
+And how many arguments look in help().
+"""
 
 import contextlib
 import difflib
+import inspect
 import numbers
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def shown_without_types(function: Function) -> Function:
+    """Have help() and inspect.signature show the names and defaults of many arguments alone, which fit a few lines.
+
+    Checkers read the types in the source; in words they stand under Args.
+    """
+    shown, nothing = inspect.signature(function), inspect.Parameter.empty
+    parameters = [parameter.replace(annotation=nothing) for parameter in shown.parameters.values()]
+    function.__signature__ = shown.replace(parameters=parameters, return_annotation=nothing)  # type: ignore[attr-defined]
+    return function
 
 
 def choice(argument: str, name: Any, choices: Iterable[str], otherwise: str = "") -> str:

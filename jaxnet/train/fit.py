@@ -17,7 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from jaxnet import checks
-from jaxnet._arguments import choice
+from jaxnet._arguments import choice, shown_without_types
 from jaxnet._xla import memory
 from jaxnet._xla.compile import BoundedJit
 from jaxnet.initialisers import init
@@ -48,6 +48,7 @@ from jaxnet.train.warnings import (
 )  # fmt: skip
 
 
+@shown_without_types
 def fit(
     net: MLP,
     X: ArrayLike | Iterable,

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from jaxnet import checks
-from jaxnet._arguments import choice, count, type_name
+from jaxnet._arguments import choice, count, shown_without_types, type_name
 from jaxnet._xla import small_call
 from jaxnet._xla.compile import BoundedJit, with_fallback
 from jaxnet._xla.memory import out_of_memory
@@ -136,6 +136,7 @@ class SweepResult(NamedTuple):
         return "\n".join(lines)
 
 
+@shown_without_types
 def sweep(
     net: MLP,
     X: ArrayLike,
