@@ -1,5 +1,6 @@
 """scikit-learn's face: its own checks, exact continuation, and `fit` or scikit-learn itself as the witness."""
 
+import dataclasses
 import importlib
 import pickle
 import subprocess
@@ -346,6 +347,20 @@ def test_going_on_with_other_data_or_numbers_is_told_too(x64):
     doubles = classifier(warm_start=True).fit(X.astype(float), CLASSES)
     with jax.enable_x64(False), pytest.raises(ValueError, match="JAX's 64-bit is off, but was on in the training"):
         doubles.fit(X, CLASSES)
+
+
+def test_a_network_with_a_penalty_of_its_own_beside_alpha():
+    """Of whoever overrides the network: one penalty is trained with, and two are refused."""
+
+    class Penalised(MLPRegressor):
+        def _network(self, *arguments):
+            return dataclasses.replace(super()._network(*arguments), l2=0.1)
+
+    assert Penalised((4,), max_iter=2, tol=None).fit(X, NUMBERS).net_.l2 == 0.1
+    with pytest.raises(
+        ValueError, match=r"net has l2=0\.1 and the optimizer l2=0\.005, the estimators' alpha over the"
+    ):
+        Penalised((4,), max_iter=2, tol=None, alpha=0.3).fit(X, NUMBERS)
 
 
 NOT_FINITE, LARGE, STAMPS = X.copy(), X.astype(float), 1.7e9 + np.arange(3.0 * M).reshape(M, 3)

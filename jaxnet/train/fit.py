@@ -195,6 +195,7 @@ def fit(
         with team.together():
             epochs = settings.epochs(epochs, steps, batch_size)
             chosen = optimizers.chosen(optimizer, learning_rate)
+            settings.refuse_two_penalties(net, chosen)
             if params is not None:
                 params = checks.params(net, params)
             if resume is True:
