@@ -18,7 +18,7 @@ from scipy.sparse import issparse
 
 from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
-from jaxnet.activations import ACTIVATIONS, Activation
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, Activation
 from jaxnet.initialisers import init
 from jaxnet.labels import one_hot
 from jaxnet.mlp import MLP, Params
@@ -226,7 +226,10 @@ class _MLP(BaseEstimator):
         names = [names] * len(sizes) if is_one else list(names)
         names = ["sigmoid" if name == "logistic" else name for name in names]
         known = [name for name in ACTIVATIONS if name != "softmax"]
-        names = [name if isinstance(name, Activation) else choice("activation", name, known) for name in names]
+        names = [
+            name if isinstance(name, Activation) else choice("activation", name, known, elsewhere=ELSEWHERE)
+            for name in names
+        ]
         if len(names) != len(sizes):
             raise ValueError(
                 f"activation has {len(names)} names but hidden_layer_sizes {len(sizes)} widths; give one for each, or"

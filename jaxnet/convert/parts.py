@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnet import checks, values
 from jaxnet._arguments import choice, type_name
-from jaxnet.activations import ACTIVATIONS, Activation
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, Activation
 from jaxnet.mlp import MLP, Layer, Params
 
 WIDE = (-1e3, -30, -9, -6.5, -4, -2, -1, -0.5, 0.25, 0.75, 1.5, 3, 4.5, 6.5, 9, 21, 30, 1e3)
@@ -118,7 +118,7 @@ def network(argument: str, parts: Iterable[Dense | Function], output: str | None
     if not layers:
         raise ValueError(f"{argument} has no linear layer; expected one at least, which an MLP is made of")
     if output is not None:
-        choice("output", output, ACTIVATIONS)
+        choice("output", output, ACTIVATIONS, elsewhere=ELSEWHERE)
         if applied[-1] and applied[-1].name != output:
             raise ValueError(
                 f"output is {output!r} but {_said(applied[-1])} stands at the end of {argument} already; leave out"

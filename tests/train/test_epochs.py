@@ -254,6 +254,8 @@ def test_patience_watches_the_monitored_metric(monitor, min_delta):
     assert len(result.history[monitor]) == epochs < 60
     assert_trees_close(result.params, fit(**settings | {"epochs": best}).params, 1e-5)
     np.testing.assert_allclose(result.loop.best_score, scores[best - 1], rtol=1e-5)
+    assert result.best_epoch == best
+    assert fit(**settings | {"epochs": 4}).best_epoch == 4  # without patience params are the last
 
 
 @pytest.mark.parametrize("chunk", [1, 7])
