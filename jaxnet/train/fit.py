@@ -92,7 +92,8 @@ def fit(
 
     Args:
         net: the network.
-        X: (n_x, m), examples as columns; its values are checked once, on the host. An np.memmap of more than 256 MiB
+        X: (n_x, m), examples as columns, of which a square X of rows cannot be told (the estimator takes rows); its
+            values are checked once, on the host. An np.memmap of more than 256 MiB
             is read in windows of 64 MiB, in a random order, and not copied. Or, without Y, an iterable of batches
             (X, Y) or (X, Y, weights), each by columns: a list, a generator, a loader. They are checked as they come,
             and the next is read while one is computed; what is held does not grow with their number.
