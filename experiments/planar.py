@@ -1,4 +1,4 @@
-"""On the flower a line is right about half the time, and four tanh units nine times in ten.
+"""On the flower the accuracy of a line is about one half, and that of four tanh units nine tenths.
 
 The notes' section 8 as the public course exercise has it: 400 points of a flower of two classes, four petals
 each (`jaxnet.datasets.flower`, made by NumPy's RandomState(1)), nets 2-n-1, tanh then sigmoid, W = randn * 0.01, and
@@ -173,8 +173,8 @@ def claim(found: dict) -> str:
     """The accuracies of the line and of the wide nets."""
     (line,), many = accuracies(found, 0, 0), accuracies(found, MANY, np.inf)
     return (
-        f"On the flower logistic regression gets {line:.1%} right and nets of {MANY} tanh units or more from"
-        f" {min(many):.1%} to {max(many):.1%}."
+        f"On the flower the accuracy of logistic regression is {line:.1%}, that of {MANY} tanh units or more at least"
+        f" {min(many):.1%}."
     )
 
 

@@ -141,7 +141,7 @@ def draw(found: dict):
     styles = zip((RED, GREEN, ORANGE, BLUE), ("--", "-", "--", "-"), strict=True)
     for (name, trace), (colour, line) in zip(runs.items(), styles, strict=True):
         accuracies.plot(*subsample(100 * trace["accuracy"]), line, color=colour, label=name)
-    accuracies.set(title="Accuracy", xlabel="step", ylabel="points right (%)", ylim=(40, 100))
+    accuracies.set(title="Accuracy", xlabel="step", ylabel="accuracy (%)", ylim=(40, 100))
     accuracies.legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.65))
     titles = ("W = 0", f"W = randn * {found['config'].init_scale:g}")
     for axes, start, title, widths in zip(weights, STARTS, titles, ((8, 6, 4, 2), (2, 2, 2, 2)), strict=True):

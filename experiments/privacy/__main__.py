@@ -109,7 +109,7 @@ def claim(found: dict) -> str:
     private = max(range(len(accuracy)), key=lambda i: (epsilons[i] < 10, accuracy[i]))
     return (
         f"With noise multiplier {found['config'].noise[private]:g} (ε ≤ {epsilons[private]:.1f} at δ = {DELTA:g}) the"
-        f" net reads {accuracy[private]:.1%} of unseen digits, without noise {accuracy[0]:.1%}; a step takes"
+        f" test accuracy is {accuracy[private]:.1%}, without noise {accuracy[0]:.1%}; a step takes"
         f" {milliseconds['clipped, noisy sum'] / milliseconds['batch gradient']:.1f} times a plain one."
     )
 
@@ -137,14 +137,22 @@ def draw(found: dict):
     for place, values in zip(places, accuracies.values(), strict=True):
         label = None if place else "one run each"
         left.plot([place] * len(values), 100 * np.array(values), "o", color=GREY, markersize=4, label=label)
-    left.plot(places, 100 * np.array(means(found)), "-", color=BLUE, label=f"mean of {config.starts}")
+    left.plot(
+        places,
+        100 * np.array(means(found)),
+        "_",
+        color=BLUE,
+        markersize=24,
+        markeredgewidth=2,
+        label=f"mean of {config.starts}",
+    )
     names = [
         f"{sigma:g}\nε ≤ {bound:.1f}" if math.isfinite(bound) else f"{sigma:g}\nno ε"
         for sigma, bound in zip(accuracies, found["epsilons"], strict=True)
     ]
     left.set(
         title=f"{config.steps} steps, C = {config.max_norm:g}, δ = {DELTA:g}", xticks=places, xticklabels=names,
-        xlabel="noise multiplier σ, and the upper bound of ε", ylabel="test digits read right (%)",
+        xlabel="noise multiplier σ, and the upper bound of ε", ylabel="test accuracy (%)",
     )  # fmt: skip
     left.legend()
     colours = (GREY, BLUE, GREEN, ORANGE)

@@ -55,18 +55,22 @@ def svg(drawing: "Figure", name: str, alt: str) -> str:
 def panels(drawing: "Figure", name: str, alt: str) -> list[str]:
     """Each place of the figure's grids as an SVG element of its own, which can wrap where the screen is narrow.
 
-    Axes without a place, such as a colour bar, belong to those before them. A subfigure's title stands before its
-    places, as a paragraph.
+    A colour bar belongs to its axes. A subfigure's title stands before its places, as a paragraph.
     """
     from matplotlib.transforms import Bbox
 
     drawing.draw_without_rendering()
     parts: dict[Any, list] = {}
+    beside = {
+        artist.colorbar.ax: axes
+        for axes in drawing.axes
+        for artist in (*axes.images, *axes.collections)
+        if artist.colorbar
+    }
     for number, axes in enumerate(drawing.axes):
         axes.set_gid(f"axes-{number}")
         if axes.axison or axes.has_data() or axes.texts:
-            place = axes.get_subplotspec() or next(reversed(parts), None)
-            parts.setdefault(place, []).append(axes)
+            parts.setdefault(beside.get(axes, axes).get_subplotspec(), []).append(axes)
         for text in axes.texts if axes.images else ():  # it is read on the image, which does not change with the page
             text.set_color({"black": "#010101", "white": "#fefefe"}.get(text.get_color(), text.get_color()))
     root = _rendered(drawing, name)

@@ -40,7 +40,7 @@ def test_a_small_run(monkeypatch):
     result = assert_it_runs(house_prices, found)
     for lowest in result.metrics["lowest_prediction"].values():
         assert min(lowest["relu"], lowest["relu, hidden layer"]) >= 0
-    assert set(result.metrics["effect_of_one_deviation"]) == set(datasets.HOUSE_FEATURES)
+    assert set(result.metrics["effect_of_one_standard_deviation"]) == set(datasets.HOUSE_FEATURES)
 
 
 def test_each_clause_can_fail():
@@ -67,7 +67,7 @@ def test_errors_are_compared_on_the_houses_below_zero():
                      "relu_error": pytest.approx(np.sqrt(4**2 / 3))}  # fmt: skip
     none = house_prices.where_negative("ridge", "relu", splits)
     assert none == {"houses": 0, "error": None, "relu_error": None}
-    assert house_prices.in_words({"ridge": none}) == "none by ridge"
+    assert house_prices.in_words({"ridge": none}) == "ridge prices 0 below zero"
 
 
 def test_a_planted_value_leaves_the_others():
@@ -86,7 +86,7 @@ def test_prices_below_zero(tmp_path):
     assert found["lowest_prediction"]["houses"]["linear"] < -50
     assert errors["houses"]["relu"] < 0.8 * errors["houses"]["ridge"]  # near the noise, 20 thousand euros
     assert errors["diabetes"]["relu"] == pytest.approx(errors["diabetes"]["ridge"], rel=0.1)
-    for effect in found["effect_of_one_deviation"].values():
+    for effect in found["effect_of_one_standard_deviation"].values():
         assert effect["relu output"] == pytest.approx(effect["known"], abs=5)
 
 

@@ -20,7 +20,8 @@ def figure():
     axes.set_title("A & B")
     empty.axis("off")
     right.suptitle("The images")
-    field = right.subplots()
+    field, last = right.subplots(2, 1)
+    last.set_title("Last")
     image = field.imshow(np.eye(2))
     field.text(0, 0, "0.123456", color="white")
     right.colorbar(image, ax=field)
@@ -33,11 +34,11 @@ def parts(figure):
 
 
 def test_each_place_is_a_picture_and_a_title_stands_before_its_own(parts):
-    assert [re.match(r"<\w+", part)[0] for part in parts] == ["<svg", "<p", "<svg"]
+    assert [re.match(r"<\w+", part)[0] for part in parts] == ["<svg", "<p", "<svg", "<svg"]
     assert parts[1] == "<p>The images</p>"
-    curve, image = (ElementTree.fromstring(part.replace("xlink:", "")) for part in (parts[0], parts[2]))
-    assert (curve.get("aria-label"), image.get("aria-label")) == ("A & B", "What it shows.")
-    assert [len(list(picture)) for picture in (curve, image)] == [2, 2]  # with what cuts off; with the colour bar
+    pictures = [ElementTree.fromstring(part.replace("xlink:", "")) for part in (parts[0], *parts[2:])]
+    assert [picture.get("aria-label") for picture in pictures] == ["A & B", "What it shows.", "Last"]
+    assert [len(list(picture)) for picture in pictures] == [2, 2, 1]  # with what cuts off; with the colour bar; alone
 
 
 def test_a_picture_is_as_large_as_its_place(figure, parts):

@@ -1,8 +1,10 @@
 """What is in the results directory stays whole: one run at a time, no file half-written, none written outside."""
 
+import base64
 import json
 import os
 
+import numpy as np
 import pytest
 
 from experiments.runner import results
@@ -127,3 +129,30 @@ def test_a_damaged_record_is_named(spoilt, tmp_path):
     (tmp_path / "planar" / "metrics.json").write_bytes(spoilt.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"metrics\.json is .*; run the experiment again"):
         results.earlier_record(tmp_path, "planar")
+
+
+def test_what_the_page_shows_is_saved_beside_the_record(tmp_path):
+    """A run that leaves no figure's data, because it broke, keeps those of the earlier one."""
+    (tmp_path / "planar").mkdir()
+    results.save_record(RECORD, tmp_path, b"picture", {"still": "<svg>"}, ["<svg>", "<p>"])
+    results.save_record(RECORD | {"held": False}, tmp_path)
+    assert results.explored(tmp_path, "planar") == {"still": "<svg>"}
+    assert results.panels(tmp_path, "planar") == ["<svg>", "<p>"]
+    assert results.earlier_record(tmp_path, "planar")["held"] is False
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", '{"still": 1}', "7", "[" * 100_000])
+def test_of_what_cannot_be_read_the_page_shows_nothing(content, tmp_path):
+    (tmp_path / "planar").mkdir()
+    for file in (results.explore_file(tmp_path, "planar"), results.panels_file(tmp_path, "planar")):
+        if content is not None:
+            file.write_text(content)
+    assert results.explored(tmp_path, "planar") is None and results.panels(tmp_path, "planar") == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_packed_arrays_are_rows_in_base64(dtype):
+    array = np.linspace(-2, 2, 6).reshape(2, 3).T  # whose memory is not in rows
+    packed = results.packed(array, dtype)
+    read = np.frombuffer(base64.b64decode(packed[dtype]), dtype=dtype).reshape(packed["shape"])
+    assert packed["shape"] == [3, 2] and (read == array.astype(dtype)).all() and json.dumps(packed)
