@@ -130,8 +130,10 @@ def metrics(found: dict) -> dict:
 def explore(config: Config) -> dict:
     """The example and the params of its graph, for the figure of section 9."""
     params, x, y = example(config)
+    x = x.round(2)  # as its sliders move
     ax = jaxnet.plot.computation_graph(NET, params, x, y, ax=plots.figure(11, 5.5).subplots())
     ax.set_title("")
+    ax.get_legend().remove()  # the caption says it
     alt = "The graph of one example through a 2-3-1 network: the values, and the derivatives of the loss"
     return {
         "still": plots.svg(ax.figure, "backpropagation", alt),

@@ -26,7 +26,8 @@ def directory(tmp_path_factory, worker_id):
             for name in all_experiments.sections():
                 module = experiment.load(name)
                 if hasattr(module, "explore"):
-                    experiment.perform(name, module.Config(quick=True, results=made))
+                    config = getattr(module, "for_page", module.Config)(quick=True, results=made)
+                    experiment.perform(name, config)
             built.write("yes")
     return made
 
