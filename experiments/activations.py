@@ -34,6 +34,7 @@ NOTED = {"sigmoid": (0, 1 / 4, 0), "tanh": (0, 1, 0), "relu": (0, 0, 1)}  # the 
 ABOUT = 1e-4  # the notes' "about": σ'(10) is 4.5e-5
 VANISHED, ALIVE = 0.05, 0.1  # the first layer's share of the last layer's gradient: sigmoid below, tanh and relu above
 COLOURS = {"sigmoid": RED, "tanh": ORANGE, "relu": BLUE}
+START = ("sigmoid", 2.0)  # the activation and the z that the figure on the page starts with
 LINES = {"sigmoid": "-.", "tanh": "--", "relu": "-"}
 
 
@@ -136,6 +137,27 @@ def metrics(found: dict) -> dict:
     }
 
 
+def explore(config: Config) -> dict:
+    """Every g and g' at the stops of the slider of z, for the figure of sections 5 and 7."""
+    z = np.arange(-100, 101) / 10
+    with jax.enable_x64(True):
+        evaluated = jax.device_get(evaluate(tuple(ACTIVATIONS[name] for name in NAMES), z))
+    curves = dict(zip(NAMES, evaluated, strict=True))
+    return {
+        "still": still(z, curves),
+        "z": z,
+        "curves": {
+            name: {"value": digits(curve.value), "slope": digits(curve.slope)} for name, curve in curves.items()
+        },
+        "start": {"activation": START[0], "z": START[1]},
+    }
+
+
+def digits(numbers: np.ndarray) -> list[float]:
+    """The numbers with eight digits each."""
+    return [float(f"{number:.8g}") for number in numbers]
+
+
 class Curve(NamedTuple):
     """An activation at every z: its value, and its slope by hand and by autodiff."""
 
@@ -224,6 +246,29 @@ def draw_activation(axes, name: str, curve: Curve) -> None:
         place = {"x": 1.6, "ha": "left"} if point == 0 else {"x": point, "ha": "center"}  # beside the curve, or below
         axes.text(y=height - 0.07 * (high - low), s=text, color=GREEN, va="top", fontsize=9, **place)
     axes.set(title=name, xlabel="z", ylabel="g(z), g'(z)", ylim=(low - 0.18 * (high - low), high + 0.1 * (high - low)))
+
+
+def still(z: np.ndarray, curves: dict[str, Curve]) -> str:
+    """The picture that the page's figure starts with: one g with its tangent, and every g' at that z."""
+    name, point = START
+    at = int(np.argmin(np.abs(z - point)))
+    slopes = {each: float(curve.slope[at]) for each, curve in curves.items()}
+    figure = plots.figure(4.8, 6.4)
+    upper, lower = figure.subplots(2, 1)
+    upper.plot(z, curves[name].value, color=BLUE, label="g(z)")
+    upper.plot(z, curves[name].slope, "--", color=ORANGE, label="g'(z)")
+    run = np.array([-3, 3])
+    upper.plot(point + run, curves[name].value[at] + slopes[name] * run, color=GREEN, linewidth=4, alpha=0.8)
+    upper.plot(point, curves[name].value[at], "o", color=GREEN, markersize=9)
+    upper.set(title=f"{name}, and its tangent at z = {point:g}", xlabel="z")
+    upper.legend(loc="upper left", frameon=False)
+    places = np.arange(len(slopes))[::-1]
+    bars = lower.barh(places, list(slopes.values()), color=GREEN)
+    lower.bar_label(bars, [f"{slope:.4f}" for slope in slopes.values()], padding=3)
+    lower.set(title=f"What passes of a gradient: g'({point:g})", yticks=places, yticklabels=list(slopes), xlim=(0, 1.4))
+    return plots.svg(
+        figure, "activation", f"{name} with its tangent at z = {point:g}, and the derivatives of all activations there"
+    )
 
 
 if __name__ == "__main__":

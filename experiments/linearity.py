@@ -8,7 +8,9 @@ not most right.
 """
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -45,10 +47,8 @@ class Config(experiment.Config):
 
 def measure(config: Config) -> dict:
     """Train the networks, multiply the linear ones out, and find the best lines."""
-    X, Y = (part.astype(np.float32) for part in datasets.moons(seed=config.seed))
-    adam = optax.adam(config.learning_rate)
-    nets = [("tanh", 2), *(("identity", depth) for depth in config.depths)]
-    bent, *straight = experiment.thread_map(lambda net: train(config, adam, *net, X, Y), nets, "net")
+    X, Y = points(config)
+    bent, *straight = trained(config, [("tanh", 2), *(("identity", depth) for depth in config.depths)])
     linear = dict(zip(config.depths, straight, strict=True))
     found = {
         "data": (X, Y),
@@ -119,6 +119,35 @@ def metrics(found: dict) -> dict:
     }
 
 
+def explore(config: Config) -> dict:
+    """Networks of each depth with identity and with tanh, on the same points, for the figure of section 6."""
+    X, Y = points(config)
+    names = list(itertools.product(("identity", "tanh"), config.depths))
+    nets = dict(zip(names, trained(config, names), strict=True))
+    return {
+        "still": still(nets, X, Y),
+        "X": X.T,
+        "y": Y[0].astype(int),
+        "nets": [
+            {
+                "hidden": hidden,
+                "depth": depth,
+                "activations": net["net"].activations,
+                "params": [{"W": W, "b": b[:, 0]} for W, b in net["params"]],
+                "one_layer": as_numbers(one_layer(exact(net["params"]))) if hidden == "identity" else None,
+            }
+            for (hidden, depth), net in nets.items()
+        ],
+        "accuracy_of_the_best_line": best_line(X, Y),
+        "start": {"hidden": "identity", "depth": config.depths[-1], "x": [0.5, 0.75]},
+    }
+
+
+def as_numbers(layer: jaxnet.Layer) -> dict:
+    """W' and b' of a layer of one unit."""
+    return {"W": layer.W[0], "b": layer.b[0, 0]}
+
+
 def logistic_regression(X, Y) -> tuple[float, float]:
     """Scikit-learn's: the least cost that a line can have, and its accuracy."""
     from sklearn.linear_model import LogisticRegression
@@ -143,6 +172,23 @@ def best_line(X, Y) -> float:
     return ((m - 2 + most) / 2 + 2) / m
 
 
+def points(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The two half moons, X (2, m) and Y (1, m)."""
+    X, Y = (part.astype(np.float32) for part in datasets.moons(seed=config.seed))
+    return X, Y
+
+
+def trained(config: Config, nets: Sequence[tuple[str, int]]) -> list[dict]:
+    """The networks with these hidden activations and depths, each trained once, for the claim and for the page."""
+    return experiment.thread_map(lambda net: trained_once(config, *net), nets, "net")
+
+
+@functools.cache
+def trained_once(config: Config, hidden: str, depth: int) -> dict:
+    """One of them, kept."""
+    return train(config, optax.adam(config.learning_rate), hidden, depth, *points(config))
+
+
 def train(config: Config, optimizer, hidden: str, depth: int, X, Y) -> dict:
     """Train 2-8-...-8-1 on all points; return the net, its params, its costs and its accuracy."""
     net = jaxnet.MLP((2, *[WIDTH] * depth, 1), (*[hidden] * depth, "sigmoid"))
@@ -164,9 +210,14 @@ def one_layer(params: tuple[jaxnet.Layer, ...]) -> jaxnet.Layer:
     return product
 
 
+def exact(tree):
+    """The same numbers in float64."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
 def difference_from_one_layer(net: jaxnet.MLP, params: tuple[jaxnet.Layer, ...], X) -> float:
     """The largest difference of z[L] from W'x + b', relative to the largest z[L]; in float64."""
-    params, X = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, X))
+    params, X = exact((params, X))
     with jax.enable_x64(True):
         _, cache = jax.jit(jaxnet.forward, static_argnums=0)(net, params, X)
     Z, (W, b) = np.asarray(cache[-1].Z), one_layer(params)
@@ -198,6 +249,26 @@ def draw(found: dict):
     )  # fmt: skip
     bars.legend(loc="upper right", bbox_to_anchor=(1, 0.8), fontsize="small")
     return figure
+
+
+def still(nets: dict, X, Y) -> str:
+    """The still picture of the page's figure: the boundaries of the deepest networks, under half of the points."""
+    from matplotlib.colors import to_rgba
+
+    figure, deepest = plots.figure(4.8, 6.4), max(depth for _, depth in nets)
+    left, right, bottom, top = ends = [end for x in X for end in (x.min() - np.ptp(x) / 10, x.max() + np.ptp(x) / 10)]
+    plane = np.stack(np.meshgrid(np.linspace(left, right, 72), np.linspace(bottom, top, 48))).astype(X.dtype)
+    for axes, hidden in zip(figure.subplots(2, 1), ("identity", "tanh"), strict=True):
+        net = nets[hidden, deepest]
+        A = np.asarray(jaxnet.predict(net["net"], net["params"], plane.reshape(2, -1))).reshape(48, 72)
+        shade = np.where(A[..., None] > 0.5, to_rgba(BLUE), to_rgba(ORANGE))
+        shade[..., 3] = 0.63 * np.abs(2 * A - 1)
+        axes.imshow(shade, extent=ends, origin="lower")
+        for y, colour, marker in ((0, ORANGE, "s"), (1, BLUE, "o")):
+            axes.plot(*X[:, Y[0] == y][:, ::2], marker, color=colour, markersize=4, markeredgecolor="white")
+        axes.set(title=f"{hidden}, {deepest} hidden layers: accuracy {net['accuracy']:.1%}")
+        axes.axis("off")
+    return plots.svg(figure, "linear", "The boundary of identity layers, a straight line, and of tanh layers, a curve")
 
 
 if __name__ == "__main__":

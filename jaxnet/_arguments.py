@@ -1,23 +1,48 @@
-"""Checks of one argument, a name or a number: messages tell the argument, what it is and what was expected."""
+"""Checks of one argument, a name or a number: messages tell the argument, what it is and what was expected.
+
+And how many arguments look in help().
+"""
 
 import contextlib
 import difflib
+import inspect
 import numbers
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+Function = TypeVar("Function", bound=Callable)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
-def choice(argument: str, name: Any, choices: Iterable[str], otherwise: str = "") -> str:
-    """Return the name if it is one of the choices; else raise with the choices, what else would do, and the nearest."""
+
+def shown_without_types(function: Function) -> Function:
+    """Have help() and inspect.signature show the names and defaults of many arguments alone, which fit a few lines.
+
+    Checkers read the types in the source; in words they stand under Args.
+    """
+    shown, nothing = inspect.signature(function), inspect.Parameter.empty
+    parameters = [parameter.replace(annotation=nothing) for parameter in shown.parameters.values()]
+    function.__signature__ = shown.replace(parameters=parameters, return_annotation=nothing)  # type: ignore[attr-defined]
+    return function
+
+
+def choice(
+    argument: str, name: Any, choices: Iterable[str], otherwise: str = "", elsewhere: Mapping[str, str] = NOTHING
+) -> str:
+    """Return the name if it is one of the choices; else raise with the choices, what else would do, and the nearest.
+
+    elsewhere: what other libraries call a choice.
+    """
     choices = tuple(choices)
     if isinstance(name, str) and name in choices:
         return name
     lower = {each.lower(): each for each in choices}  # so that the nearest to "ReLU" is "relu"
+    lower |= {each: meant for each, meant in elsewhere.items() if meant in choices}
     near = difflib.get_close_matches(str(name).lower(), lower, n=1)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{otherwise}{hint}")
@@ -76,6 +101,21 @@ def several(argument: str, given: Any, expected: str) -> tuple:
         with contextlib.suppress(TypeError):
             return tuple(given)
     raise TypeError(f"{argument} is {given!r}; expected {expected}")
+
+
+def in_short(leaf: Any) -> str:
+    """An array by its dtype and shape, as JAX writes it; what else may stand there (a tracer, a sharding) as it is."""
+    if isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, Tracer):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return repr(leaf)
+
+
+def fields_in_short(record: Any) -> str:
+    """A NamedTuple of arrays as it reads at a glance, without the fields that have their default."""
+    own = {
+        name: leaf for name, leaf in record._asdict().items() if record._field_defaults.get(name, record) is not leaf
+    }
+    return f"{type(record).__name__}({', '.join(f'{name}={in_short(leaf)}' for name, leaf in own.items())})"
 
 
 def type_name(value: Any) -> str:

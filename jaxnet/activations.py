@@ -158,6 +158,7 @@ ACTIVATIONS = {
     "silu": Activation(silu, silu_derivative, remat=True),
     "softmax": Activation(softmax, softmax_derivative),
 }
+ELSEWHERE = {"logistic": "sigmoid", "linear": "identity", "swish": "silu"}  # what other libraries call them
 
 
 def named(activation: str | Activation) -> Activation:

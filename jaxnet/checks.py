@@ -120,7 +120,7 @@ def _leaf(place: str, leaf: Any) -> jax.Array:
     if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype.itemsize > 8:
         raise TypeError(f"{place} is {leaf.dtype}; expected a floating dtype such as float32")
     dtype = jax.dtypes.canonicalize_dtype(leaf.dtype.newbyteorder("="))
-    return jnp.asarray(read(place, leaf, dtype, ""))
+    return jnp.asarray(read(place, leaf, dtype, "JAX, whose 64-bit is off, computes in"))
 
 
 def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False, key: Any = None) -> tuple[Params, jax.Array]:
@@ -171,7 +171,7 @@ def target_shapes(net: Any, X: Any, Y: Any, weights: Any, of: str = "") -> None:
     m = X.shape[1]
     columns(f"{of}Y", Y, net.sizes[-1], "n_y", empty=m == 0)
     if Y.shape[1] != m:
-        raise ValueError(f"{of}Y has {Y.shape[1]} examples but {of}X has {m}; {of}X and Y need as many columns")
+        raise ValueError(f"{of}Y has {Y.shape[1]} examples but {of}X has {m}; {of}X and {of}Y need as many columns")
     if weights is not None:
         weights_shape(weights, m, f"{of}weights")
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxnet import array_files
-from jaxnet._arguments import count, positive, share
+from jaxnet._arguments import count, fields_in_short, positive, share
 from jaxnet.values import host_array
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -20,6 +20,17 @@ NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 MOST_SEED = 2**32 - 1  # scikit-learn's
 ROUNDING = 8  # units in the last place: a feature that varies by no more is constant
+
+
+class Examples(NamedTuple):
+    """A data set, to be taken apart: X, Y = flower()."""
+
+    X: Float[np.ndarray, "n_x m"]
+    Y: Float[np.ndarray, "n_y m"]
+
+    def __repr__(self) -> str:
+        """Shapes and dtypes."""
+        return fields_in_short(self)
 
 
 class Split(NamedTuple):
@@ -34,6 +45,10 @@ class Split(NamedTuple):
     labels_test: Int[np.ndarray, " m_test"]
     raw_test: Float[np.ndarray, "n_x m_test"]  # before standardising, to look at
 
+    def __repr__(self) -> str:
+        """Shapes and dtypes."""
+        return fields_in_short(self)
+
 
 class RegressionSplit(NamedTuple):
     """A data set of real targets in two parts; X is standardised, as in `Split`."""
@@ -43,6 +58,10 @@ class RegressionSplit(NamedTuple):
     X_test: Float[np.ndarray, "n_x m_test"]
     Y_test: Float[np.ndarray, "1 m_test"]
     std: Float[np.ndarray, "n_x 1"]  # of the features in their own units, over the training part; 0 of a constant one
+
+    def __repr__(self) -> str:
+        """Shapes and dtypes."""
+        return fields_in_short(self)
 
 
 HOUSE_FEATURES = ("living area (m²)", "rooms", "age (years)", "distance to the centre (km)")
@@ -223,8 +242,8 @@ def _check_digests(files: list[Path], sha256: Sequence[str]) -> None:
             raise ValueError(f"{file} has sha256 {found}; expected {expected}: it is damaged, or another file")
 
 
-def flower(m: int = 400, length: float = 4.0) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
-    """Return X and Y of a flower in the plane: two classes of four petals each; always the same points.
+def flower(m: int = 400, length: float = 4.0) -> Examples:
+    """Return X (2, m) and Y (1, m) of a flower in the plane: two classes of four petals each; always the same points.
 
     r = length sin(4 t) + noise, at angles t + noise: class 0 on one half turn, class 1 on the other; m is even.
 
@@ -245,11 +264,11 @@ def flower(m: int = 400, length: float = 4.0) -> tuple[Float[np.ndarray, "2 m"],
         r = length * np.sin(4 * t) + random.randn(m // 2) * 0.2
         X[:, half] = r * np.sin(t), r * np.cos(t)
         Y[:, half] = label
-    return X, Y
+    return Examples(X, Y)
 
 
-def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[np.ndarray, "1 m"]]:
-    """Return X and Y of two half moons in the plane, one of each class, that a curve separates and no line does.
+def moons(m: int = 400, seed: int = 0) -> Examples:
+    """Return X (2, m) and Y (1, m) of two half moons, one of each class, that a curve separates and no line does.
 
     Needs scikit-learn (pip install "jaxnet[experiments]").
 
@@ -263,11 +282,11 @@ def moons(m: int = 400, seed: int = 0) -> tuple[Float[np.ndarray, "2 m"], Float[
 
     m, seed = count("m", m, least=2), count("seed", seed, 0, MOST_SEED)
     rows, labels = map(np.asarray, make_moons(m, noise=0.1, random_state=seed))
-    return rows.T, labels[None, :].astype(float)
+    return Examples(rows.T, labels[None, :].astype(float))
 
 
-def house_prices(m: int = 1000, seed: int = 0) -> tuple[Float[np.ndarray, "4 m"], Float[np.ndarray, "1 m"]]:
-    """Return X, the features of invented houses, and Y, their prices in thousand euros, of which none is negative.
+def house_prices(m: int = 1000, seed: int = 0) -> Examples:
+    """Return X (4, m), features of invented houses, and Y (1, m), their prices in thousand euros, none negative.
 
     Y = max(0, w·x + base + noise), with w = HOUSE_WEIGHTS, base = HOUSE_BASE and normal noise of standard deviation
     HOUSE_NOISE;
@@ -284,11 +303,11 @@ def house_prices(m: int = 1000, seed: int = 0) -> tuple[Float[np.ndarray, "4 m"]
     rooms = np.maximum(1, np.round(area / 25 + random.normal(0, 1, m)))
     X = np.stack([area, rooms, random.uniform(0, 100, m), random.exponential(12, m)])
     worth = np.array([HOUSE_WEIGHTS]) @ X + HOUSE_BASE + random.normal(0, HOUSE_NOISE, (1, m))
-    return X, np.maximum(0, worth)
+    return Examples(X, np.maximum(0, worth))
 
 
-def diabetes() -> tuple[Float[np.ndarray, "10 m"], Float[np.ndarray, "1 m"]]:
-    """Return X, ten measurements of 442 real patients, and Y, how far diabetes had come a year later (25 to 346).
+def diabetes() -> Examples:
+    """Return X (10, 442), measurements of real patients, and Y (1, 442), how far diabetes was a year later (25 to 346).
 
     Rows of X as in DIABETES_FEATURES, in their own units: years, kg/m², mm Hg; s1 to s6 are of the blood serum.
     Needs scikit-learn (pip install "jaxnet[experiments]").
@@ -300,7 +319,7 @@ def diabetes() -> tuple[Float[np.ndarray, "10 m"], Float[np.ndarray, "1 m"]]:
         from sklearn.datasets import load_diabetes
 
     rows, progression = map(np.asarray, load_diabetes(return_X_y=True, scaled=False))
-    return rows.T, progression[None, :]
+    return Examples(rows.T, progression[None, :])
 
 
 def regression_split(

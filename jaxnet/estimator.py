@@ -6,6 +6,7 @@ meanings are those of sklearn.neural_network, compared one by one in jaxnet/READ
 Legend: X (m, n) and y here, X.T (n, m) and Y (n_y, m) in `fit`.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,17 +18,18 @@ from scipy.sparse import issparse
 
 from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
-from jaxnet.activations import ACTIVATIONS, Activation
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, Activation
 from jaxnet.initialisers import init
 from jaxnet.labels import one_hot
 from jaxnet.mlp import MLP, Params
 from jaxnet.network import predict
 from jaxnet.train import inputs, optimizers
 from jaxnet.train.fit import fit
+from jaxnet.train.progress import ALWAYS
 from jaxnet.train.result import FitResult
 from jaxnet.train.state import TrainState, loop_start
 from jaxnet.train.warnings import warn
-from jaxnet.values import masking_weights, real_numbers
+from jaxnet.values import host_array, masking_weights, real_numbers
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -119,11 +121,13 @@ class _MLP(BaseEstimator):
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val, y_val or sample_weight_val is given alone; give X_val and y_val, or none of them")
         if X_val is not None:
-            X_val, y_val = self._read(X_val, y_val, is_first=False)
+            X_val, y_val = self._read_validation(X_val, y_val, y)
             held_out = X_val, self._encoded("y_val", y_val), sample_weight_val
         elif self.early_stopping:
             examples, held_out = self._split(*examples, rng)
-        patience = None if self.tol is None else count("n_iter_no_change", self.n_iter_no_change)
+        patience = None  # scikit-learn stops where there are more such epochs in a row than n_iter_no_change
+        if self.tol is not None:
+            patience = count("n_iter_no_change", self.n_iter_no_change) + 1
         self._train(examples, held_out, rng, count("max_iter", self.max_iter), earlier, patience)
         if patience is not None and self.result_.loop.epochs_since_best < patience:
             warnings.warn(
@@ -156,7 +160,7 @@ class _MLP(BaseEstimator):
 
     def _encoded(self, argument: str, y: np.ndarray) -> np.ndarray:
         """Targets by which examples can be split: numbers of classes (m,), or (m, n_y)."""
-        return y
+        return real_numbers(argument, y)
 
     def _targets(self, y: np.ndarray) -> Any:
         """Encoded targets as Y (n_y, m)."""
@@ -179,6 +183,18 @@ class _MLP(BaseEstimator):
         X, y = (_dense(part) for part in validate_data(self, X, y, reset=is_first, **how))
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
+    def _read_validation(self, X_val: Any, y_val: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X_val and y_val as arrays, by the same checks, whose words for them are X and y."""
+        try:
+            X_val, y_val = self._read(X_val, y_val, is_first=False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind("of X_val and y_val: " + re.sub(r"\b([Xy])\b", r"\1_val", str(error))) from error
+        if y_val.shape[1:] != y.shape[1:]:
+            expected = (len(y_val), *y.shape[1:])
+            raise ValueError(f"y_val has shape {y_val.shape} beside y of shape {y.shape}; expected {expected}")
+        return X_val, y_val
+
     def _split(self, X, y, sample_weight, rng) -> tuple[Examples, Examples]:
         """Training and validation examples."""
         test_size = share("validation_fraction", self.validation_fraction)
@@ -188,12 +204,17 @@ class _MLP(BaseEstimator):
         train, held_out = ((X[rows], y[rows], None if weights is None else weights[rows]) for rows in parts)
         return train, held_out
 
-    def _columns(self, argument: str, examples: Examples, of_class: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """Examples as `fit` takes them; what each counts is times what its class counts."""
+    def _columns(
+        self, examples: Examples, of_class: np.ndarray | None, dtype: np.dtype, suffix: str = ""
+    ) -> tuple[Any, Any, Any]:
+        """Examples as `fit` takes them, read by the names of this door; an example counts times what its class does."""
         X, y, weights = examples
-        weights = None if weights is None else _weights(argument, weights, len(y))
+        weights = None if weights is None else _weights(f"sample_weight{suffix}", weights, len(y))
         if of_class is not None:
             weights = of_class[y] * (1.0 if weights is None else weights)
+        rows = {f"X{suffix}": X, f"y{suffix}": y.reshape(len(y), -1)}
+        for argument, given in rows.items():
+            inputs.refuse_merged(argument, given.T, host_array(argument, given, dtype).T, "column")
         return X.T, self._targets(y), weights
 
     def _network(self, n_x: int, n_y: int, output: str) -> MLP:
@@ -205,7 +226,10 @@ class _MLP(BaseEstimator):
         names = [names] * len(sizes) if is_one else list(names)
         names = ["sigmoid" if name == "logistic" else name for name in names]
         known = [name for name in ACTIVATIONS if name != "softmax"]
-        names = [name if isinstance(name, Activation) else choice("activation", name, known) for name in names]
+        names = [
+            name if isinstance(name, Activation) else choice("activation", name, known, elsewhere=ELSEWHERE)
+            for name in names
+        ]
         if len(names) != len(sizes):
             raise ValueError(
                 f"activation has {len(names)} names but hidden_layer_sizes {len(sizes)} widths; give one for each, or"
@@ -242,9 +266,10 @@ class _MLP(BaseEstimator):
         patience: int | None, is_part: bool = False,
     ) -> None:  # fmt: skip
         """Train for so many epochs more, and take over what came of it."""
-        of_class = self._class_weights(examples[1])
-        X, Y, weights = self._columns("sample_weight", examples, of_class)
-        validation = None if held_out is None else self._columns("sample_weight_val", held_out, of_class)
+        of_class, precision = self._class_weights(examples[1]), checks.policy(self.precision)
+        dtype = inputs.working_dtype(examples[0], None if earlier is None else earlier.loop.params, precision)
+        X, Y, weights = self._columns(examples, of_class, dtype)
+        validation = None if held_out is None else self._columns(held_out, of_class, dtype, "_val")
         net, m = self._network(len(X), len(Y), self._output(examples[1])), X.shape[1]
         batch_size = self.batch_size
         if not isinstance(batch_size, str) and batch_size is not None and count("batch_size", batch_size) > m:
@@ -254,8 +279,9 @@ class _MLP(BaseEstimator):
         chosen = self._chosen(inputs.batch_size(batch_size, m) or m)
         key = jax.random.key(rng.randint(2**31 - 1))
         if earlier is None and is_part:
-            earlier, key = _begun(net, key, chosen, inputs.working_dtype(X, None, checks.policy(self.precision))), None
+            earlier, key = _begun(net, key, chosen, dtype), None
         elif earlier is not None:
+            self._refuse_another(earlier, net, chosen, validation is not None, is_part)
             earlier, key = _going_on(earlier, chosen, patience), None
         stopping: dict[str, Any] = {}
         if patience is not None:
@@ -264,13 +290,42 @@ class _MLP(BaseEstimator):
         self.result_ = result = fit(
             net, X, Y, key=key, resume=earlier, optimizer=chosen, weights=weights, validation=validation,
             epochs=epochs + (0 if earlier is None else int(earlier.loop.epoch)), batch_size=batch_size,
-            metrics=("cost",), precision=self.precision, progress=bool(self.verbose), device=self.device, **stopping,
+            metrics=("cost",), precision=self.precision, progress=bool(self.verbose) and ALWAYS, device=self.device,
+            **stopping,
         )  # fmt: skip
         self.net_, self.params_ = net, result.params if self.early_stopping else result.loop.params
         self.n_iter_, self.n_layers_, self.n_outputs_ = int(result.loop.epoch), len(net.sizes), net.sizes[-1]
         self.loss_curve_ = result.history["cost"].tolist()
         self.validation_curve_ = result.history["validation_cost"].tolist() if validation else None
         self.loss_ = self.loss_curve_[-1]
+
+    def _refuse_another(self, earlier: FitResult, net: MLP, chosen: Any, validates: bool, is_part: bool) -> None:
+        """Refuse arguments with which the earlier training cannot go on, by the names that they have here."""
+        before, state, params = self.net_, earlier.loop.state.opt_state, earlier.loop.params
+        trained, transformation = params[0].W.dtype, optimizers.chosen(chosen).transformation
+        optimizer = repr(self.optimizer) if isinstance(self.optimizer, str) else type_name(self.optimizer)
+        is_rounded = jax.dtypes.canonicalize_dtype(trained) != trained
+        outputs = lambda net: f"{net.sizes[-1]} of {net.activations[-1]}"
+        with_validation = {True: "with X_val or early_stopping", False: "without X_val and early_stopping"}
+        validated = "validation_cost" in earlier.history if earlier.history else validates
+        differences = {
+            f"hidden_layer_sizes is {self.hidden_layer_sizes!r}, but was {before.sizes[1:-1]}": (
+                net.sizes[1:-1] != before.sizes[1:-1]
+            ),
+            f"y asks for outputs {outputs(net)}, but asked for {outputs(before)}": outputs(net) != outputs(before),
+            f"precision is {self.precision!r}, but params were {trained}": self.precision == "float64" != trained,
+            "JAX's 64-bit is off, but was on": is_rounded,
+            f"optimizer is {optimizer}, but was another": not (
+                is_rounded or optimizers.is_state_of(state, transformation, params)
+            ),
+            f"fit is {with_validation[validates]}, but was {with_validation[validated]}": validates != validated,
+        }
+        door, anew = ("partial_fit", "call fit") if is_part else ("warm_start", "set warm_start=False")
+        for difference, is_there in differences.items():
+            if is_there:
+                raise ValueError(
+                    f"{difference} in the training that {door} goes on from; give what it had, or {anew} to begin anew"
+                )
 
     def _part(self, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> None:
         """Train for one epoch on a part of the data, from where the last training ended."""
@@ -284,6 +339,7 @@ class _MLP(BaseEstimator):
         """A[L] by rows, (m, n_y)."""
         check_is_fitted(self)
         X = _dense(validate_data(self, X, dtype=FLOATS, reset=False, accept_sparse="csr"))
+        host_array("X", X, self.params_[0].W.dtype)  # told by rows here
         return np.asarray(predict(self.net_, self.params_, X.T, self.precision)).T
 
 
@@ -301,14 +357,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
         learning_rate_init: of an optimizer by name; it is data, and so is alpha: a grid of them is one program.
         max_iter: the most epochs of a fit.
         random_state: an int, a RandomState of NumPy or None, for weights, order and split.
-        tol: what a cost lower by less does not count as lower; None never stops before max_iter.
-        n_iter_no_change: stop after so many epochs in a row without a lower cost.
+        tol: by how much a cost has to be below the lowest so far to count as lower; None never stops before max_iter.
+        n_iter_no_change: stop after more epochs than this in a row without a lower cost, as scikit-learn does.
         early_stopping: watch the validation cost, and keep the params of its best epoch.
         validation_fraction: of the examples, set aside by early_stopping where fit is given none.
         warm_start: have fit go on where the last one ended, exactly.
         precision: of products, as in `jaxnet.fit`.
         device: "cpu", "gpu" or "tpu".
-        verbose: show a progress bar.
+        verbose: show a progress bar, on a terminal or not.
         class_weight: {class: weight}, or "balanced"; times the sample weights, of validation examples too.
 
     Attributes:
@@ -409,8 +465,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _learn_targets(self, y: np.ndarray, is_first: bool, is_part: bool = False) -> None:
         check_classification_targets(y)
-        if y.ndim == 2 and not np.isin(y, (0, 1)).all():
-            raise ValueError(f"y has shape {y.shape} and holds more than labels of 0 and 1; expected classes (m,)")
+        self._check_labels("y", y)
         classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if not is_first and not np.array_equal(classes, self.classes_):
             raise ValueError(
@@ -423,7 +478,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
             raise ValueError(f"y holds one class only ({classes[0]}); expected at least two classes to tell apart")
         self.classes_ = classes
 
+    def _check_labels(self, argument: str, y: np.ndarray) -> None:
+        if y.ndim == 2 and not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                f"{argument} has shape {y.shape} and holds more than labels of 0 and 1; expected classes (m,)"
+            )
+
     def _encoded(self, argument: str, y: np.ndarray) -> np.ndarray:
+        self._check_labels(argument, y)
         if y.ndim == 2:
             return y
         known = np.isin(y, self.classes_)

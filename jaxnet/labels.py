@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from jaxnet import checks, values
 from jaxnet._arguments import count
 
+NUMBERED = "number the classes from 0, as np.unique(labels, return_inverse=True)[1] does"
 MOST_ENTRIES = 2**31 - 1  # 8 GiB in float32
 
 
@@ -33,7 +34,7 @@ def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -
     """
     count("n_classes", n_classes)
     dtype = checks.real_dtype("dtype", dtype)
-    labels = values.host_integers("labels", labels, "number the classes from 0")
+    labels = values.host_integers("labels", labels, NUMBERED)
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {labels.shape}; expected (m,), one integer an example")
     outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
@@ -41,7 +42,7 @@ def one_hot(labels: ArrayLike, n_classes: int, dtype: DTypeLike = jnp.float32) -
         i = outside[0]
         raise ValueError(
             f"labels[{i}] is {labels[i]}; expected 0 to {n_classes - 1} for n_classes={n_classes}"
-            f" ({outside.size} of {labels.size} labels are outside): number the classes from 0"
+            f" ({outside.size} of {labels.size} labels are outside): {NUMBERED}"
         )
     if n_classes * labels.size > MOST_ENTRIES:
         raise ValueError(

@@ -25,6 +25,7 @@ from jaxnet.activations import Activation, named, softplus
 Outputs = Float[Array, "n_y m"]
 Row = Float[Array, "1 m"]
 LOSSES = ("cross_entropy", "squared_error")
+ELSEWHERE = {"mse": "squared_error", "log_loss": "cross_entropy", "bce": "cross_entropy"}  # what others call them
 
 
 class Loss(NamedTuple):

@@ -11,13 +11,11 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, cast
 
 import jax
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnet import losses
-from jaxnet._arguments import choice, count, from_zero, share_from_zero, type_name
-from jaxnet.activations import ACTIVATIONS, IDENTITY, Activation, named, verified
+from jaxnet._arguments import choice, count, fields_in_short, from_zero, share_from_zero, type_name
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, IDENTITY, Activation, named, verified
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
 MOST_UNITS = 2**31 - 1  # XLA counts the entries of an axis in 32 bits
@@ -31,7 +29,7 @@ class Layer(NamedTuple):
 
     def __repr__(self) -> str:
         """Shapes and dtypes, as JAX writes them: params are read at a glance, and their values are in W and b."""
-        return f"Layer(W={_short(self.W)}, b={_short(self.b)})"
+        return fields_in_short(self)
 
 
 class LayerCache(NamedTuple):
@@ -41,12 +39,9 @@ class LayerCache(NamedTuple):
     A: Float[Array, "n m"]
     D: Float[Array, "n m"] | None = None
 
-
-def _short(leaf: Any) -> str:
-    """An array by its dtype and shape; what else may stand in a layer (a mask, a tracer, a sharding) as it is."""
-    if isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, Tracer):
-        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-    return repr(leaf)
+    def __repr__(self) -> str:
+        """Shapes and dtypes, as of a `Layer`."""
+        return fields_in_short(self)
 
 
 for kind in (Layer, LayerCache):  # known by these names in a serialised program, see jax.export
@@ -197,7 +192,7 @@ def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
         )
     for position, name in enumerate(activations):
         if not isinstance(name, Activation):
-            choice(f"activations[{position}]", name, ACTIVATIONS)
+            choice(f"activations[{position}]", name, ACTIVATIONS, elsewhere=ELSEWHERE)
         elif reason := verified(name):
             raise ValueError(
                 f"activations[{position}] is {name}, and cannot be used: {reason}\nExpected Activation(g, derivative)"
@@ -215,7 +210,7 @@ def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
 
 
 def _check_loss(loss: Any, output: str | Activation) -> None:
-    choice("loss", loss, losses.LOSSES)
+    choice("loss", loss, losses.LOSSES, elsewhere=losses.ELSEWHERE)
     if loss == "cross_entropy" and output not in CROSS_ENTROPY_OUTPUTS:
         raise ValueError(
             f"loss is 'cross_entropy' with output activation {output!r}; cross-entropy needs probabilities:"

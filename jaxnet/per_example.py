@@ -26,12 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from jaxnet import checks
 from jaxnet._arguments import positive
 from jaxnet._xla import matmul
+from jaxnet._xla.normal import normal_like
 from jaxnet._xla.reductions import at_least_float32
 from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.network import Inputs, Outputs, Weights, forward, value_and_grad
@@ -173,6 +173,5 @@ def _representable(number, dtype):
 
 
 def _noisy(grads, key, std):
-    entries, in_their_tree = ravel_pytree(grads)  # one draw for all: XLA takes long to compile each
-    noise = std.astype(entries.dtype) * jax.random.normal(key, entries.shape, entries.dtype)
-    return in_their_tree(entries + noise)
+    add = lambda total, number: total + std.astype(total.dtype) * number
+    return jax.tree.map(add, grads, normal_like(key, grads))

@@ -167,6 +167,9 @@ NETWORKS = {
     "a name too few": (((3, 4, 1), ("sigmoid",)), "activations has 1 names but sizes .* make 2 layers"),
     "width that no machine holds": (((3, 10**30), ("tanh",)), r"sizes\[1\] is 10{30}; expected at most 2147483647"),
     "misspelt": (((3, 1), ("sigmiod",)), r"activations\[0\] is 'sigmiod'; expected one of .*did you mean 'sigmoid'"),
+    "Keras' name": (((3, 1), ("swish",)), "is 'swish'; expected one of .*did you mean 'silu'"),
+    "scikit-learn's name": (((3, 1), ("Logistic",)), "is 'Logistic'; expected one of .*did you mean 'sigmoid'"),
+    "a loss elsewhere": (((3, 1), ("tanh",), "MSE"), "loss is 'MSE'; .*did you mean 'squared_error'"),
     "capitals": (((3, 1), ("ReLU",)), r"activations\[0\] is 'ReLU'; expected one of .*did you mean 'relu'"),
     "hidden softmax": (((3, 4, 2), ("softmax", "softmax")), r"activations\[0\] is 'softmax' in a hidden layer"),
     "softmax of one": (((3, 1), ("softmax",)), "softmax with one output is always 1"),
@@ -402,6 +405,10 @@ def test_nothing_is_rounded_silently():
             call(NET, PARAMS, wide)
     with pytest.raises(TypeError, match="Y is float64 but X is float32"):
         jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.float64))
+    doubles = jaxnet.init(NET, jax.random.key(0), dtype=jnp.float64)
+    off = r"params\[0\]\.W is float64 but JAX, whose 64-bit is off, computes in float32; cast one"
+    with jax.enable_x64(False), pytest.raises(TypeError, match=off):
+        jaxnet.predict(NET, doubles, X)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

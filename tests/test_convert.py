@@ -183,7 +183,17 @@ def test_a_state_dict_without_torch():
             ValueError,
             "state has '0.running_mean'; expected a weight and a bias",
         ),
-        (dict([*state.items()][:2]), ValueError, "state has 1 layer; expected a tuple of 3"),
+        (dict([*state.items()][:2]), ValueError, r"state has 1 weights; expected 3, of the layers of sizes \(5,"),
+        (
+            state | {"4.weight": state["4.weight"].T},
+            ValueError,
+            r"state\['4\.weight'\] has shape \(7, 3\); expected \(3, 7\), of layer 3 .*: give its transpose",
+        ),
+        (
+            state | {"0.bias": np.ones(6)},
+            ValueError,
+            r"state\['0\.bias'\] has shape \(6,\); expected \(7,\), of layer 1 of sizes",
+        ),
         ([*state], TypeError, "state is a list; expected a state dict"),
         (state | {"2.weight": np.full((7, 7), np.nan, np.float32)}, ValueError, r"state\['2.weight'\] holds nan"),
     ):
@@ -285,7 +295,7 @@ def of_nnx(*layers, output=None):
     return lambda: convert.from_nnx(nnx.Sequential(*map(built, layers)), output=output)
 
 
-LINEAR = Built(nnx.Linear, (5, 5))
+LINEAR, NAN = Built(nnx.Linear, (5, 5)), np.array([[0, np.nan], [0, 0]], np.float32)
 REFUSED = {
     "a normalisation": (
         of_nnx(LINEAR, Built(nnx.BatchNorm, (5,))),
@@ -303,17 +313,44 @@ REFUSED = {
         of_nnx(LINEAR, functools.partial(jax.nn.softmax, axis=0)),
         r"jaxnet's softmax is over the units",
     ),
-    "a hidden softmax": (of_nnx(LINEAR, jax.nn.softmax, LINEAR), "is 'softmax' in a hidden layer"),
+    "a hidden softmax": (
+        of_nnx(LINEAR, jax.nn.softmax, LINEAR),
+        r"module\.layers\[1\] \(softmax\) stands before module\.layers\[2\] \(Linear\); expected softmax after",
+    ),
+    "softmax of one unit": (
+        of_nnx(Built(nnx.Linear, (5, 1)), jax.nn.softmax),
+        r"module\.layers\[1\] \(softmax\) is over the one unit of module\.layers\[0\] \(Linear\).* take sigmoid",
+    ),
+    "an output of one unit": (
+        of_nnx(Built(nnx.Linear, (5, 1)), output="softmax"),
+        r"output \(softmax\) is over the one",
+    ),
+    "layers that do not fit": (
+        of_nnx(LINEAR, jnp.tanh, Built(nnx.Linear, (6, 2))),
+        r"module\.layers\[2\] \(Linear\) takes 6 inputs, but module\.layers\[0\] \(Linear\) before it has 5 outputs;",
+    ),
+    "weights that are not finite": (
+        lambda: convert.from_linen(linen.Sequential([linen.Dense(2)]), {"params": {"layers_0": {"kernel": NAN}}}),
+        r"the weight of module\.layers\[0\] \(Dense\) holds nan at row 1, column 0",
+    ),
+    "a layer without its weights": (
+        lambda: convert.from_linen(linen.Sequential([linen.Dense(2)]), {"params": {"layers_0": {"bias": NAN[0]}}}),
+        r"the params of module\.layers\[0\] \(Dense\) have no 'kernel'; give what module\.init returns",
+    ),
+    "a nested module without its params": (
+        lambda: convert.from_linen(linen.Sequential([linen.Sequential([linen.Dense(2)])]), {"params": {}}),
+        r"variables\['params'\] has no 'layers_0', the params of module\.layers\[0\] \(Sequential\)",
+    ),
     "two activations": (
         of_nnx(LINEAR, jax.nn.relu, jnp.tanh),
-        r"module\.layers\[2\] \(tanh\) follows another activation; an MLP has one .*: remove it",
+        r"module\.layers\[2\] \(tanh\) follows module\.layers\[1\] \(relu\); expected one .*: remove it, or put",
     ),
     "an activation first": (of_nnx(jnp.tanh, LINEAR), r"layers\[0\] \(tanh\) stands before the first linear layer"),
     "no layer": (of_nnx(jax.nn.relu), "stands before the first linear layer"),
-    "nothing": (of_nnx(), "there is no linear layer; an MLP has one at least"),
+    "nothing": (of_nnx(), "module has no linear layer; expected one at least"),
     "an output that is there": (
         of_nnx(LINEAR, jnp.tanh, output="softmax"),
-        "output is 'softmax' but the last activation is 'tanh' already",
+        r"output is 'softmax' but module\.layers\[1\] \(tanh\) stands at the end of module already; leave out output",
     ),
     "params of another module": (
         lambda: convert.from_linen(linen.Sequential([linen.Dense(3)]), {"params": {"Dense_0": {}}}),
@@ -355,6 +392,10 @@ def test_what_an_mlp_cannot_be_is_named(name):
     [
         (lambda nn: [nn.Linear(5, 5), nn.BatchNorm1d(5)], r"module\[1\] is BatchNorm1d.*fold it into the linear"),
         (lambda nn: [nn.Linear(5, 5), nn.GELU(approximate="tanh")], r"module\[1\] is GELU.*the exact one"),
+        (
+            lambda nn: [nn.Linear(5, 6), nn.Linear(7, 2)],
+            r"module\[1\] \(Linear\) takes 7 inputs, but module\[0\] \(Linear",
+        ),
         (lambda nn: [nn.Sequential(nn.Conv1d(5, 5, 1))], r"module\[0\]\[0\] is Conv1d"),
         (lambda nn: [nn.utils.parametrizations.weight_norm(nn.Linear(5, 5))], r"module\[0\] is Parametrized"),
     ],

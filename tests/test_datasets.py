@@ -238,3 +238,11 @@ X, Y = np.arange(20.0).reshape(2, 10), np.ones((1, 10))
 def test_settings_out_of_range_are_named(call, message, untyped):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_data_sets_read_at_a_glance():
+    """Not as thousands of numbers; and each can be taken apart."""
+    X, Y = examples = datasets.flower(50)
+    assert repr(examples) == "Examples(X=float64[2,50], Y=float64[1,50])" and examples.X is X and examples.Y is Y
+    parts = datasets.regression_split(*datasets.house_prices(50))
+    assert repr(parts).startswith("RegressionSplit(X=float64[4,40], Y=float64[1,40], X_test=float64[4,10], ")

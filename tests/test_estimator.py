@@ -1,5 +1,6 @@
 """scikit-learn's face: its own checks, exact continuation, and `fit` or scikit-learn itself as the witness."""
 
+import dataclasses
 import importlib
 import pickle
 import subprocess
@@ -199,10 +200,26 @@ def test_a_rate_that_is_set_anew_is_taken_on():
 def test_stopping_by_the_cost_of_training():
     est = classifier(max_iter=400, tol=1e-2, n_iter_no_change=4, learning_rate_init=0.05).fit(X, CLASSES)
     curve = np.array(est.loss_curve_)
-    assert est.n_iter_ == len(curve) < 400 and curve[-4:].min() > curve[:-4].min() - 1e-2
+    assert est.n_iter_ == len(curve) < 400 and (np.diff(curve)[-5:] > -1e-2).all() and curve[-6] < curve[-7] - 1e-2
     with pytest.warns(ConvergenceWarning, match="max_iter is 3, and the cost still falls"):
         classifier(tol=1e-4).fit(X, CLASSES)
     assert est.set_params(warm_start=True).fit(X, CLASSES).n_iter_ > len(curve)  # asked for more, it trains more
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.05])
+def test_it_stops_at_the_epoch_at_which_scikit_learn_does(rate):
+    """scikit-learn's own count, of our costs: steps smaller than tol do not add up."""
+    rule = {"tol": 2e-3, "n_iter_no_change": 5}
+    theirs = PeerClassifier(**rule)
+    theirs.loss_curve_, theirs.best_loss_, theirs._no_improvement_count = [], np.inf, 0
+    for cost in classifier(max_iter=600, learning_rate_init=rate).fit(X, CLASSES).loss_curve_:
+        theirs.loss_curve_.append(cost)
+        theirs._update_no_improvement_count(False, X, CLASSES, None)
+        if theirs._no_improvement_count > theirs.n_iter_no_change:
+            break
+    ours = classifier(max_iter=600, learning_rate_init=rate, **rule).fit(X, CLASSES)
+    assert ours.loss_curve_ == theirs.loss_curve_ and 5 < ours.n_iter_ < 600
+    assert ours.result_.loop.best_score == np.float32(theirs.best_loss_)
 
 
 def test_stopping_by_a_set_that_is_given_with_weights():
@@ -225,6 +242,13 @@ def test_stopping_by_a_fraction_of_each_class():
     assert len(est.fit(X, y).validation_curve_) == 5
     again = classifier(early_stopping=True, validation_fraction=0.25, max_iter=5, tol=0.0, class_weight="balanced")
     assert same(again.fit(X, y), est)
+
+
+@pytest.mark.parametrize("verbose", [True, False, 1, 0])
+def test_verbose_shows_a_bar_where_nobody_looks_on(verbose, capsys):
+    classifier(verbose=verbose).fit(X, CLASSES)
+    out, err = capsys.readouterr()
+    assert out == "" and ("3/3" in err and "cost=" in err) == bool(verbose)
 
 
 # Weights of classes
@@ -287,6 +311,91 @@ def test_frames_and_their_names():
 
 
 # What goes wrong
+
+
+BEFORE = r" in the training that {} goes on from; give what it had, or {} to begin anew"
+OTHER_SETTINGS = {
+    "widths": ({"hidden_layer_sizes": (5,)}, r"hidden_layer_sizes is \(5,\), but was \(4,\)"),
+    "depth": ({"hidden_layer_sizes": (4, 4)}, r"hidden_layer_sizes is \(4, 4\), but was \(4,\)"),
+    "name": ({"optimizer": "sgd"}, "optimizer is 'sgd', but was another"),
+    "object": ({"optimizer": optax.adam(1e-3)}, "optimizer is a GradientTransformation.*, but was another"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_what_cannot_go_on_is_told_by_the_arguments_of_this_door(name):
+    changes, difference = OTHER_SETTINGS[name]
+    warm = classifier(warm_start=True).fit(X, CLASSES).set_params(**changes)
+    with pytest.raises(ValueError, match=difference + BEFORE.format("warm_start", "set warm_start=False")):
+        warm.fit(X, CLASSES)
+    part = classifier().partial_fit(X, CLASSES, classes=np.unique(CLASSES)).set_params(**changes)
+    with pytest.raises(ValueError, match=difference + BEFORE.format("partial_fit", "call fit")):
+        part.partial_fit(X, CLASSES)
+
+
+def test_going_on_with_other_data_or_numbers_is_told_too(x64):
+    without, with_ = "without X_val and early_stopping", "with X_val or early_stopping"
+    warm = classifier(warm_start=True).fit(X, CLASSES)
+    with pytest.raises(ValueError, match=f"fit is {with_}, but was {without} in the training that warm_start"):
+        warm.fit(X, CLASSES, X_val=X, y_val=CLASSES)
+    with pytest.raises(ValueError, match=f"fit is {without}, but was {with_} in the training that partial_fit"):
+        classifier(early_stopping=True).fit(X, CLASSES).set_params(early_stopping=False).partial_fit(X, CLASSES)
+    with pytest.raises(ValueError, match="y asks for outputs 2 of identity, but asked for 1 of identity in"):
+        regressor(warm_start=True).fit(X, NUMBERS).fit(X, SCORES[:, :2])
+    with pytest.raises(ValueError, match="precision is 'float64', but params were float32 in"):
+        warm.set_params(precision="float64").fit(X, CLASSES)
+    doubles = classifier(warm_start=True).fit(X.astype(float), CLASSES)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="JAX's 64-bit is off, but was on in the training"):
+        doubles.fit(X, CLASSES)
+
+
+def test_a_network_with_a_penalty_of_its_own_beside_alpha():
+    """Of whoever overrides the network: one penalty is trained with, and two are refused."""
+
+    class Penalised(MLPRegressor):
+        def _network(self, *arguments):
+            return dataclasses.replace(super()._network(*arguments), l2=0.1)
+
+    assert Penalised((4,), max_iter=2, tol=None).fit(X, NUMBERS).net_.l2 == 0.1
+    with pytest.raises(
+        ValueError, match=r"net has l2=0\.1 and the optimizer l2=0\.005, the estimators' alpha over the"
+    ):
+        Penalised((4,), max_iter=2, tol=None, alpha=0.3).fit(X, NUMBERS)
+
+
+NOT_FINITE, LARGE, STAMPS = X.copy(), X.astype(float), 1.7e9 + np.arange(3.0 * M).reshape(M, 3)
+NOT_FINITE[5, 2], LARGE[5, 2] = np.nan, 1e60
+DATA = {  # of fit, what is wrong with X or y and, where it is the validation data, with X_val or y_val
+    "NaN": ({"X": NOT_FINITE}, "Input X contains NaN"),
+    "too large": ({"X": LARGE}, r"X holds 1e\+60 at row 5, column 2 \(1 such\); it overflows float32: rescale X$"),
+    "time stamps": ({"X": STAMPS}, "X holds 60 different numbers in column 0, .* subtract the column's mean"),
+    "of another length": ({"X": X[:5]}, r"inconsistent numbers of samples: \[5, 60\]"),
+    "a large target": ({"y": LARGE[:, 2]}, r"y holds 1e\+60 at row 5, column 0 \(1 such\); .*: rescale y$"),
+    "text": ({"y": CLASSES}, "y has dtype <U3; expected real numbers"),
+    "NaN as target": ({"y": NOT_FINITE[:, 2]}, "Input y contains NaN"),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_what_is_wrong_with_data_is_told_by_the_name_and_the_rows_that_were_given(name):
+    changes, message = DATA[name]
+    given = {"X": X, "y": NUMBERS} | changes
+    with pytest.raises((ValueError, TypeError), match=rf"^(Found input variables with )?{message}"):
+        regressor().fit(**given)
+    message = message.replace("X", "X_val").replace("y ", "y_val ").replace("rescale y", "rescale y_val")
+    with pytest.raises((ValueError, TypeError), match=rf"^(of X_val and y_val: )?(Found input .* )?{message}"):
+        regressor().fit(X, NUMBERS, X_val=given["X"], y_val=given["y"])
+
+
+def test_validation_data_of_another_kind():
+    with pytest.raises(ValueError, match=r"of X_val and y_val: X_val has 2 features, but MLPClassifier is expecting 3"):
+        classifier().fit(X, CLASSES, X_val=X[:, :2], y_val=CLASSES)
+    with pytest.raises(ValueError, match=r"y_val has shape \(60, 2\) beside y of shape \(60,\); expected \(60,\)"):
+        regressor().fit(X, NUMBERS, X_val=X, y_val=SCORES[:, :2])
+    with pytest.raises(ValueError, match=r"y_val has shape \(60, 3\) and holds more than labels of 0 and 1"):
+        classifier().fit(X, LABELS, X_val=X, y_val=2 * LABELS)
+    with pytest.raises(ValueError, match=r"X holds 1e\+60 at row 5, column 2 \(1 such\); it overflows float32"):
+        classifier().fit(X, CLASSES).predict(LARGE)
 
 
 @pytest.mark.parametrize(

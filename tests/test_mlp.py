@@ -40,3 +40,11 @@ def test_what_else_may_stand_in_a_layer_is_shown_as_it_is():
     shown = []
     jax.make_jaxpr(lambda layer: shown.append(repr(layer)) or layer)(layer)
     assert "Tracer" in shown[0], shown
+
+
+def test_a_cache_reads_at_a_glance(key):
+    net = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"), dropout=0.5)
+    params = jaxnet.init(net, key)
+    _, cache = jaxnet.forward(net, params, jnp.zeros((2, 5)), key=key)
+    assert repr(cache[1]) == "LayerCache(Z=float32[4,5], A=float32[4,5], D=float32[4,5])"
+    assert repr(cache[2]) == "LayerCache(Z=float32[1,5], A=float32[1,5])"

@@ -28,7 +28,7 @@ class Config:
     """Settings of the benchmarks. Seeds are fixed, and compiled programs are cached only for row 8's warm start."""
 
     rows: str | None = None
-    """Which rows, by number or name, such as 1,4 or tiny,wide; None is 1 to 9, or 10 and 11 with --device gpu."""
+    """Which rows, by number or name, such as 1,4 or tiny,wide; None is 1 to 9 and 12, or 10,11 with --device gpu."""
     rounds: int = ROUNDS
     """Counted runs of each implementation, after a warm-up."""
     device: Literal["cpu", "gpu", "tpu"] | None = None

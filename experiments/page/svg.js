@@ -19,3 +19,10 @@ export function set(element, attributes) {
 export function decimals(number, digits = 2) {
   return number.toFixed(digits).replace(/^-0(\.0*)?$/, "0$1").replace("-", "−");
 }
+
+// A number with so many digits and a power of ten: 4.5·10⁻⁵.
+export function powerOfTen(number, digits = 1) {
+  const [factor, power] = number.toExponential(digits - 1).replace("+", "").split("e");
+  const raised = [...power].map(character => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(character)]).join("");
+  return number === 0 ? "0" : `${factor.replace("-", "−")}·10${raised}`;
+}

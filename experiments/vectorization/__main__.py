@@ -7,18 +7,21 @@ counts.
 """
 
 import dataclasses
+import datetime
 import math
+import os
 from typing import ClassVar
 
 import jax
 import numpy as np
 
+import jaxnet
 from experiments import notes
 from experiments.runner import experiment, plots
 from experiments.runner.comparisons import Comparison, at_least, at_most
 from experiments.runner.experiment import relative_difference
 from experiments.runner.options import Positive
-from experiments.vectorization.implementations import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NAMES, NET
+from experiments.vectorization.implementations import EACH_GRADIENT, FORWARDS, GRADIENTS, LOOPS, NAMES, NET, sums
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW
 
 NOTES = "sections 3 and 4"
@@ -28,6 +31,8 @@ COMPARED = 1000  # examples over which the four ways are compared
 LAST_DIGITS = 64 * EPS  # 1000 numbers added in another order
 FASTER = 10  # the matrix form against either loop, at the largest m; measured it is a hundred and more
 MATRIX = NAMES[-1]
+SHOWN, SMALL = 30, (1, 2, 3, 4, 10)  # of the figure on the page: columns, and examples before 100, 1,000, ...
+START = {"m": 4, "way": "examples", "i": 2}
 STYLES = dict(zip(NAMES, ((RED, "o"), (ORANGE, "s"), (GREEN, "^"), (BLUE, "D")), strict=True))
 
 
@@ -127,6 +132,65 @@ def metrics(found: dict) -> dict:
         },
         "times_slower_than_matrix_form": speedups(found),
     }
+
+
+def explore(config: Config) -> dict:
+    """Z[1] of 3-4-1 by the four ways, and the seconds of NET's predictions, for the figure of sections 3 and 4."""
+    random = np.random.default_rng(config.seed)
+    counts = [*SMALL, *(10**power for power in range(2, int(math.log10(config.largest)) + 1))]
+    with jax.enable_x64(True):
+        params, X = notes.random_point(random, (3, 4, 1), SHOWN, W=0.8, b=0.8)
+        Z = sums(jaxnet.MLP((3, 4, 1), ("tanh", "sigmoid")), params, X)
+        timed, examples = jax.device_put(notes.random_point(random, NET.sizes, counts[-1]))
+        times = {way: [seconds(way, FORWARDS[way], timed, examples[:, :m]) for m in counts] for way in NAMES}
+    (W, b), _ = params
+    return {
+        "still": still(W, b, X[:, : START["m"]], Z[START["way"]][:, : START["m"]], counts, times),
+        "W": W,
+        "b": b[:, 0],
+        "X": X.T,
+        "Z": {way: by_way.T for way, by_way in Z.items()},
+        "counts": counts,
+        "seconds": times,
+        "machine": machine(config),
+        "start": START,
+    }
+
+
+def machine(config: Config) -> str:
+    """Where and when times were taken."""
+    from experiments.benchmarks.report import processor
+
+    device = jax.devices(config.device)[0]
+    name = processor() if device.platform == "cpu" else device.device_kind
+    return f"{name}, {os.cpu_count()} CPU cores, {datetime.datetime.now(datetime.UTC):%d %B %Y}"
+
+
+def still(W, b, X, Z, counts: list[int], times: dict[str, list[float]]) -> str:
+    """The picture that the page's figure starts with: the matrices with their numbers, and the times."""
+    figure = plots.figure(4.8, 6.8)
+    matrices, against_m = figure.subplots(2, 1)
+    (n, n_x), m = W.shape, X.shape[1]
+    draw_matrix(matrices, "W", W, 0, n_x + 1)
+    draw_matrix(matrices, "b", b, n_x + 0.3, n_x + 1)
+    draw_matrix(matrices, "X", X, n_x + 1.8, 0)
+    draw_matrix(matrices, "Z = WX + b", Z, n_x + 1.8, n_x + 1)
+    matrices.set(xlim=(0, n_x + 1.8 + m), ylim=(n + n_x + 1.1, -1))
+    matrices.axis("off")
+    for way, (colour, marker) in STYLES.items():
+        against_m.loglog(counts, times[way], f"{marker}-", color=colour, label=way, markersize=5)
+    against_m.set(title="Time of all predictions", xlabel="examples m", ylabel="time (s)")
+    against_m.legend(loc="upper left", frameon=False)
+    return plots.svg(figure, "vector", f"W, b and {m} columns of X and Z, and the time of four ways against m")
+
+
+def draw_matrix(axes, name: str, matrix, left: float, top: float) -> None:
+    """A matrix with its numbers, in the colours of their signs."""
+    axes.text(left + matrix.shape[1] / 2, top - 0.25, name, ha="center")
+    for (j, i), number in np.ndenumerate(matrix):
+        x, y, colour = left + i, top + j, ORANGE if number < 0 else BLUE
+        axes.fill_between([x, x + 0.95], y, y + 0.95, color=colour, linewidth=0, alpha=min(0.4, 0.1 + abs(number) / 8))
+        axes.text(x + 0.47, y + 0.7, f"{round(number, 1) + 0.0:.1f}".replace("-", "−"), ha="center", fontsize=9)
 
 
 def draw(found: dict):

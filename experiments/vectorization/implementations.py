@@ -91,6 +91,11 @@ def gradient_by_vmap(params, X, Y):
     return jax.tree.map(lambda leaf: leaf.mean(axis=0), each)
 
 
+def predictions_by_matrices(params, X):
+    """All examples as columns."""
+    return jaxnet.forward(NET, params, X)[0]
+
+
 def gradient_by_matrices(params, X, Y):
     """All examples as columns."""
     return jaxnet.value_and_grad(NET, params, X, Y)[1]
@@ -102,7 +107,7 @@ FORWARDS = {
     "units and examples": predictions_by_units,
     "examples": predictions_by_examples,
     "vmap": jax.jit(jax.vmap(prediction, in_axes=(None, 1), out_axes=1)),
-    "matrix form": functools.partial(jaxnet.predict, NET),
+    "matrix form": jax.jit(predictions_by_matrices),
 }
 GRADIENTS = {
     "units and examples": gradient_by_units,
@@ -110,3 +115,15 @@ GRADIENTS = {
     "vmap": jax.jit(gradient_by_vmap),
     "matrix form": jax.jit(gradient_by_matrices),
 }
+
+
+def sums(net: jaxnet.MLP, params, X) -> dict[str, np.ndarray]:
+    """Z[1] (n, m) of a network by each of the four ways."""
+    (W, b), *_ = jax.tree.map(lambda leaf: leaf.tolist(), params)
+    first_layer = jax.jit(lambda params, X: jaxnet.forward(net, params, X)[1][1].Z)
+    of_one = jax.jit(lambda params, x: first_layer(params, x[:, None])[:, 0])
+    by_units = [[sum(map(float.__mul__, w, x)) + b_j for w, (b_j,) in zip(W, b, strict=True)] for x in X.T.tolist()]
+    by_examples = np.stack([of_one(params, x) for x in X.T], axis=1)
+    by_vmap = jax.vmap(of_one, in_axes=(None, 1), out_axes=1)(params, X)
+    ways = (np.transpose(by_units), by_examples, by_vmap, first_layer(params, X))
+    return dict(zip(NAMES, map(np.asarray, ways), strict=True))

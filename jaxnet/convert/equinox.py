@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.convert.parts import OF_JAX, Dense, Function, function, layers_of, library, network, require, shared
+from jaxnet.convert.parts import OF_JAX, Dense, Function, function, layers_of, library, network, require, shared, typed
 from jaxnet.mlp import MLP, Params
 
 
@@ -25,7 +25,7 @@ def from_equinox(module: Any, output: str | None = None) -> tuple[MLP, Params]:
     """
     nn = library("equinox").nn
     require("module", module, nn.MLP, "an equinox.nn.MLP")
-    return network(_of_equinox(module), output)
+    return network("module", _of_equinox(module), output)
 
 
 def _of_equinox(module) -> Iterator[Dense | Function]:
@@ -34,7 +34,7 @@ def _of_equinox(module) -> Iterator[Dense | Function]:
         raise ValueError("module has scan=True, which stacks its hidden layers; convert one of scan=False")
     for l, layer in enumerate(module.layers):
         at, g = f"module.layers[{l}]", module.activation if l < module.depth else module.final_activation
-        yield Dense(np.asarray(layer.weight), None if layer.bias is None else np.asarray(layer.bias), at)
+        yield Dense(np.asarray(layer.weight), None if layer.bias is None else np.asarray(layer.bias), typed(at, layer))
         if module.depth > 0:  # a single layer applies no activation
             yield function(f"the activation of {at}", g, of_units(g))
 

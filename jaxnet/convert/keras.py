@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from jaxnet.convert.parts import Dense, Function, function, layers_of, library, network, require
+from jaxnet.convert.parts import Dense, Function, function, layers_of, library, network, require, typed
 from jaxnet.mlp import MLP, Params
 
 
@@ -21,7 +21,7 @@ def from_keras(model: Any, output: str | None = None) -> tuple[MLP, Params]:
     """
     keras = _keras()
     require("model", model, keras.Sequential, "a keras.Sequential")
-    return network(_of_keras(keras, model, "model"), output)
+    return network("model", _of_keras(keras, model, "model"), output)
 
 
 def _of_keras(keras, model, place) -> Iterator[Dense | Function]:
@@ -33,7 +33,7 @@ def _of_keras(keras, model, place) -> Iterator[Dense | Function]:
         elif type(layer) is keras.layers.Dense:
             if not layer.built:
                 raise ValueError(f"{at} has no weights yet; build the model: begin it with keras.Input((n_x,))")
-            yield Dense(array(layer.kernel).T, array(layer.bias) if layer.use_bias else None, at)
+            yield Dense(array(layer.kernel).T, array(layer.bias) if layer.use_bias else None, typed(at, layer))
             yield function(at, layer.activation, lambda rows, g=layer.activation: array(g(tensor(rows))))
         elif not isinstance(layer, keras.layers.Dropout | keras.layers.AlphaDropout | keras.layers.GaussianDropout):
             yield function(at, layer, lambda rows, layer=layer: array(layer(tensor(rows))))

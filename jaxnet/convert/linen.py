@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet._arguments import type_name
-from jaxnet.convert.parts import Dense, Function, function, functions, layers_of, library, network, require
+from jaxnet.convert.parts import Dense, Function, function, functions, layers_of, library, network, require, typed
 from jaxnet.mlp import MLP, Params
 
 
@@ -28,7 +28,7 @@ def from_linen(module: Any, variables: Mapping[str, Any], output: str | None = N
     require("module", module, nn.Sequential, "a flax.linen.Sequential")
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise TypeError(f"variables is {type_name(variables)}; expected {{'params': ...}}, as module.init returns")
-    return network(_of_linen(nn, module, variables["params"], "module"), output)
+    return network("module", _of_linen(nn, module, variables["params"], "module"), output)
 
 
 def _of_linen(nn, module, params, place) -> Iterator[Dense | Function]:
@@ -36,16 +36,25 @@ def _of_linen(nn, module, params, place) -> Iterator[Dense | Function]:
         at = f"{place}.layers[{i}]"
         name = f"layers_{i}"  # whatever name a layer was given
         if isinstance(layer, nn.Sequential):
-            yield from _of_linen(nn, layer, params[name], at)
+            yield from _of_linen(nn, layer, _own(params, name, at, layer), at)
         elif type(layer) is nn.Dense:
-            if name not in params:
-                raise ValueError(
-                    f"variables['params'] has no {name!r}, the params of {at}; give what module.init returns"
-                )
-            own = params[name]
-            yield Dense(np.asarray(own["kernel"]).T, np.asarray(own["bias"]) if "bias" in own else None, at)
+            own = _own(params, name, at, layer)
+            if "kernel" not in own:
+                raise ValueError(f"the params of {typed(at, layer)} have no 'kernel'; give what module.init returns")
+            yield Dense(
+                np.asarray(own["kernel"]).T, np.asarray(own["bias"]) if "bias" in own else None, typed(at, layer)
+            )
         elif not isinstance(layer, nn.Dropout):
             yield function(at, layer, layer)
+
+
+def _own(params: Any, name: str, at: str, layer: Any) -> Any:
+    """The params of a layer."""
+    if not isinstance(params, Mapping) or not isinstance(params.get(name), Mapping):
+        raise ValueError(
+            f"variables['params'] has no {name!r}, the params of {typed(at, layer)}; give what module.init returns"
+        )
+    return params[name]
 
 
 def to_linen(net: MLP, params: Params, logits: bool = False) -> tuple[Any, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.convert.parts import Dense, Function, function, functions, layers_of, library, network, require
+from jaxnet.convert.parts import Dense, Function, function, functions, layers_of, library, network, require, typed
 from jaxnet.mlp import MLP, Params
 
 
@@ -24,7 +24,7 @@ def from_nnx(module: Any, output: str | None = None) -> tuple[MLP, Params]:
     """
     nnx = library("flax.nnx")
     require("module", module, nnx.Sequential, "a flax.nnx.Sequential")
-    return network(_of_nnx(nnx, module, "module"), output)
+    return network("module", _of_nnx(nnx, module, "module"), output)
 
 
 def _of_nnx(nnx, module, place) -> Iterator[Dense | Function]:
@@ -33,7 +33,11 @@ def _of_nnx(nnx, module, place) -> Iterator[Dense | Function]:
         if isinstance(layer, nnx.Sequential):
             yield from _of_nnx(nnx, layer, at)
         elif type(layer) is nnx.Linear:
-            yield Dense(np.asarray(layer.kernel[...]).T, np.asarray(layer.bias[...]) if layer.use_bias else None, at)
+            yield Dense(
+                np.asarray(layer.kernel[...]).T,
+                np.asarray(layer.bias[...]) if layer.use_bias else None,
+                typed(at, layer),
+            )
         elif not isinstance(layer, nnx.Dropout):
             yield function(at, layer, layer)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnet import checks, values
 from jaxnet._arguments import choice, type_name
-from jaxnet.activations import ACTIVATIONS, Activation
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, Activation
 from jaxnet.mlp import MLP, Layer, Params
 
 WIDE = (-1e3, -30, -9, -6.5, -4, -2, -1, -0.5, 0.25, 0.75, 1.5, 3, 4.5, 6.5, 9, 21, 30, 1e3)
@@ -98,29 +98,70 @@ def function(place: str, thing: Any, call: Callable[[np.ndarray], Any]) -> Funct
     ) from reason
 
 
-def network(parts: Iterable[Dense | Function], output: str | None) -> tuple[MLP, Params]:
+def network(argument: str, parts: Iterable[Dense | Function], output: str | None) -> tuple[MLP, Params]:
     """The network of linear layers with at most one activation after each."""
     layers: list[Dense] = []
-    names: list[str] = []
+    applied: list[Function | None] = []  # after each layer
     for part in parts:
         if isinstance(part, Dense):
+            _check_follows(part, layers, applied)
             layers.append(part)
-            names.append("identity")
+            applied.append(None)
         elif part.name != "identity":
-            if not layers or names[-1] != "identity":
-                where = "follows another activation" if layers else "stands before the first linear layer"
+            if not layers or applied[-1]:
+                where = f"follows {_said(applied[-1])}" if layers else "stands before the first linear layer"
                 raise ValueError(
-                    f"{part.place} ({part.name}) {where}; an MLP has one activation after each layer: remove it"
+                    f"{_said(part)} {where}; expected one activation after each linear layer, as an MLP has: remove it,"
+                    " or put a linear layer before it"
                 )
-            names[-1] = part.name
+            applied[-1] = part
     if not layers:
-        raise ValueError("there is no linear layer; an MLP has one at least")
+        raise ValueError(f"{argument} has no linear layer; expected one at least, which an MLP is made of")
     if output is not None:
-        if names[-1] not in ("identity", choice("output", output, ACTIVATIONS)):
-            raise ValueError(f"output is {output!r} but the last activation is {names[-1]!r} already; leave out output")
-        names[-1] = output
-    net = MLP((layers[0].W.shape[1], *(len(layer.W) for layer in layers)), names)
+        choice("output", output, ACTIVATIONS, elsewhere=ELSEWHERE)
+        if applied[-1] and applied[-1].name != output:
+            raise ValueError(
+                f"output is {output!r} but {_said(applied[-1])} stands at the end of {argument} already; leave out"
+                " output"
+            )
+        applied[-1] = Function(output, "output")
+    if applied[-1] and applied[-1].name == "softmax" and len(layers[-1].W) == 1:
+        raise ValueError(
+            f"{_said(applied[-1])} is over the one unit of {layers[-1].place}, and always 1; expected two units or"
+            " more: for two classes take sigmoid"
+        )
+    net = MLP(
+        (layers[0].W.shape[1], *(len(layer.W) for layer in layers)),
+        [g.name if g else "identity" for g in applied],
+    )
     return net, checks.params(net, params_of(layers))
+
+
+def _check_follows(layer: Dense, layers: list[Dense], applied: list[Function | None]) -> None:
+    """Refuse a layer that does not fit what stands before it."""
+    if not layers:
+        return
+    n_prev, n = layer.W.shape[1], len(layers[-1].W)
+    if n_prev != n:
+        raise ValueError(
+            f"{layer.place} takes {n_prev} inputs, but {layers[-1].place} before it has {n} outputs; expected as many:"
+            " give the layers one width"
+        )
+    if applied[-1] and applied[-1].name == "softmax":
+        raise ValueError(
+            f"{_said(applied[-1])} stands before {layer.place}; expected softmax after the last linear layer alone, for"
+            " an MLP has it at its output: replace it, or convert the layers up to it"
+        )
+
+
+def _said(part: Function | None) -> str:
+    """An activation by its place and name."""
+    return f"{part.place} ({part.name})" if part else ""
+
+
+def typed(place: str, layer: Any) -> str:
+    """The place of a layer with its type, such as "module[2] (Linear)"."""
+    return f"{place} ({type(layer).__name__})"
 
 
 def params_of(layers: list[Dense]) -> Params:

@@ -43,7 +43,7 @@ def from_sklearn(model: Any, output: str | None = None) -> tuple[MLP, Params]:
         names[-1] = "softmax"
         output = None
     parts = [part for layer, name in zip(layers, names, strict=True) for part in (layer, Function(name, layer.place))]
-    return network(parts, output)
+    return network("model", parts, output)
 
 
 def to_sklearn(net: MLP, params: Params, classes: Iterable[Any] | None = None) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet import checks
 from jaxnet._arguments import type_name
-from jaxnet.convert.parts import Dense, Function, function, layers_of, library, network, params_of, require
+from jaxnet.convert.parts import Dense, Function, function, layers_of, library, network, params_of, require, typed
 from jaxnet.mlp import MLP, Params
 
 OF_TORCH = {
@@ -37,7 +37,7 @@ def from_torch(module: Any, output: str | None = None) -> tuple[MLP, Params]:
     """
     nn = library("torch").nn
     require("module", module, nn.Sequential, "a torch.nn.Sequential")
-    return network(_of_torch(nn, module, "module"), output)
+    return network("module", _of_torch(nn, module, "module"), output)
 
 
 def _of_torch(nn, module, place) -> Iterator[Dense | Function]:
@@ -46,7 +46,9 @@ def _of_torch(nn, module, place) -> Iterator[Dense | Function]:
         if isinstance(layer, nn.Sequential):
             yield from _of_torch(nn, layer, at)
         elif type(layer) is nn.Linear:  # of another class, or with a parametrisation, it might compute otherwise
-            yield Dense(_of_tensor(layer.weight), None if layer.bias is None else _of_tensor(layer.bias), at)
+            yield Dense(
+                _of_tensor(layer.weight), None if layer.bias is None else _of_tensor(layer.bias), typed(at, layer)
+            )
         elif not isinstance(layer, nn.Dropout | nn.AlphaDropout):
             yield function(at, layer, lambda rows, layer=layer: _of_tensor(layer(_tensor(rows))))
 
@@ -71,11 +73,22 @@ def from_torch_state(net: MLP, state: Mapping[str, Any]) -> Params:
         raise ValueError(
             f"state has {min(other)!r}; expected a weight and a bias for each linear layer and nothing else"
         )
+    if len(weights) != len(net.sizes) - 1:
+        raise ValueError(
+            f"state has {len(weights)} weights; expected {len(net.sizes) - 1}, of the layers of sizes {net.sizes}"
+        )
     layers = []
-    for name in weights:
-        bias = state.get(name.removesuffix("weight") + "bias")
-        bias = None if bias is None else _of_tensor(bias)
-        layers.append(Dense(_of_tensor(state[name]), bias, f"state[{name!r}]"))
+    for l, name in enumerate(weights, start=1):
+        bias_name, n_prev, n = name.removesuffix("weight") + "bias", *net.sizes[l - 1 : l + 1]
+        W, b = _of_tensor(state[name]), _of_tensor(state[bias_name]) if bias_name in state else None
+        for place, leaf, expected in ((name, W, (n, n_prev)), (bias_name, b, (n,))):
+            if leaf is not None and leaf.shape != expected:
+                remedy = ": give its transpose" if leaf.T.shape == expected else ""
+                raise ValueError(
+                    f"state[{place!r}] has shape {leaf.shape}; expected {expected}, of layer {l} of sizes {net.sizes}"
+                    f"{remedy}"
+                )
+        layers.append(Dense(W, b, f"state[{name!r}]"))
     return checks.params(net, params_of(layers), "state")
 
 

@@ -107,10 +107,10 @@ def poisson_width(m: int, batch_size: int) -> int:
     return min(m, math.ceil(batch_size + log / 3 + math.sqrt((log / 3) ** 2 + 2 * log * variance)))
 
 
-def usual_width(m: int, batch_size: int | None) -> int:
-    """For how many examples nearly all Poisson batches need room: the mean and two standard deviations."""
+def usual_widths(m: int, batch_size: int | None) -> tuple[int, int]:
+    """For how many examples nearly all Poisson batches need room, the mean and two standard deviations, and half."""
     batch_size = batch_size or m
-    return math.ceil(batch_size + 2 * math.sqrt(batch_size * (1 - batch_size / m)))
+    return math.ceil(batch_size + 2 * math.sqrt(batch_size * (1 - batch_size / m))), batch_size
 
 
 def _rows(vector, batch_size, mesh):

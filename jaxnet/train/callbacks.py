@@ -79,7 +79,8 @@ def reduce_on_plateau(
     """Return a callback that multiplies the learning rate by factor where training has come to a plateau.
 
     That is after every `patience` epochs in a row in which a metric of the history has not become better, by more than
-    min_delta, than its best so far. It counts in the history, so that a resumed training has the same rates.
+    min_delta, than its best so far, as `fit` counts. It counts in the history, so that a resumed training has the same
+    rates.
 
     Raises:
         ValueError: factor is not between 0 and 1, or another argument out of range; of the callback: the history has
@@ -113,8 +114,8 @@ def _require_loop(loop: Any) -> None:
 def _epochs_since_best(values: np.ndarray, min_delta: float, higher_is_better: bool) -> int:
     best, epochs = np.inf, 0
     for value in (-values if higher_is_better else values).tolist():
-        better = best > value + min_delta
-        best, epochs = (value, 0) if better else (best, epochs + 1)
+        epochs = 0 if best > value + min_delta else epochs + 1
+        best = min(best, value)
     return epochs
 
 

@@ -103,6 +103,16 @@ def on_nonfinite(on_nonfinite: str, callbacks: tuple[Callable, ...]) -> str:
     return on_nonfinite
 
 
+def refuse_two_penalties(net: MLP, chosen: optimizers.Chosen) -> None:
+    """Raise where both the network and its optimizer have a penalty: their sum is hardly meant."""
+    own = chosen.numbers.get("l2", 0.0)
+    if own and isinstance(net, MLP) and net.l2:
+        raise ValueError(
+            f"net has l2={net.l2!r} and the optimizer l2={own!r}, the estimators' alpha over the batch size, and W"
+            " would decay by their sum; give one of the two: net.l2 is in J and its history, the optimizer's is not"
+        )
+
+
 def refuse_beside_privacy(config: FitConfig, weights: Any, is_stream: bool) -> None:
     """Raise where privacy cannot keep its promise beside another setting, and name that."""
     if config.privacy is None:

@@ -31,12 +31,12 @@ from jaxnet.metrics import accuracy_of
 from jaxnet.mlp import Params
 from jaxnet.network import cost_and_output
 from jaxnet.train import optimizers
-from jaxnet.train.batches import Batch, Data, gather, poisson_batches, random_batches, usual_width
+from jaxnet.train.batches import Batch, Data, gather, poisson_batches, random_batches, usual_widths
 from jaxnet.train.config import FitConfig
 from jaxnet.train.state import LoopState, TrainState, select
 from jaxnet.train.step import step_is_finite, unguarded_step
 
-TWO_PROGRAMS = 500_000  # multiply-adds of padding in a pass, from which a second program without it is worth compiling
+WORTH_A_PROGRAM = 500_000  # multiply-adds of padding in a pass, from which a program without it is compiled
 N_ITER_NO_CHANGE = 10  # epochs in a row whose cost changes by less than tol before training counts as converged
 
 
@@ -136,16 +136,17 @@ def _batch_step(config: FitConfig, data: Data, padded: bool):
 
 
 def _private_step(config: FitConfig, data: Data, state: TrainState, examples, counts) -> tuple[TrainState, Measured]:
-    """A step on a Poisson batch: of the usual width, or of the most where the usual one does not hold it."""
+    """A step on a Poisson batch, in the narrowest of a few widths that holds it."""
+    widths, entries = [examples.size], sum(layer.W.size for layer in state.params)
+    for width in usual_widths(data.X.shape[0], config.batch_size):
+        if (widths[-1] - width) * entries >= WORTH_A_PROGRAM:
+            widths.append(width)
 
-    def step(width: int | None = None):
+    def step(width: int):
         return measured_step(config, state, gather(data, examples[:width], counts[:width], config.mesh))
 
-    usual = usual_width(data.X.shape[0], config.batch_size)
-    spared = (examples.size - usual) * sum(layer.W.size for layer in state.params)
-    if spared < TWO_PROGRAMS:
-        return step()
-    return jax.lax.cond(counts[usual] > 0, step, partial(step, usual))
+    holds_it = [counts[width] == 0 for width in widths[1:]]  # those drawn stand first
+    return jax.lax.switch(sum(holds_it, jnp.int32(0)), [partial(step, width) for width in widths])
 
 
 def measured_step(
@@ -203,12 +204,13 @@ def _compare_with_last(tol: float, loop: LoopState, J) -> LoopState:
 
 
 def _compare_with_best(config: FitConfig, loop: LoopState, score) -> LoopState:
-    begun = loop.epochs_since_best >= 0
+    """The lowest is the best, by however little; but patience begins anew with one that is lower by min_delta alone."""
+    first = loop.epochs_since_best < 0
     lower, higher = (loop.best_score, score) if config.monitor.endswith("accuracy") else (score, loop.best_score)
-    better = ~begun | (higher > lower + config.min_delta)
+    best, better = first | (higher > lower), first | (higher > lower + config.min_delta)
     return loop._replace(
-        best_params=select(better, loop.params, loop.best_params),
-        best_score=jnp.where(better, score, loop.best_score),
+        best_params=select(best, loop.params, loop.best_params),
+        best_score=jnp.where(best, score, loop.best_score),
         epochs_since_best=jnp.where(better, 0, loop.epochs_since_best + 1),
     )
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from jaxnet import checks
-from jaxnet._arguments import choice
+from jaxnet._arguments import choice, shown_without_types
 from jaxnet._xla import memory
 from jaxnet._xla.compile import BoundedJit
 from jaxnet.initialisers import init
@@ -48,6 +48,7 @@ from jaxnet.train.warnings import (
 )  # fmt: skip
 
 
+@shown_without_types
 def fit(
     net: MLP,
     X: ArrayLike | Iterable,
@@ -71,7 +72,7 @@ def fit(
     on_nonfinite: str = "raise",
     gradient: str = "manual",
     precision: str = "float32",
-    progress: bool = True,
+    progress: bool | str = True,
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
     mesh: Mesh | None = None,
@@ -91,7 +92,8 @@ def fit(
 
     Args:
         net: the network.
-        X: (n_x, m), examples as columns; its values are checked once, on the host. An np.memmap of more than 256 MiB
+        X: (n_x, m), examples as columns, of which a square X of rows cannot be told (the estimator takes rows); its
+            values are checked once, on the host. An np.memmap of more than 256 MiB
             is read in windows of 64 MiB, in a random order, and not copied. Or, without Y, an iterable of batches
             (X, Y) or (X, Y, weights), each by columns: a list, a generator, a loader. They are checked as they come,
             and the next is read while one is computed; what is held does not grow with their number.
@@ -115,11 +117,13 @@ def fit(
         params: where to start; None is init(net, key) with the "he" scheme.
         weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
         validation: (X, Y), or (X, Y, weights), to measure after each epoch; beside batches also an iterable of such.
-        patience: stop after so many epochs in a row in which the monitored metric has not become better, and return
-            the best params.
+        patience: stop after so many epochs in a row in which the monitored metric has not become better by
+            min_delta, and return the best params.
         monitor: what patience watches: "validation_cost", "validation_accuracy", of which more is better, or "cost",
             that of training, which needs no validation data.
-        min_delta: by how much a metric has to be better than the best so far to count as better.
+        min_delta: by how much a metric has to be better than the best so far for patience to begin anew. The best is
+            the lowest cost (the highest accuracy), by however little, so that steps smaller than min_delta end
+            training, as in scikit-learn; Keras lets them add up.
         tol: stop when the cost has changed by at most tol, relatively, for 10 epochs in a row: the notes' "until
             convergence".
         metrics: what to measure: "cost", "accuracy" (of classifiers), "gradient_norm"; None is the cost and, of
@@ -135,7 +139,7 @@ def fit(
         gradient: "manual" (our backward) or "autodiff" (jax.grad), to compare.
         precision: a name of the table in _xla/matmul.py. Params are float64 with "float64", or where those given, else
             X, are and JAX's 64-bit is on; else they are float32, and training too, whatever the data.
-        progress: show a progress bar, on a terminal and in a notebook.
+        progress: show a progress bar, on a terminal and in a notebook; "always" elsewhere too, as text.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
             history so far. One that returns True stops training; one that returns a LoopState, such as
             `scale_learning_rate` makes, has it go on from that; no other answer counts.
@@ -192,6 +196,7 @@ def fit(
         with team.together():
             epochs = settings.epochs(epochs, steps, batch_size)
             chosen = optimizers.chosen(optimizer, learning_rate)
+            settings.refuse_two_penalties(net, chosen)
             if params is not None:
                 params = checks.params(net, params)
             if resume is True:

@@ -123,16 +123,16 @@ def examples(net: MLP, X: Any, Y: Any, weights: Any, dtype: np.dtype, of: str = 
     checks.columns(f"{of}X", X, net.sizes[0], "n_x")
     checks.target_shapes(net, X, Y, weights, of)
     for name, before, cast in zip(("X", "Y"), given, (X, Y), strict=True):
-        _rows_that_collapse(f"{of}{name}", before, cast)
+        refuse_merged(f"{of}{name}", before, cast)
     if net.loss == "cross_entropy":
         class_targets(f"{of}Y", Y, net.activations[-1], given[1])
     return X, Y, weights
 
 
-def _rows_that_collapse(argument: str, given: Any, cast: np.ndarray) -> None:
+def refuse_merged(argument: str, given: Any, cast: np.ndarray, feature: str = "row") -> None:
     """Refuse a row of which the cast merges most values, as float32 does with time stamps in seconds.
 
-    A row that varies by the rounding of its own dtype alone counts as constant.
+    A row that varies by the rounding of its own dtype alone counts as constant. feature: what a row is to the user.
     """
     given = np.asarray(given)
     if given.dtype.itemsize <= cast.dtype.itemsize:
@@ -144,8 +144,9 @@ def _rows_that_collapse(argument: str, given: Any, cast: np.ndarray) -> None:
         distinct, kept = len(np.unique(given[row])), len(np.unique(cast[row]))
         if 2 * kept < distinct:
             raise ValueError(
-                f"{argument} holds {distinct} different numbers in row {row}, from {low[row]:.17g} to {high[row]:.17g},"
-                f" of which {cast.dtype} keeps {kept} apart; subtract the row's mean, or train in float64"
+                f"{argument} holds {distinct} different numbers in {feature} {row}, from {low[row]:.17g} to"
+                f" {high[row]:.17g}, of which {cast.dtype} keeps {kept} apart; subtract the {feature}'s mean, or train"
+                " in float64"
             )
 
 

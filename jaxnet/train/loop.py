@@ -62,7 +62,7 @@ def train(
     loop: LoopState,
     history: History,
     epochs: int,
-    progress: bool,
+    progress: bool | str,
     callbacks: tuple[Callback, ...],
     checkpoints: NoCheckpoints,
     enough_memory: Callable[[], AbstractContextManager[None]],
@@ -72,7 +72,7 @@ def train(
     """Run chunk after chunk, up to that number of epochs or until training stops by itself."""
     epoch, position, failed = int(loop.epoch), source.position, None
     try:
-        with progress_bar(progress and team.is_first, epochs, source.unit, initial=epoch) as bar:
+        with progress_bar(team.is_first and progress, epochs, source.unit, initial=epoch) as bar:
             while epoch < epochs and not is_stopped(config, loop):
                 # a chunk takes the old loop, and callbacks may change the new one: no stop before both are done
                 with signals.deferred(team) as deliver:

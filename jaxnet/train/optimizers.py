@@ -209,6 +209,11 @@ def check_state(argument: str, opt_state: Any, optimizer: Any, params: Params, r
         raise ValueError(f"{argument} is another optimizer's: {difference}; {remedy}")
 
 
+def is_state_of(opt_state: Any, optimizer: Any, params: Params) -> bool:
+    """Whether a state is like the one that the optimizer makes for these params."""
+    return first_difference(opt_state, jax.eval_shape(optimizer.init, params)) is None
+
+
 def digest(optimizer: Any, params: Params) -> tuple[str, str]:
     """Digests of the programs of an optimizer's init and of its update, in which constants and schedules stand."""
     offered = extra_arguments(optimizer)

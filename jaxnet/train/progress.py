@@ -1,9 +1,13 @@
-"""The progress bar: shown where somebody looks on, a terminal or the kernel of a notebook, and silent elsewhere."""
+"""The progress bar: shown where somebody looks on, a terminal or the kernel of a notebook, or where it is asked for."""
 
 import sys
 import warnings
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
+
+from jaxnet._arguments import choice
+
+ALWAYS = "always"
 
 
 @runtime_checkable
@@ -21,12 +25,17 @@ class ProgressBar(Protocol):
         ...
 
 
-def progress_bar(progress: bool, total: int, unit: str, initial: int = 0) -> AbstractContextManager[ProgressBar]:
+def progress_bar(progress: bool | str, total: int, unit: str, initial: int = 0) -> AbstractContextManager[ProgressBar]:
     """A bar of that many units: of widgets in a notebook that has ipywidgets, else of text on standard error.
 
-    progress: False has it silent wherever it is.
+    progress: False has it silent wherever it is; "always" shows it where nobody looks on, such as in a log, too.
+
+    Raises:
+        ValueError: progress is another word.
     """
-    shown = progress and is_watched()
+    if isinstance(progress, str):
+        choice("progress", progress, (ALWAYS,), ", or True or False")
+    shown = sys.stderr is not None if progress == ALWAYS else progress and is_watched()
     if shown:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a notebook without ipywidgets: the bar is text there, and that will do

@@ -9,6 +9,7 @@ import numpy as np
 from jaxnet.mlp import Params
 from jaxnet.parallel import meshes
 from jaxnet.train import summary
+from jaxnet.train.config import MONITORS
 from jaxnet.train.state import LoopState, TrainState
 
 
@@ -39,6 +40,15 @@ class FitResult(NamedTuple):
     def _repr_html_(self) -> str:
         """The same for a notebook, with a picture of the costs."""
         return summary.as_html(repr(self), self.history)
+
+    @property
+    def best_epoch(self) -> int:
+        """The number, from 1, of the epoch that ended with these params: with patience the best, else the last."""
+        loop = self.loop
+        if loop.best_params is None or int(loop.epochs_since_best) < 0:
+            return int(loop.epoch)
+        monitored = (np.flatnonzero(self.history.get(name, ()) == np.asarray(loop.best_score)) for name in MONITORS)
+        return 1 + int(next((epochs[0] for epochs in monitored if epochs.size), int(loop.epoch) - 1))
 
     @property
     def state(self) -> TrainState:

@@ -85,8 +85,10 @@ def _check_privacy(privacy: Privacy, rate: float, steps: int, spent: float | Non
 
 
 def _has_best(monitor: str, loop: LoopState, history: dict) -> bool:
-    """Whether the loop's best is of this metric: the history of that epoch tells it from another's."""
+    """Whether the loop's best is of this metric: it is the best of the epochs since patience began anew."""
     since = int(loop.epochs_since_best)
     if loop.best_params is None or since < 0:
         return False
-    return bool(np.isclose(history[monitor][int(loop.epoch) - 1 - since], loop.best_score, rtol=1e-5))
+    scores = history[monitor][int(loop.epoch) - 1 - since :]
+    best = np.fmax.reduce(scores) if monitor.endswith("accuracy") else np.fmin.reduce(scores)
+    return bool(np.isclose(best, loop.best_score, rtol=1e-5))

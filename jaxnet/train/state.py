@@ -33,7 +33,7 @@ class LoopState(NamedTuple):
     state: params, optimizer state, step and key.
     epoch: epochs done.
     best_params: those of the best monitored metric, best_score; None without patience.
-    epochs_since_best: epochs in a row without a better one; -1 while there is no best.
+    epochs_since_best: epochs in a row that were not better than the best before by min_delta; -1 while there is none.
     last_cost: of the last epoch, where there is a tol.
     epochs_without_change: epochs in a row whose cost changed relatively by at most tol; -1 while there is no last cost.
     rollbacks: how often, in a row, the epoch to come has been tried and undone, where fit is asked to roll back.

@@ -73,7 +73,7 @@ def train_step(
                 f"state is {type_name(state)}; expected a TrainState(params, opt_state, step, key), such as"
                 " TrainState(params, optimizer.init(params), jnp.int32(0), key)"
             )
-        params, X = checks.inputs(net, state.params, X, precision)
+        params, X = checks.inputs(net, checks.params(net, state.params, "state.params"), X, precision)
         Y, weights = checks.targets(net, X, Y, weights)
         optimizers.check_state(
             "state.opt_state", state.opt_state, optimizer, params, "make it with optimizer.init(state.params)"

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from jaxnet import checks
-from jaxnet._arguments import choice, count, type_name
+from jaxnet._arguments import choice, count, shown_without_types, type_name
 from jaxnet._xla import small_call
 from jaxnet._xla.compile import BoundedJit, with_fallback
 from jaxnet._xla.memory import out_of_memory
@@ -136,6 +136,7 @@ class SweepResult(NamedTuple):
         return "\n".join(lines)
 
 
+@shown_without_types
 def sweep(
     net: MLP,
     X: ArrayLike,
@@ -152,7 +153,7 @@ def sweep(
     metrics: Iterable[str] | None = None,
     gradient: str = "manual",
     precision: str = "float32",
-    progress: bool = True,
+    progress: bool | str = True,
     callbacks: Callback | Iterable[Callback] = (),
     device: str | None = None,
     mesh: Mesh | None = None,
@@ -180,7 +181,7 @@ def sweep(
         metrics: as in `fit`; the cost is always measured.
         gradient: "manual" or "autodiff".
         precision: a name of the table in _xla/matmul.py, as in `fit`.
-        progress: show a progress bar, on a terminal and in a notebook.
+        progress: show a progress bar, on a terminal and in a notebook; "always" elsewhere too, as text.
         callbacks: functions (loop_state, history), or one, called after each epoch of all members, as in `fit`; every
             array has a leading axis of n. One that returns True stops the sweep.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.

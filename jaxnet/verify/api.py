@@ -21,7 +21,7 @@ from jaxnet.verify.options import (
     verdicts_that_raise,
 )
 from jaxnet.verify.pipeline import run
-from jaxnet.verify.problem.arguments import argument_names
+from jaxnet.verify.problem.arguments import argument_names, require_taken
 from jaxnet.verify.problem.loss import Problem, differing, quiet, value_of
 from jaxnet.verify.problem.rule import Ruled
 from jaxnet.verify.problem.trees import wide
@@ -34,7 +34,7 @@ from jaxnet.verify.sizes import norm
 ALIKE = 1e-2  # of a value, by which that of reference= may differ
 
 
-@exits_refused()
+@exits_refused
 def check_gradients(
     loss,
     grad_fn,
@@ -96,12 +96,14 @@ def check_gradients(
 
     Source: the Taylor test is dolfin-adjoint's; errors over errors, not values, are FlashAttention's.
     """
+    __tracebackhide__ = True  # pytest shows the test, and not these calls
     require()
     require_known(check_gradients, unknown, "A keyword argument of the loss is bound by functools.partial.")
     require_function("loss", loss)
     require_function("grad_fn", grad_fn)
     if reference is not None:
         require_function("reference", reference)
+        require_taken("reference", reference, (params, *args))
     options = Options(
         witnesses, directions, variants, kinks, trainable, accuracy, expected_zero, has_aux, raise_, order
     )
@@ -126,7 +128,7 @@ def check_gradients(
     return _told(dataclasses.replace(report, case=case, seconds=time.perf_counter() - begun), options)
 
 
-@exits_refused()
+@exits_refused
 def check_vjp(
     f,
     *primals,
@@ -180,12 +182,15 @@ def check_vjp(
     >>> jaxnet.check_vjp(cube, jnp.arange(1.0, 4.0), raise_=False).verdict
     'FAIL'
     """
+    __tracebackhide__ = True
     require()
     require_known(check_vjp, unknown, "A keyword argument of f goes into kwargs={{{name!r}: ...}}.")
     require_function("f", f)
     for name, function in (("reference", reference), ("intended", intended)):
         if function is not None:
             require_function(name, function)
+    if reference is not None:
+        require_taken("reference", reference, primals, require_keywords(kwargs))
     require_count("cotangents", cotangents)
     kwargs = require_keywords(kwargs)
     options = Options(
@@ -253,6 +258,7 @@ def _judged(problem: Problem, grad_fn, options: Options, seed: int, note: str | 
 
 def _told(report: Report, options: Options) -> Report:
     """The report, or the error that carries it."""
+    __tracebackhide__ = True
     if report.verdict in verdicts_that_raise(options.raise_):
         raise GradientMismatch(report) if report.verdict == "FAIL" else GradientInconclusive(report)
     return report

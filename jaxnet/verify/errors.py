@@ -8,13 +8,17 @@ An exception is told by where it was raised. Of the calls that led to it the inn
 """
 
 import contextlib
+import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from jaxnet.verify.journal import first_line
 
+P = ParamSpec("P")
+T = TypeVar("T")
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 PACKAGE = __name__.rpartition(".")[0]
 LIBRARIES = {"jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy", "threadpoolctl", "beartype", "jaxtyping"}
@@ -69,13 +73,18 @@ def tolerated(journal, what: str):
         note(journal, error, what)
 
 
-@contextlib.contextmanager
-def exits_refused() -> Iterator[None]:
+def exits_refused(check: Callable[P, T]) -> Callable[P, T]:
     """RuntimeError where the user's functions end the interpreter: an exit status of theirs is not a verdict."""
-    try:
-        yield
-    except SystemExit as error:
-        raise RuntimeError(f"{whose_exit(error)}: nothing was judged; loss and gradient have to return.") from error
+
+    @functools.wraps(check)
+    def checked(*arguments: P.args, **options: P.kwargs) -> T:
+        __tracebackhide__ = True
+        try:
+            return check(*arguments, **options)
+        except SystemExit as error:
+            raise RuntimeError(f"{whose_exit(error)}: nothing was judged; loss and gradient have to return.") from error
+
+    return checked
 
 
 def whose_exit(error: SystemExit) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnet.verify.diagnose.explain import diagnose
 from jaxnet.verify.errors import tolerated
-from jaxnet.verify.evidence.autodiff import Reference, no_examples, references
+from jaxnet.verify.evidence.autodiff import Reference, gradient_moves, no_examples, references
 from jaxnet.verify.evidence.coverage import branches_not_taken
 from jaxnet.verify.journal import Journal
 from jaxnet.verify.judge.arbitration import arbitrated
@@ -33,7 +33,12 @@ from jaxnet.verify.report import Report, TreeMismatch, row
 from jaxnet.verify.sizes import norm
 
 STREAMS = ("around", "small entries", "ties", "differences", "arbitration", "forward", "complex step", "relations",
-           "equalities", "diagnosis", "variants")  # fmt: skip
+           "equalities", "diagnosis", "variants", "search")  # fmt: skip
+
+CONSTANT = (
+    "the gradient under test is the same whatever it is given: numbers were judged, at this point alone (one that "
+    "keeps its first answer looks like this, too)"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,9 @@ def run(
     cause, starts_at = f"grad_fn changes its inputs in place: {', '.join(mutated)}" if mutated else None, None
     if not mutated and any(f.wrong for f in leaves):
         leaves, cause, starts_at = _diagnosed(check, leaves)
+    if known and any(f.verdict == "PASS" for f in leaves):
+        with tolerated(check.journal, "a gradient that is constant"):
+            check.journal.notes += [CONSTANT] if candidate.is_constant() and gradient_moves(check, leaves) else []
     if options.witnesses == "full":
         with tolerated(check.journal, "the coverage hint"):  # a hint; a gradient that cannot be read again gets none
             check.journal.notes.extend(branches_not_taken(problem, candidate))

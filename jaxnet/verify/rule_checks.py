@@ -1,5 +1,5 @@
-"""What can be asked of a rule beside its gradient: is it linear in its cotangent, does each output's cotangent enter as
-it should, and does fwd return f(x)?
+"""What can be asked of a rule beside its gradient: had it a part in that, is it linear in its cotangent, does each
+output's cotangent enter as it should, and does fwd return f(x)?
 
 Each check is a function of a report and a Question that returns the report with what it found. One that cannot be asked
 (a rule may refuse what JAX's own would take) leaves the report as it is, but for a note; so does a mistake of ours.
@@ -36,6 +36,7 @@ SLACK = 64  # roundings: powers of two scale exactly, but a device may add in an
 IGNORED = "ignores its cotangent: it gives the same gradient for c, 2c, -c and 0"
 BENT = "is not linear in its cotangent: it adds to it, or bends it"
 LEVEL = "the derivative of the function is exactly 0 here"
+OTHER = "nothing of it was checked; give primals at which it has"
 DRAWS = 3
 COARSE = 0.1  # of a value: no loss of digits that anybody wants is more
 ROUNDED = 0.1  # of an error: what float64 may leave of one of rounding, for constants are rounded too
@@ -83,6 +84,15 @@ def with_rule_checks(report: Report, question: Question) -> Report:
             why = errors.mistake(error, name) or f"{name} was not asked: {first_line(error)}"
             report = dataclasses.replace(report, notes=(*report.notes, why))
     return report
+
+
+# ---- its part --------------------------------------------------------------------------------------------------------
+def with_its_part(report: Report, question: Question) -> Report:
+    """With the rules that had no part in what was compared; where none had one, nothing is proved."""
+    idle = question.ruled.idle(question.rng) if report.verdict == "PASS" else []
+    notes = [f"{name} has no part in the derivative here (a branch not taken, a factor 0): {OTHER}" for name in idle]
+    verdict = "INCONCLUSIVE" if idle and len(idle) == len(question.ruled.rules) else report.verdict
+    return dataclasses.replace(report, verdict=verdict, notes=(*report.notes, *notes))
 
 
 # ---- linearity -------------------------------------------------------------------------------------------------------
@@ -152,7 +162,8 @@ def with_cotangents(report: Report, question: Question) -> Report:
     g(c) = r(c') for two random c, where c' is c without one output's, or with its first entry everywhere, and so on.
     """
     suspects = {path: leaf for path, leaf in _failed(report) if IGNORED != leaf.cause != BENT}
-    causes = {p: LEVEL for p, leaf in suspects.items() if leaf.norm == 0.0 and not leaf.cause and not question.intended}
+    level = lambda leaf: leaf.norm == 0.0 and not (leaf.cause or leaf.note or question.intended)
+    causes = {path: LEVEL for path, leaf in suspects.items() if level(leaf)}
     suspects = {p: leaf for p, leaf in suspects.items() if p not in causes and leaf.resolution < TOLD}
     if suspects and not question.problem.valued_only and question.problem.reversible:
         causes |= _causes_by_cotangents(question, suspects)
@@ -400,6 +411,7 @@ def _apart(meant: np.ndarray, true: np.ndarray) -> str:
 
 
 CHECKS: dict[str, Callable[[Report, Question], Report]] = {
+    "whether the rule has a part": with_its_part,
     "whether the rule is linear": with_linearity,
     "each output's cotangent": with_cotangents,
     "fwd's value": with_forward_value,

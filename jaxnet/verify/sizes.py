@@ -58,4 +58,5 @@ def digits(factor: float, within: float = 0.0) -> str:
     """Four digits, or as many as it takes to tell by how much a factor differs from 1; fewer if they fit `within`."""
     apart = abs(factor - 1)
     count = max(4, 2 + int(np.ceil(-np.log10(apart))) if 0 < apart < 1 else 0)
-    return next(s for n in range(1, count + 1) if near(float(s := f"{factor:.{n}g}"), factor, within) or n == count)
+    told = next(s for n in range(1, count + 1) if near(float(s := f"{factor:.{n}g}"), factor, within) or n == count)
+    return f"{float(told):g}" if 1e-4 <= abs(factor) < 1e6 and "e" in told else told  # 10 rather than 1e+01

@@ -104,8 +104,8 @@ def test_the_rate_falls_on_a_plateau():
         ([], 0.0, False, 0),
         ([3.0, 2.0, 2.0, 2.5], 0.0, False, 2),
         ([3.0, 2.0, 2.0, 2.5], 0.0, True, 3),
-        ([3.0, 2.8, 2.6, 2.4], 0.5, False, 0),  # together they are more
-        ([3.0, 2.8, 2.6], 0.5, False, 2),
+        ([3.0, 2.8, 2.6, 2.4], 0.5, False, 3),  # together they are more
+        ([3.0, 2.8, 2.2], 0.5, False, 0),
         ([0.5, 0.75, 0.7], 0.1, True, 1),
     ],
 )

@@ -234,13 +234,13 @@ def test_patience_that_never_runs_out_still_gives_the_best():
 
 def patience_by_hand(scores, patience, min_delta, higher_is_better):
     """The epochs trained and the one whose params come back, from the monitored metric alone."""
-    sign, best, at = -1 if higher_is_better else 1, np.inf, 0
-    for epoch, score in enumerate(sign * np.asarray(scores), 1):
-        if best > score + np.float32(min_delta):
-            best, at = score, epoch
-        if epoch - at == patience:
-            return epoch, at
-    return len(scores), at
+    scores = (-1 if higher_is_better else 1) * np.asarray(scores)
+    for epoch in range(patience, len(scores)):
+        before, last = scores[: epoch - patience + 1], scores[epoch - patience + 1 : epoch + 1]
+        lowest_before = np.minimum.accumulate(np.concatenate([before.min(keepdims=True), last]))[:-1]
+        if not (lowest_before > last + np.float32(min_delta)).any():
+            return epoch + 1, int(np.argmin(scores[: epoch + 1])) + 1
+    return len(scores), int(np.argmin(scores)) + 1
 
 
 @pytest.mark.parametrize("min_delta", [0.0, 0.02])
@@ -254,6 +254,8 @@ def test_patience_watches_the_monitored_metric(monitor, min_delta):
     assert len(result.history[monitor]) == epochs < 60
     assert_trees_close(result.params, fit(**settings | {"epochs": best}).params, 1e-5)
     np.testing.assert_allclose(result.loop.best_score, scores[best - 1], rtol=1e-5)
+    assert result.best_epoch == best
+    assert fit(**settings | {"epochs": 4}).best_epoch == 4  # without patience params are the last
 
 
 @pytest.mark.parametrize("chunk", [1, 7])

@@ -235,9 +235,9 @@ def test_batches_of_one_example_are_often_empty_and_training_goes_on():
 
 @pytest.mark.slow
 def test_a_program_without_padding_gives_the_same(monkeypatch):
-    """Batches of the usual width take it, larger ones that of all: 23 and 60 here."""
+    """Batches take the narrowest width that holds them: 16, 23 and 60 here."""
     whole = fit(epochs=2, optimizer=optax.sgd(0.1))
-    monkeypatch.setattr(epochs, "TWO_PROGRAMS", 0)
+    monkeypatch.setattr(epochs, "WORTH_A_PROGRAM", 0)
     in_two = fit(epochs=2, optimizer=optax.sgd(0.1))  # another object: it is traced here
     chex.assert_trees_all_close(in_two.params, whole.params, rtol=1e-4)
     np.testing.assert_allclose(in_two.history["cost"], whole.history["cost"], rtol=1e-5)

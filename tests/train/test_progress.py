@@ -57,6 +57,19 @@ def test_a_bar_where_somebody_looks_on(place, monkeypatch, capsys):
     assert (text != "") == watched and capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_a_bar_wherever_it_is_asked_for(place, monkeypatch, capsys):
+    stream, _ = stream_of(place, monkeypatch)
+    fit(progress="always")
+    assert stream is None or ("5/5" in stream.getvalue() and "cost=" in stream.getvalue())
+    assert capsys.readouterr().out == ""
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="progress is 'allways'; expected one of 'always', or True or False; did you"):
+        fit(progress="allways")
+
+
 @pytest.mark.parametrize("place", ["a terminal", "a notebook"])
 def test_no_bar_where_none_is_wanted(place, monkeypatch):
     stream, _ = stream_of(place, monkeypatch)

@@ -30,6 +30,13 @@ def test_a_step_s_norm_is_squared_in_float32(size):
     assert metrics["finite"] and int(after.step) == 1 and after.params[0].W.dtype == jnp.float16
 
 
+def test_a_state_of_another_network_is_told_by_its_name():
+    params = jaxnet.init(jaxnet.MLP((2, 5, 1), ("tanh", "sigmoid")), jax.random.key(0))
+    state = jaxnet.TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"^state\.params\[0\]\.W has shape \(5, 2\); expected \(4, 2\)"):
+        jaxnet.train_step(NET, OPTIMIZER)(state, X, Y)
+
+
 def test_what_is_not_measured_is_not_computed():
     """The norm's square root and the accuracy's comparison are in the step that measures them, and in no other."""
     net = jaxnet.MLP((2, 4, 3), ("tanh", "softmax"))

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 
@@ -19,7 +20,7 @@ from beartype import beartype
 from jax.extend.core import Primitive
 from jaxtyping import Float, jaxtyped
 
-from jaxnet.verify import check_gradients, errors
+from jaxnet.verify import GradientMismatch, check_gradients, errors
 from jaxnet.verify.errors import RefusedError, UnreadableError, tolerated
 from jaxnet.verify.problem import loss as loss_module
 from jaxnet.verify.problem.gradient import Manual
@@ -280,3 +281,11 @@ def test_a_loss_in_numpy_that_returns_no_scalar_is_refused_by_name(returned, sai
     with pytest.raises(TypeError, match="loss must return a") as refused:
         check_gradients(loss, lambda w: w, np.ones(3, np.float32))
     assert said in str(refused.value)
+
+
+def test_pytest_shows_the_test_and_none_of_our_calls():
+    with pytest.raises(GradientMismatch) as raised:
+        check_gradients(lambda w: jnp.sum(w**2), lambda w: w, jnp.ones(3))
+    frames = [frame for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
+    ours = [frame for frame in frames if "/jaxnet/verify/" in frame.f_code.co_filename]
+    assert len(ours) >= 2 and all(frame.f_locals.get("__tracebackhide__") for frame in ours), ours

@@ -257,3 +257,13 @@ def test_a_loss_with_a_straight_through_reference():
     assert check_gradients(loss, lambda w: 2 * jnp.round(w), W, reference=stated)
     wrong = functools.partial(check_gradients, loss, lambda w: 2 * w, W, reference=stated, raise_=False)
     assert wrong().verdict == "FAIL"
+
+
+@pytest.mark.parametrize("x", [[0.3, 1.5, -0.2, 1.0], [1.5, 1.0], [-1.0, 1.5]])
+def test_an_input_on_an_edge_of_what_is_meant_hides_no_other(x):
+    """Saturated beyond 1: at 1 itself either is right, and beside it a wider window is seen."""
+    for width, refused in ((1, False), (2, True)):
+        ruled = jax.custom_vjp(jnp.sign)
+        ruled.defvjp(lambda x: (jnp.sign(x), x), lambda x, c, width=width: (c * (jnp.abs(x) <= width),))
+        report = check_vjp(ruled, np.float32(x), intended=lambda x, c: c * (jnp.abs(x) <= 1), raise_=False)
+        assert (report.verdict == "FAIL") == refused, str(report)

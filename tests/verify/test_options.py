@@ -84,6 +84,13 @@ def test_an_option_that_is_none_is_named(options, kind, message):
             "has_aux=True: .* it returned a float",
         ),
         ((lambda x: None, gradient, X), {}, TypeError, "loss must return a scalar, it returned a NoneType"),
+        ((loss, gradient, X), {"argnums": ()}, ValueError, r"argnums=\(\) chooses nothing: loss was given 1 arguments"),
+        (
+            (loss, gradient, X),
+            {"reference": lambda x, y: x},
+            TypeError,
+            "reference= does not take what it is called with",
+        ),
     ],
 )
 def test_check_gradients_names_what_does_not_fit(asked, options, kind, message):
@@ -103,6 +110,8 @@ def test_check_gradients_names_what_does_not_fit(asked, options, kind, message):
         ((sine, X), {"kwargs": {1: 2}}, TypeError, "kwargs={1: 2}: expected a dictionary"),
         ((sine, X), {"axis": 1}, TypeError, r"A keyword argument of f goes into kwargs={'axis': ...}"),
         ((lambda x: x > 0, X), {}, TypeError, "check_vjp needs a function with a floating output"),
+        ((sine, X), {"argnums": ()}, ValueError, r"argnums=\(\) chooses nothing: f was given 1 primals"),
+        ((sine, X), {"reference": lambda: 0}, TypeError, "does not take .* 1 positional arguments.* too many"),
         ((sine, np.arange(3)), {}, TypeError, "check_vjp needs at least one primal with a floating leaf"),
     ],
 )

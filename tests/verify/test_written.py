@@ -45,6 +45,38 @@ def test_a_second_call_that_differs_is_refused_by_values_too(loss):
     assert check_gradients(loss, lambda w: np.cos(np.asarray(w)), w)
 
 
+def test_an_array_that_is_written_over_in_the_next_call_is_judged_as_it_was():
+    kept, calls = np.zeros(6, np.float32), []
+
+    def gradient(w):
+        calls.append(w)
+        kept[:] = len(calls) * np.cos(np.asarray(w))
+        return kept
+
+    w = np.linspace(0.1, 1.0, 6).astype(np.float32)
+    report = check_gradients(lambda w: jnp.sum(jnp.sin(w)), gradient, w, raise_=False)
+    assert report.verdict == "FAIL" and "the second call differs from the first" in report.cause, str(report)
+    at = report.leaves[""].worst_index
+    assert report.leaves[""].manual == pytest.approx(np.cos(w[at]))  # and not a later call's
+
+
+@pytest.mark.parametrize("of", ["numbers", "a first answer", "a function of the parameters", "a linear loss"])
+def test_of_a_gradient_that_is_the_same_everywhere_the_report_says_so(of):
+    w, kept = np.linspace(0.1, 1.0, 6).astype(np.float32), []
+
+    def once(w):
+        kept.append(np.cos(np.asarray(w)))
+        return kept[0]
+
+    gradient = {"numbers": lambda w: np.cos(W), "a first answer": once, "a linear loss": lambda w: np.arange(6.0)}
+    loss = (lambda w: jnp.arange(6.0) @ w) if of == "a linear loss" else lambda w: jnp.sum(jnp.sin(w))
+    W = w
+    report = check_gradients(loss, gradient.get(of, jnp.cos), w)
+    assert any("the same whatever it is given" in note for note in report.notes) == (
+        of in ("numbers", "a first answer")
+    )
+
+
 # ---- implicit rules over solvers without a derivative ---------------------------------------------------------------
 
 
@@ -83,11 +115,11 @@ def implicit(solver, factor=1.0):
 
 @pytest.mark.parametrize(("solver", "dtype"), [(bisected, "float32"), (bisected, "float64")])
 @pytest.mark.parametrize("shape", [(), (5,)])
-def test_an_implicit_rule_is_confirmed_by_values_entry_by_entry(solver, dtype, shape):
+def test_an_implicit_rule_is_judged_by_values(solver, dtype, shape):
     with jax.enable_x64(dtype == "float64"):
         a = jnp.asarray(np.linspace(0.7, 2.0, 5)[0 if shape == () else slice(None)], dtype)
         report = check_vjp(implicit(solver), a, raise_=False)
-        assert report.verdict == "PASS" and "confirm" in str(report), str(report)
+        assert report.verdict == "PASS" and any("searches for a value" in note for note in report.notes), str(report)
         assert check_vjp(implicit(solver, 1.1), a, raise_=False).verdict == "FAIL"
 
 

@@ -203,3 +203,33 @@ def vmap_of_grad(work: Workload, learning_rates: np.ndarray) -> Implementation:
         return lambda: jax.block_until_ready(train_all(jax.random.split(jax.random.key(0), n), learning_rates))
 
     return Implementation("vmap of jax.grad", prepare, np.median, tolerance=OTHER_ORDER)
+
+
+def private_in_scan(work: Workload, max_norm: float, noise_multiplier: float) -> Implementation:
+    """optax.contrib.dpsgd on vmap(jax.grad), in one scan over the steps of an epoch: batches of one size, shuffled."""
+    optimizer = optax.contrib.dpsgd(work.learning_rate, max_norm, noise_multiplier, seed=0)
+
+    def prepare():
+        X, Y = jnp.asarray(work.X.T), jnp.asarray(work.Y.T)
+        of_one = jax.grad(lambda params, x, y: loss_of_logits(logits(work, params, x[None]), y[None]))
+
+        def step(carry, examples):
+            params, state = carry
+            each = jax.vmap(of_one, in_axes=(None, 0, 0))(params, X[examples], Y[examples])
+            updates, state = optimizer.update(each, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        def epoch(carry, key):
+            order = jax.random.permutation(key, work.m).reshape(-1, work.batch_size)
+            return jax.lax.scan(step, carry, order)
+
+        @jax.jit
+        def train(params, key):
+            carry = params, optimizer.init(params)
+            return jax.lax.scan(epoch, carry, jax.random.split(key, work.epochs))[0][0]
+
+        start, key = to_rows(work.params), jax.random.key(1)
+        return lambda: jax.block_until_ready(train(start, key))
+
+    cost = lambda pairs: work.cost(from_rows(pairs))
+    return Implementation("optax.contrib.dpsgd in a scan", prepare, cost, tolerance=float("inf"))  # noise of its own

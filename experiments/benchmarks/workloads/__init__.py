@@ -12,6 +12,7 @@ from experiments.benchmarks.workloads import (
     memory,
     per_example,
     planar,
+    private,
     startup,
     sweep,
     tiny,
@@ -32,5 +33,6 @@ BY_ROW = {
         memory,
         gpu_wide,
         gpu_narrow,
+        private,
     )
 }

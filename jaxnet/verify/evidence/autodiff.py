@@ -6,15 +6,17 @@ import jax
 import numpy as np
 
 from jaxnet.verify.errors import RefusedError, UnreadableError, note, tolerated
+from jaxnet.verify.evidence import differences
 from jaxnet.verify.evidence.noise import Noise, noise_of
 from jaxnet.verify.journal import first_line
-from jaxnet.verify.problem.loss import Problem
+from jaxnet.verify.problem.loss import Problem, direction, inner_product
 from jaxnet.verify.problem.trees import sample, wide, wide_shape
-from jaxnet.verify.program.dataflow import flow_of
+from jaxnet.verify.program.dataflow import flow_of, searches
 from jaxnet.verify.sizes import largest, norm
 
 DRAWS = 3
 LIKELY = 1e3  # roundings by which a leaf that fails is likely to differ from autodiff in its own dtype
+SAME = 1e-5  # of a slope
 FORWARD_LIMIT = 512  # coordinates that forward mode may be asked for one at a time
 
 
@@ -77,7 +79,36 @@ def references(check) -> tuple[Problem, tuple[Reference, ...]]:
     known = () if r is None else tuple(_reference(check, i, x, own) for i, x in enumerate(r))
     if known:
         _require_finite(check, value, value64, own is not None)
+        if r is not None and searches(trace.closed) and _is_not_the_slope(check, r):
+            check.journal.notes.append(
+                "the loss searches for a value, by bisection or the like, and autodiff of the steps is not the "
+                "derivative of what is found. Finite differences along directions were used instead."
+            )
+            return _by_values(problem), nothing
     return problem, known or nothing
+
+
+def gradient_moves(check, leaves) -> bool:
+    """Whether the gradient of the loss is another one at parameters one rounding away."""
+    moved = check.problem.double(check.problem.shaken(check.seed))[1]
+    return any(f.r is not None and not np.array_equal(f.r, x) for f, x in zip(leaves, moved, strict=True))
+
+
+def _is_not_the_slope(check, r: list[np.ndarray]) -> bool:
+    """Whether values of the loss along a random direction speak against the gradient r."""
+    with check.journal.stated("4 finite differences") as says:
+        problem, rng = check.problem, check.rng("search")
+        x = [wide(v) for v in problem.params.values]
+        v = {i: direction(rng, leaf) for i, leaf in enumerate(x) if leaf.size and np.isfinite(r[i]).all()}
+        found = differences.slope(problem.value, x, v, problem.level, blur=0.0)
+        claimed = sum(inner_product(r[i], along) for i, along in v.items())
+        refuted = (
+            found is not None
+            and not (found.kinked or found.tells_nothing)
+            and abs(claimed - found.central) > 64 * found.error + SAME * abs(found.central)
+        )
+        says("autodiff is refuted" if refuted else "autodiff is not refuted")
+        return refuted
 
 
 def _reference(check, i: int, r: np.ndarray, own: list[OwnPrecision] | None) -> Reference:

@@ -8,9 +8,13 @@ The step is not chosen but found: a ladder of steps, of which the one with the s
 Rounding is that of the values as they come: a host function that answers in float32 is known by its values, all of
 which are float32 numbers, and two of its quotients that agree do so by luck. Inside a larger program its roundings
 show in no value. Three things tell of them: a `blur` that the caller knows of; then, quotients that at finer steps
-depart from each other; and a loss that does not move, and at larger steps does: it moves by leaps.
+depart from each other; and a loss that does not move, and at larger steps does: it moves by leaps. None of them is
+looked for in a program whose every operation is known in float64: there a loss that does not move is constant.
+
+At the edge of √x the quotients grow for ever as the step falls, by one power of it: that side's slope is infinite.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -26,6 +30,7 @@ from jaxnet.verify.program.dtypes import unit_roundoff
 START, FACTOR, RUNGS = 2.0**-6, 4.0, 9
 TOP = 1.0  # the largest step: as far as the parameters are from 0
 U = 2.0**-53
+GROWTH = 1 / 3  # of a quotient within three rungs, and not slower from rung to rung: it grows for ever
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,28 @@ class Slope:
     behind: tuple[float, ...] = ()  # J(x − hv) − J(x)
     level: float = 0.0  # |J|, which sets the floor of rounding
     unit: float = U  # the roundoff of the values
-    one_sided_error: float = 0.0
+    one_sided_error: float = 0.0  # of a side that is finite
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether no number can be right or wrong: both sides are infinitely steep, or the loss jumps here."""
+        return all(map(math.isinf, self.sides)) or any(map(math.isnan, self.sides))
+
+    @property
+    def steep(self) -> bool:
+        """Whether a side is infinitely steep."""
+        return any(map(math.isinf, self.sides))
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """The one-sided derivatives."""
+        return self.left, self.right
 
     @property
     def kinked(self) -> bool:
         """Whether the one-sided derivatives differ by more than the errors: by less than would make one a mistake."""
+        if self.steep:
+            return True
         gap = abs(self.right - self.left)
         slack = max(FAIL * self.error, 4 * self.one_sided_error)
         return gap > 1e-4 * max(abs(self.right), abs(self.left)) and gap > slack
@@ -63,13 +85,18 @@ class Slope:
 
 
 def slope(
-    value, x: list[np.ndarray], along: dict[int, np.ndarray], level: float, enough: float = 0.0, blur: float = 0.0
+    value,
+    x: list[np.ndarray],
+    along: dict[int, np.ndarray],
+    level: float,
+    enough: float = 0.0,
+    blur: float | None = None,
 ) -> Slope | None:
     """The derivative of `value` at x along a direction, given by leaf; None where no step stays inside the domain.
 
     At most 30 evaluations. Stops climbing down as soon as the estimated error grows, or is below `enough`; climbs up
     from the first step while rounding is what limits the largest ones.
-    blur   how far a value may be off
+    blur   how far a value may be off at least, beside float64; None of a program that is known in float64
     """
 
     def changes(h):
@@ -86,7 +113,7 @@ def slope(
                 break
     if len(ladder.steps) < 3:
         return None
-    if not any(ladder.ahead) and not any(ladder.behind):
+    if blur is not None and not any(ladder.ahead) and not any(ladder.behind):
         leaps = (abs(_at(value, x, along, START * FACTOR**k) - level) for k in range(1, 7))
         ladder = replace(ladder, blur=max(blur, next((leap for leap in leaps if leap > 0), 0.0)))
     while ladder.steps[0] < TOP and ladder.estimate(2) > enough and ladder.limited_by_rounding():
@@ -106,7 +133,7 @@ class Ladder:
     """
 
     level: float
-    blur: float
+    blur: float | None
     steps: tuple[float, ...] = ()
     ahead: tuple[float, ...] = ()
     behind: tuple[float, ...] = ()
@@ -125,6 +152,8 @@ class Ladder:
         columns = ((self.steps, h), (self.ahead, plus), (self.behind, minus))
         longer = Ladder(self.level, self.blur, *((*c[:place], entry, *c[place:]) for c, entry in columns))
         blur, D = self.blur, longer.D
+        if blur is None:
+            return longer
         if plus == minus == 0.0:
             blur = max(blur, min(filter(None, map(abs, longer.ahead + longer.behind)), default=0.0))
         if place >= 2 and blur and abs(D[-1] - D[-2]) > abs(D[-2] - D[-3]):
@@ -143,11 +172,13 @@ class Ladder:
 
     def unit(self) -> float:
         """The roundoff of the values."""
+        if self.blur is None:
+            return U
         return unit_of([self.level, *(self.level + change for change in (*self.ahead, *self.behind))])
 
     def rounding(self, k: int) -> float:
         """What a value of rung k may be off by, as far as the values' precision tells."""
-        return max(self.unit() * (abs(self.level) + max(abs(self.ahead[k]), abs(self.behind[k]))), self.blur)
+        return max(self.unit() * (abs(self.level) + max(abs(self.ahead[k]), abs(self.behind[k]))), self.blur or 0.0)
 
     def estimate(self, k: int) -> float:
         """The error of rung k: by the rung above, and by rounding."""
@@ -163,7 +194,7 @@ class Ladder:
 
     def error(self, k: int) -> float:
         """All that is known of the error of rung k."""
-        return max(self.estimate(k), max(self.departure(k), self.blur) / self.steps[k])
+        return max(self.estimate(k), max(self.departure(k), self.blur or 0.0) / self.steps[k])
 
     def limited_by_rounding(self) -> bool:
         """Whether the first rung that has an error would gain by larger steps."""
@@ -174,9 +205,12 @@ class Ladder:
         """The quotient of least error, and the one-sided ones."""
         errors = {k: self.error(k) for k in range(2, len(self.steps))}
         at = min(errors, key=errors.__getitem__)
-        rounding = max(4 * self.rounding(at), self.departure(at))
-        right, e1 = _one_sided(self.steps, self.ahead, at - 1)
-        left, e2 = _one_sided(self.steps, [-b for b in self.behind], at - 1)
+        right, e1 = self._one_sided(self.ahead, at - 1)
+        left, e2 = self._one_sided([-b for b in self.behind], at - 1)
+        both = math.isfinite(left) and math.isfinite(
+            right
+        )  # else the quotients depart from each other by the other side's slope
+        rounding = max(4 * self.rounding(at), self.departure(at) if both else 0.0)
         return Slope(
             self.R[at],
             errors[at],
@@ -190,6 +224,19 @@ class Ladder:
             one_sided_error=max(e1, e2) + rounding / self.steps[at],
         )
 
+    def _one_sided(self, rise, k) -> tuple[float, float]:
+        """The one-sided derivative extrapolated from rungs k and k + 1, and its error but for rounding.
+
+        Infinite where the quotients grow for ever, and NaN where the loss jumps.
+        """
+        quotients = [change / step for change, step in zip(rise, self.steps, strict=True)]
+        growth = np.diff(quotients[-4:])
+        alike = abs(growth.sum()) == abs(growth).sum() > GROWTH * abs(quotients[-1]) and len(growth) == 3
+        if alike and all(np.diff(abs(growth)) >= -1e-2 * abs(growth[1:])) and abs(rise[-1]) > 64 * self.rounding(-1):
+            return (math.nan if abs(rise[-1]) > 0.98 * abs(rise[-2]) else math.copysign(math.inf, growth[-1])), 0.0
+        coarser, finer = ((FACTOR * quotients[j + 1] - quotients[j]) / (FACTOR - 1) for j in (k - 1, k))
+        return finer, abs(finer - coarser) / (FACTOR**2 - 1)
+
 
 def unit_of(values: list[float]) -> float:
     """The unit roundoff of the coarsest precision that holds all the values.
@@ -202,12 +249,6 @@ def unit_of(values: list[float]) -> float:
             return U
         short = (jnp.bfloat16, np.float16, np.float32) if (seen != seen[0]).any() else (np.float32,)
         return next(unit_roundoff(d) for d in short if np.array_equal(seen.astype(d).astype(float), seen))
-
-
-def _one_sided(steps, rise, k) -> tuple[float, float]:
-    """The one-sided derivative extrapolated from rungs k and k + 1, and its error but for rounding."""
-    coarser, finer = ((FACTOR * rise[j + 1] / steps[j + 1] - rise[j] / steps[j]) / (FACTOR - 1) for j in (k - 1, k))
-    return finer, abs(finer - coarser) / (FACTOR**2 - 1)
 
 
 def _at(value, x, along, step) -> float:

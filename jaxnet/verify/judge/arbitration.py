@@ -1,51 +1,58 @@
 """Where manual gradient and autodiff differ, or autodiff is not finite: finite differences are asked who is right."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnet.verify.errors import note as noted
 from jaxnet.verify.evidence import differences
-from jaxnet.verify.evidence.noise import FAIL, WARN, Noise
+from jaxnet.verify.evidence.noise import FAIL, WARN
 from jaxnet.verify.journal import first_line
-from jaxnet.verify.judge.by_values import lies_between
+from jaxnet.verify.judge.by_values import judged_by_differences, lies_between
 from jaxnet.verify.judge.cause import Cause, Kind
-from jaxnet.verify.judge.reasons import Reason, note
+from jaxnet.verify.judge.reasons import Note, Reason, note
 from jaxnet.verify.judge.verdict import LeafJudgement, places
 from jaxnet.verify.problem.loss import direction, inner_product
 from jaxnet.verify.problem.trees import called, wide
 from jaxnet.verify.sizes import largest, norm
 
 COORDINATES = 32  # not finite for autodiff, of which each is asked about by itself
-CONFIRMED = 256  # entries of a leaf that differences may confirm one by one
 DISPUTED = 8  # leaves that are asked about one by one
 
 
 def arbitrated(check, leaves: tuple[LeafJudgement, ...]) -> tuple[LeafJudgement, ...]:
-    """The judgements after finite differences were asked."""
+    """The judgements after finite differences were asked: in place of autodiff where they refute it."""
     doubtful = {i: f for i, f in enumerate(leaves) if f.comparable and f.autodiff and not f.frozen}
     silent = {i: f for i, f in doubtful.items() if f.known is not None and not f.wrong}
     disputed = {i: f for i, f in doubtful.items() if f.wrong and f.known is None and np.isfinite(f.g).all()}
-    if not silent and not disputed:
+    disputed = {i: f for i, f in disputed.items() if f.again is None}  # of two answers neither is the one to ask about
+    dead = {i: f for i, f in doubtful.items() if isinstance(f.note, Note) and f.note.reason is Reason.DEAD}
+    if not silent and not disputed and not dead:
         return leaves
-    judged = dict(enumerate(leaves))
+    judged, refuted = dict(enumerate(leaves)), []
     with check.journal.stated("4 finite differences") as says:
         try:
             judge = Arbiter.of(check)
             judged |= {i: judge.in_place_of_autodiff(i, f) for i, f in silent.items()}
-            said = f"asked in place of autodiff on {len(silent)} leaves"
-            if disputed:
-                told = judge.along_the_errors(disputed)
-                judged |= told
-                refuted = sum(not f.wrong for f in told.values())
-                said = f"along the errors themselves: autodiff refuted on {refuted} of {len(disputed)} leaves"
-            says(said)
+            said = [f"asked in place of autodiff on {len(silent)} leaves"] if silent else []
+            for which, asked, ask in (
+                ("along the errors themselves", disputed, judge.along_the_errors),
+                ("where autodiff is 0", dead, judge.where_it_is_zero),
+            ):
+                if asked:
+                    found = ask(asked)
+                    refuted += found
+                    said.append(f"{which}: autodiff refuted on {len(found)} of {len(asked)} leaves")
+            says("; ".join(said))
         except Exception as error:  # a host function that fails away from the point
             noted(check.journal, error, "finite differences")
             check.journal.notes.append(f"finite differences could not be asked: {first_line(error)}")
             says(f"cannot: {first_line(error)}")
-    return tuple(judged[i] for i in range(len(leaves)))
+    if not refuted:
+        return tuple(judged[i] for i in range(len(leaves)))
+    where = ", ".join(called(leaves[i].path) for i in refuted)
+    check.journal.notes.append(f"autodiff of the loss is wrong on {where}: finite differences judge in its place")
+    return judged_by_differences(check, tuple(f.unknown() if i in refuted else f for i, f in judged.items()))
 
 
 class Arbiter(NamedTuple):
@@ -75,18 +82,23 @@ class Arbiter(NamedTuple):
         if not slopes:
             return f
         if not np.isfinite(g[at]).all():
-            wrong = "[" + ",".join(map(str, np.argwhere(at & ~np.isfinite(g))[0])) + "]" if f.shape else ""
+            wrong = _place(np.argwhere(at & ~np.isfinite(g))[0])
             cause = Cause(Kind.NAN_WHERE_FINITE, (f" at {called(f.path)}{wrong}",))
             return f.failed(score=float("inf"), cause=cause)
-        own, kinked, lost = f.unit, False, 0.0
+        kinked, lost, told = False, 0.0, ~at
         for v, found in slopes:
-            claimed, rounding = inner_product(g, v), own * float(np.sum(np.abs(g * v)))
-            if abs(claimed - found.central) > WARN * (found.error + rounding) and not lost:
+            alone = np.count_nonzero(v) == 1
+            if found.tells_nothing or (found.steep and not alone):
+                continue  # beside an infinite slope, that of another entry does not show
+            error = found.one_sided_error if found.kinked else found.error
+            claimed, rounding = inner_product(g, v), f.unit * float(np.sum(np.abs(g * v)))
+            if abs(claimed - found.central) > WARN * (error + rounding) and not lost:
                 lost = self._lost_as_written(i, v, found)
-            noise = found.error + rounding + lost * norm(v)
-            kinked = kinked or found.kinked
-            if not lies_between(found, claimed, FAIL * noise):
-                return f.failed(note(Reason.NOT_FINITE_WRONG, where=where), score=max(f.score, 2 * FAIL))
+            kinked, told = kinked or found.kinked, told | (v != 0)
+            if not lies_between(found, claimed, FAIL * (error + rounding + lost * norm(v))):
+                return _refuted(f, where, v, found)
+        if not told.all():
+            return f.undecided(note(Reason.NOT_FINITE_STEEP, where=where, at=_place(np.argwhere(~told)[0])))
         reason = Reason.NOT_FINITE_KINK if kinked else Reason.NOT_FINITE_RIGHT
         return f.passed(note(reason, where=where))
 
@@ -113,12 +125,13 @@ class Arbiter(NamedTuple):
         lost = formula.rounding.leaves[i][0]
         return lost if np.isfinite(lost) else 0.0
 
-    # ---- where both are finite, and differ -------------------------------------------------------------------------
-    def along_the_errors(self, disputed: dict[int, LeafJudgement]) -> dict[int, LeafJudgement]:
-        """The difference quotient along that very difference, of all leaves, then of each."""
+    # ---- where autodiff is finite ----------------------------------------------------------------------------------
+    def along_the_errors(self, disputed: dict[int, LeafJudgement]) -> list[int]:
+        """The leaves on which differences refute autodiff, asked along its very difference from the gradient."""
         along = {i: as_large_as(self.x[i], np.conj(f.g - f.r)) for i, f in disputed.items()}
 
-        def side(leaves) -> str | None:
+        def refuted(leaves) -> bool | None:
+            """None where they tell nothing."""
             v = {i: along[i] for i in leaves}
             manual = sum(inner_product(disputed[i].g, v[i]) for i in leaves)
             auto = sum(inner_product(disputed[i].r, v[i]) for i in leaves)
@@ -127,46 +140,44 @@ class Arbiter(NamedTuple):
             if found is None:
                 return None
             if abs(auto - found.central) <= gap:
-                return "autodiff"
-            certain = found.error <= gap and not found.kinked
-            return "manual" if certain and abs(manual - found.central) <= gap else None
+                return False
+            unclear = found.kinked or found.tells_nothing or found.error > gap
+            if abs(manual - found.central) > gap:  # it refutes both
+                unclear = unclear or FAIL * found.error > gap
+            return None if unclear else True
 
-        if len(disputed) > 1 and side(disputed) == "autodiff":
-            return {}
-        blamed = [i for i in [*disputed][:DISPUTED] if side([i]) == "manual"]
-        return {i: self._against_both(i, disputed[i]) for i in blamed}
+        if len(disputed) > 1 and refuted(disputed) is False:
+            return []
+        return [i for i in [*disputed][:DISPUTED] if refuted([i])]
 
-    def _against_both(self, i: int, f: LeafJudgement) -> LeafJudgement:
-        """A leaf on whose side differences are along its difference from autodiff.
+    def where_it_is_zero(self, dead: dict[int, LeafJudgement]) -> list[int]:
+        """The leaves on which autodiff is 0 and the loss has a slope."""
+        along = {i: as_large_as(self.x[i], direction(self.rng, self.x[i])) for i in dead}
 
-        Along that alone, the larger error of autodiff hides a smaller one of its own: so random directions, and the
-        coordinates of a small leaf, are asked as well. Where every entry is confirmed that is a proof.
-        """
-        error = f.noise.norm if np.isfinite(f.noise.norm) else 0.0
-        error = max(error, 4 * f.unit * norm(f.g))
-        every = self.x[i].size <= CONFIRMED
-        checked = 0
-        for v in [*self._random(i), *(self._units(i) if every else ())]:
-            found = self.slope({i: v})
-            if found is None:
-                every = False
-                continue
-            if not lies_between(found, inner_product(f.g, v), FAIL * (found.error + error * norm(v))):
-                return replace(f, note=note(Reason.BOTH_WRONG))
-            every = every and FAIL * (found.error + error * norm(v)) < 0.1 * max(norm(f.g), norm(f.r)) * norm(v)
-            checked += 1
-        blame = f"blame the witness, not the gradient: autodiff of the loss is wrong on {called(f.path)}"
-        self.check.journal.notes.append(blame)
-        if every and checked:
-            return f.passed(note(Reason.CONFIRMED), score=0.0, noise=Noise(error, error))
-        return f.undecided(note(Reason.DISPUTED))
+        def moves(leaves) -> bool:
+            found = self.slope({i: along[i] for i in leaves})
+            if found is None or found.kinked or found.tells_nothing:
+                return False
+            return abs(found.central) > FAIL * found.error
 
-    def _random(self, i):
-        return [as_large_as(self.x[i], direction(self.rng, self.x[i])) for _ in range(self.check.directions)]
+        return [i for i in [*dead][:DISPUTED] if moves([i])] if moves(dead) else []
 
-    def _units(self, i):
-        units = np.eye(self.x[i].size).reshape(-1, *self.x[i].shape)
-        return [as_large_as(self.x[i], e) for e in ([*units, *(1j * units)] if np.iscomplexobj(self.x[i]) else units)]
+
+def _refuted(f: LeafJudgement, where: str, v: np.ndarray, found: differences.Slope) -> LeafJudgement:
+    """A leaf refused along a direction, of one entry if differences were asked about it by itself."""
+    entries, score = np.argwhere(v), max(f.score, 2 * FAIL)
+    if len(entries) > 1 or np.iscomplexobj(v):
+        return f.failed(note(Reason.NOT_FINITE_WRONG, where=where), score=score)
+    at = tuple(map(int, entries[0]))
+    sides = sorted(side / v[at] for side in (found.sides if found.kinked else (found.central,)))
+    slopes = f"slope is {sides[0]:.4g}" if len(sides) == 1 else "slopes are {:.4g} and {:.4g}".format(*sides)
+    said = note(Reason.NOT_FINITE_ENTRY, where=where, at=_place(at), manual=f.g[at], slopes=slopes)
+    return f.failed(said, score=score, worst=at)
+
+
+def _place(at) -> str:
+    """An entry of a leaf, as the report writes it; nothing of a scalar."""
+    return "[" + ",".join(map(str, at)) + "]" if len(at) else ""
 
 
 def as_large_as(x, v):

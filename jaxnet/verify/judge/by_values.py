@@ -72,7 +72,7 @@ def differences_beside_autodiff(check, leaves: tuple[LeafJudgement, ...]) -> boo
             f = leaves[i]
             for found, v, claimed, noise in _slopes(check, f, i, point, rng):
                 rates += _rate(found, claimed)
-                gap = abs(inner_product(f.r, v) - found.central)
+                gap = 0.0 if f.r is None else abs(inner_product(f.r, v) - found.central)
                 if f.verdict == "PASS" and not found.kinked and gap > 64 * noise + 1e-5 * abs(found.central):
                     disputed.append(called(f.path))
         disputed = list(dict.fromkeys(disputed))
@@ -113,7 +113,9 @@ class Slope(NamedTuple):
 
     @property
     def at_kink(self) -> bool:
-        """Whether the claim lies between the slopes of both sides."""
+        """Whether the claim lies between the slopes of both sides, or no number can be wrong."""
+        if self.found.tells_nothing:
+            return True
         return self.found.kinked and lies_between(self.found, self.claimed, FAIL * self.found.error)
 
 
@@ -169,7 +171,10 @@ def _along_directions(check, f, i, point, shaken, rng) -> tuple[LeafJudgement, l
         return (f.passed(note(Reason.EXPECTED_ZERO)) if zero else f.failed(cause=Cause(Kind.EXPECTED_ZERO))), rates
     if f.slopes.resolution >= 1.0:
         return f.undecided(note(Reason.BELOW_DIFFERENCES)), rates
-    return (f.passed(note(Reason.HIGH, score=f.score)) if f.score > WARN else f), rates
+    if f.accuracy and f.slopes.resolution > 2 * f.accuracy:  # which is known from a few directions, and not exactly
+        return f.undecided(note(Reason.FINER, accuracy=f.accuracy, seen=f.slopes.resolution)), rates
+    high = f.score > WARN and not f.accuracy  # which is meant to be used
+    return (f.passed(note(Reason.HIGH, score=f.score)) if high else f), rates
 
 
 def _along(g, told, own) -> Along:

@@ -27,11 +27,14 @@ from jaxnet.verify.judge.terms import rounding_of_terms
 from jaxnet.verify.judge.verdict import LeafJudgement, graded
 from jaxnet.verify.problem.formula import SHOWN
 from jaxnet.verify.problem.trees import called, wide
+from jaxnet.verify.program.dataflow import dependent
 from jaxnet.verify.sizes import largest, norm, ratio
 
 FEW, MANY = 2, 4  # points: of what fails by its numbers, and of what passes by its noise
 WIDE, CLOSER = 2.0**-12, 2.0**-10  # of each parameter: how far the points are; the part of it that is tried next
+FAR = 4.0  # of each parameter: where a formula of steps takes some
 COARSE = 1e-10  # unit roundoffs above it: a leaf's own digits end long before the curvature of float64 shows
+LOW = 2.0**-16  # a unit roundoff: those above it are of bfloat16 and float16
 PLAIN = 1e3  # noises beyond which a formula that is wrong at every point needs no look at its constants
 ALMOST = 2.0**-26  # of a leaf: an error that large terms may leave which cancel
 CANCELS = 1e10  # noises: more than any formula loses in float64 by the way it is written
@@ -68,7 +71,7 @@ def standings(check, leaves: dict[int, LeafJudgement]) -> Standings:
         here = check.candidate.formula.here
     if here is None:
         return Standings(dict.fromkeys(leaves, Standing.UNKNOWN), None, nothing)
-    off = [i for i, f in leaves.items() if not f.scored(here[i], f.rounding) <= FAIL]
+    off = [i for i, f in leaves.items() if not f.scored(here[i], tolerance(f)) <= FAIL]
     of = {i: Standing.RIGHT_HERE for i in leaves if i not in off}
     terms = nothing
     if off:
@@ -89,7 +92,7 @@ def _around(check, leaves, here) -> tuple[dict[int, Standing], list[tuple[float,
     terms = [(0.0, 0.0)] * len(check.problem.units)
     open_ = dict(leaves)
     for radius in (most, most * CLOSER):
-        errors: dict[int, list[tuple[Noise, Noise]]] = {i: [] for i in open_}
+        errors: dict[int, list[tuple[Noise, np.ndarray]]] = {i: [] for i in open_}
         constant = {*open_}  # what does not change with the point
         for place in points(check.problem, radius, MANY if hidden else FEW, rng):
             there, manual = check.problem.double(place)[1], formula.exact(place)
@@ -97,9 +100,8 @@ def _around(check, leaves, here) -> tuple[dict[int, Standing], list[tuple[float,
                 return dict.fromkeys(leaves, Standing.UNKNOWN), terms
             constant = {i for i in constant if np.array_equal(manual[i], here[i])}
             for i in [*open_]:
-                error, own = _sizes(manual[i] - there[i]), _sizes(there[i])
-                errors[i].append((error, Noise(leaves[i].unit * own.norm, leaves[i].unit * own.entry)))
-                if _is_within(*errors[i][-1]):
+                errors[i].append((_sizes(manual[i] - there[i]), there[i]))
+                if _is_within(errors[i][-1][0], tolerance(leaves[i], there[i])):
                     of[i] = Standing.RIGHT_AROUND
                     del open_[i]
             if not open_:
@@ -108,15 +110,26 @@ def _around(check, leaves, here) -> tuple[dict[int, Standing], list[tuple[float,
         if unclear and not any(any(t) for t in terms):
             terms = rounding_of_terms(check.problem, formula, check.seed, max(check.problem.units))
         for i in unclear:
-            if any(_is_within(error, own.widened(*terms[i])) for error, own in errors[i]):
-                here_too = leaves[i].scored(here[i], leaves[i].rounding.widened(*terms[i])) <= FAIL
+            f = leaves[i]
+            if any(_is_within(error, tolerance(f, r, terms[i])) for error, r in errors[i]):
+                here_too = f.scored(here[i], tolerance(f, terms=terms[i])) <= FAIL
                 of[i] = Standing.RIGHT_HERE if here_too else Standing.RIGHT_AROUND
                 del open_[i]
-        of |= {i: Standing.NUMBERS for i in open_ if i in constant}
-        open_ = {i: f for i, f in open_.items() if i not in constant}
+        numbers = _same_far_away(check, here, constant & {*open_})
+        of |= dict.fromkeys(numbers, Standing.NUMBERS)
+        open_ = {i: f for i, f in open_.items() if i not in numbers}
         if not any(i in unclear for i in open_):
             break
     return of | dict.fromkeys(open_, Standing.WRONG), terms
+
+
+def _same_far_away(check, here, constant: set[int]) -> set[int]:
+    """Those of some leaves whose formula is constant far away as well: one of signs takes its steps there."""
+    formula = check.candidate.formula
+    if not constant or not any(dependent(formula.trace, len(here))):
+        return constant
+    there = [formula.exact(place) for place in points(check.problem, FAR, MANY, check.rng("around"))]
+    return {i for i in constant if all(x is not None and np.array_equal(x[i], here[i]) for x in there)}
 
 
 def _may_be_constants(f: LeafJudgement, errors: list[float]) -> bool:
@@ -129,8 +142,19 @@ def _at_a_smooth_point(check, leaves, here) -> tuple[dict[int, Standing], list[t
     terms = [(0.0, 0.0)] * len(check.problem.units)
     if any(f.score <= PLAIN for f in leaves.values()):
         terms = rounding_of_terms(check.problem, check.candidate.formula, check.seed, max(check.problem.units))
-    near = [i for i, f in leaves.items() if f.scored(here[i], f.rounding.widened(*terms[i])) <= FAIL]
+    near = [i for i, f in leaves.items() if f.scored(here[i], tolerance(f, terms=terms[i])) <= FAIL]
     return {i: Standing.RIGHT_HERE if i in near else Standing.WRONG for i in leaves}, terms
+
+
+def tolerance(f: LeafJudgement, r: np.ndarray | None = None, terms: tuple[float, float] = (0.0, 0.0)) -> Noise:
+    """What a formula may be off by in float64, here or where the gradient is r: what its constants lose, and rounding.
+
+    That of a low precision is much, 16 times: a quarter of it. Where an accuracy is declared, that and no more.
+    """
+    r = f.r if r is None else r
+    own, share = _sizes(r if f.known is None else np.asarray(r)[f.known]), 1 / 4 if f.unit > LOW else 1.0
+    unit = f.accuracy / FAIL if f.accuracy else share * f.unit
+    return Noise(unit * own.norm, unit * own.entry).widened(share * terms[0], share * terms[1])
 
 
 def _sizes(x) -> Noise:
@@ -162,7 +186,7 @@ def refused(f: LeafJudgement, exact: np.ndarray, terms: tuple[float, float]) -> 
     """A leaf whose formula is wrong around the point."""
     if f.wrong:
         return replace(f, certain=True)
-    least = f.rounding.widened(*terms)
+    least = tolerance(f, terms=terms)
     if f.unit <= SHOWN:  # float64 knows neither side better than the leaf does
         least = Noise(ALIKE * least.norm, ALIKE * least.entry)
     noise = replace(f, noise=least).tolerated

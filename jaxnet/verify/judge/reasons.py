@@ -24,6 +24,13 @@ class Reason(Enum):
     NOT_FINITE_RIGHT = "autodiff is not finite {where}; finite differences agree with the manual gradient"
     NOT_FINITE_KINK = "autodiff is not finite {where}; there the manual gradient lies between the one-sided derivatives"
     NOT_FINITE_WRONG = "finite differences refute it where autodiff is not finite ({where})"
+    NOT_FINITE_ENTRY = (
+        "finite differences refute it where autodiff is not finite ({where}): {at} is {manual:.4g}, its {slopes}"
+    )
+    NOT_FINITE_STEEP = (
+        "autodiff is not finite {where}; at {at} the loss jumps or is infinitely steep on both sides: no number is its"
+        " derivative"
+    )
     # the formula
     CANCELS = "the formula as written cancels in {dtype}{place} ({excess:.2g} x the noise of autodiff{how})"
     HIDDEN = "within the noise of its inputs' rounding; but the formula is wrong in float64"
@@ -50,11 +57,12 @@ class Reason(Enum):
     STOPPED = "what is stopped feeds a rule that cannot be replaced: values do not tell which derivative is meant"
     SEVERAL_WRONG = "several coordinates are wrong; the leaf is too large to difference each"
     SEVERAL_COARSE = "several coordinates are wrong; the values are too coarse to difference each"
-    CONFIRMED = "finite differences confirm the manual gradient, every entry; autodiff of the loss is wrong here"
-    DISPUTED = "the witnesses disagree: finite differences confirm the manual gradient and refute autodiff"
-    BOTH_WRONG = "finite differences refute both: the manual gradient is wrong, and so is autodiff of the loss"
     # declared by the caller
     ACCURACY = "right to the declared accuracy {accuracy:.2g}, not to rounding ({score:.2g} x noise)"
+    FINER = (
+        "not shown to the declared accuracy {accuracy:.2g}: an error of {seen:.2g} would have passed for noise;"
+        " float64, or a gradient that can be traced, would show it"
+    )
     EXPECTED_ZERO = "zero, as declared"
 
 

@@ -22,6 +22,7 @@ from jaxnet.verify.errors import tolerated
 from jaxnet.verify.evidence.noise import FAIL, score
 from jaxnet.verify.journal import first_line
 from jaxnet.verify.judge.formula import (
+    LOW,
     MANY,
     Standing,
     points,
@@ -37,8 +38,7 @@ from jaxnet.verify.judge.verdict import LeafJudgement
 from jaxnet.verify.problem.formula import SHOWN
 from jaxnet.verify.sizes import largest, norm
 
-ASKED, ASKED_COARSE = 64.0, 16.0  # roundings of a leaf, beyond which its noise may hide an error; of a coarse dtype
-COARSE = 2.0**-16  # a unit roundoff
+ASKED, ASKED_COARSE = 64.0, 4.0  # roundings of a leaf, beyond which its noise may hide an error; of a coarse dtype
 AROUND = 64.0  # roundings: how far another order of a sum may be from a tie
 SAME = 0.1  # of a leaf: what so many roundings, and their tolerance, may be at most to tell anything
 
@@ -58,6 +58,9 @@ def second_look(check, leaves: tuple[LeafJudgement, ...]) -> tuple[LeafJudgement
                 if known.of[i] is Standing.WRONG and known.here is not None and judged[i] is f:
                     judged[i] = refused(f, known.here[i], known.terms[i])
             says(_said(known, asked))
+        judged |= {
+            i: _unless_finer(f) for i, f in judged.items() if known.of.get(i) in (Standing.NUMBERS, Standing.UNKNOWN)
+        }
         judged |= _at_ties(check, judged, known)
         judged |= {
             i: with_own_rounding(check, judged[i], i, known)
@@ -102,9 +105,22 @@ def _is_in_question(f: LeafJudgement, has_kinks: bool) -> bool:
         return False
     if f.wrong:
         return True
-    asked = ASKED_COARSE if f.unit > COARSE else ASKED
+    asked = ASKED_COARSE if f.unit > LOW else ASKED
     may_be_steps = has_kinks and _is_below_the_noise(f)
-    return f.verdict in ("PASS", "INCONCLUSIVE") and (may_be_steps or f.scored(f.g, f.rounding) > asked)
+    off = f.scored(f.g, f.rounding) > asked
+    return f.verdict in ("PASS", "INCONCLUSIVE") and (may_be_steps or off or _is_finer_than_noise(f))
+
+
+def _is_finer_than_noise(f: LeafJudgement) -> bool:
+    """Whether an accuracy is declared that errors beyond would pass for noise."""
+    return 0 < f.accuracy * f.r_norm < FAIL * f.noise.norm
+
+
+def _unless_finer(f: LeafJudgement) -> LeafJudgement:
+    """A leaf of which only the numbers are known, left open where the accuracy that is asked does not show in them."""
+    if f.verdict != "PASS" or not _is_finer_than_noise(f):
+        return f
+    return f.undecided(note(Reason.FINER, accuracy=f.accuracy, seen=FAIL * f.noise.norm / f.r_norm))
 
 
 def _is_below_the_noise(f: LeafJudgement) -> bool:

@@ -85,7 +85,7 @@ def _in_the_box(q: Question, beside: Beside, k: int, last: bool) -> LeafJudgemen
         return f
     low, high = seen.min(axis=0), seen.max(axis=0)
     width = largest(high - low)
-    own = Noise(f.unit * max(map(norm, seen)), f.unit * largest(seen)).widened(*q.terms)
+    own = Noise(f.precision * max(map(norm, seen)), f.precision * largest(seen)).widened(*q.terms)
     noisy = (last or not q.formula) and 2 * FAIL * f.noise.entry < width
     margin = FAIL * max(own.entry, f.noise.entry if noisy else 0.0)
     if width <= margin or (f.verdict == "INCONCLUSIVE" and FAIL * width < f.noise.entry):  # no tie moves this leaf
@@ -184,7 +184,7 @@ def _mixtures(numbers: dict[int, Question], settled: dict[int, Question], beside
 
 def _accepted(q: Question, seen: np.ndarray) -> LeafJudgement:
     seen = seen[np.isfinite(seen).all(axis=1)]
-    own = FAIL * max(q.leaf.unit * largest(seen), q.terms[1])
+    own = FAIL * max(q.leaf.precision * largest(seen), q.terms[1])
     return _as_a_convention(q.leaf, q.flat, seen.min(axis=0), seen.max(axis=0), own)
 
 
@@ -232,7 +232,7 @@ def mixture(questions: dict[int, Question], places: dict[int, int], beside: Besi
 def _limits(q: Question, seen: np.ndarray) -> Noise:
     """The noise of another gradient than autodiff's: of the leaf's rounding and of its terms."""
     f, seen = q.leaf, seen[np.isfinite(seen).all(axis=1)]
-    own = Noise(f.unit * max(map(norm, seen)), f.unit * largest(seen)).widened(*q.terms)
+    own = Noise(f.precision * max(map(norm, seen)), f.precision * largest(seen)).widened(*q.terms)
     width = largest(seen.max(axis=0) - seen.min(axis=0))
     small = 2 * FAIL * f.noise.entry < width  # else the noise holds the step itself
     return own.widened(f.noise.norm, f.noise.entry) if small else own

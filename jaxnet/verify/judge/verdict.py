@@ -14,7 +14,7 @@ from jaxnet.verify.problem.gradient import bits_differ
 from jaxnet.verify.problem.trees import wide
 from jaxnet.verify.sizes import largest, norm, ratio
 
-SAFE_NORM = "jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0), the double where, makes autodiff finite"
+SAFE = "jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0), and so for log and division"
 
 
 class Along(NamedTuple):
@@ -95,6 +95,11 @@ class LeafJudgement:
         r = self.r if self.known is None else self.r[self.known]
         return Noise(self.unit * norm(r), self.unit * largest(r))
 
+    @property
+    def precision(self) -> float:
+        """How exact another gradient of the leaf is in itself, relative to its norm: to rounding, or as declared."""
+        return max(self.unit, self.accuracy / FAIL)
+
     def scored(self, g: np.ndarray, noise: Noise) -> float:
         """Error over noise of some numbers, at the entries where r is finite."""
         r, known = self.r, self.known
@@ -107,6 +112,11 @@ class LeafJudgement:
             return self.noise
         r = self.r if self.known is None else self.r[self.known]
         return self.noise.widened(self.accuracy * norm(r) / FAIL, self.accuracy * largest(r) / FAIL)
+
+    def unknown(self) -> "LeafJudgement":
+        """This leaf before anything was known of it but the candidate."""
+        declared = (self.path, self.dtype, self.unit, self.shape, self.frozen, self.accuracy, self.expected_zero)
+        return LeafJudgement(*declared, raw=self.raw, again=self.again)
 
     def failed(self, reason: Note | Cause | None = None, **changes) -> "LeafJudgement":
         """This leaf refused."""
@@ -220,7 +230,7 @@ def _expected_zero(f: LeafJudgement) -> LeafJudgement:
 def not_finite(f: LeafJudgement) -> Note:
     """That autodiff is not finite, where, and what helps."""
     return note(
-        Reason.NOT_FINITE, where=places(f), remedy=f"pass reference=, the same loss with a safe norm: {SAFE_NORM}"
+        Reason.NOT_FINITE, where=places(f), remedy=f"pass reference=, the same loss with the double where: {SAFE}"
     )
 
 

@@ -24,15 +24,31 @@ def argument_names(function, arguments: Sequence, keywords: Mapping | None = Non
     return (*single, *more)[: len(arguments)]
 
 
+def require_taken(name: str, function, arguments: Sequence, keywords: Mapping | None = None):
+    """Raises TypeError where a function's signature does not take the arguments that it will be called with."""
+    try:
+        inspect.signature(function).bind(*arguments, **(keywords or {}))
+    except TypeError as error:
+        given = ", ".join([f"{len(arguments)} positional arguments", *(keywords or {})])
+        raise RefusedError(
+            f"{name}= does not take what it is called with, {given}, as the function under test: {error}."
+        ) from None
+    except ValueError:  # no signature that could be read
+        return
+
+
 def positions(argnums, n: int, given: str) -> int | tuple[int, ...]:
     """argnums counted from the front of n arguments, as jax.grad takes them from either end.
 
-    Raises TypeError for what is not an integer or some of them, ValueError where they do not name arguments, each once.
+    Raises TypeError for what is not an integer or some of them, ValueError where they do not name arguments, at least
+    one and each once.
     """
     several = isinstance(argnums, Sequence) and not isinstance(argnums, str)
     chosen: tuple[Any, ...] = tuple(argnums) if several else (argnums,)
     if not all(map(is_integer, chosen)):
         raise RefusedError(f"argnums={shown(argnums)}: expected an integer or a tuple of integers, as in jax.grad.")
+    if not chosen:
+        raise ValueError(f"argnums={argnums!r} chooses nothing: {given}; expected one of them or more.")
     if not all(-n <= i < n for i in chosen):
         raise ValueError(f"argnums={argnums!r}: {given}.")
     counted = tuple(int(i) % n for i in chosen)

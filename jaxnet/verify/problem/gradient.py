@@ -15,8 +15,9 @@ import numpy as np
 from jaxnet.verify.errors import DeliberateError, call_user, note
 from jaxnet.verify.problem.formula import Formula
 from jaxnet.verify.problem.loss import Problem
-from jaxnet.verify.problem.trees import called, first_difference, gradient_leaves, more_than_asked
+from jaxnet.verify.problem.trees import called, first_difference, gradient_leaves, more_than_asked, wide
 from jaxnet.verify.program.cache import program_of, quick
+from jaxnet.verify.program.dataflow import dependent
 from jaxnet.verify.program.jaxprs import ClosedJaxpr
 from jaxnet.verify.program.rules import readable
 from jaxnet.verify.program.transforms import as_it_is
@@ -138,6 +139,16 @@ class Manual:
             note(self.problem.journal, error, f"the {variant} variant")
             return Run(variant, refused=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}")
 
+    def is_constant(self) -> bool:
+        """Whether it gives the same at parameters one rounding away: it holds numbers, or keeps its first answer."""
+        closed, problem = self.trace(), self.problem
+        if closed is not None:
+            return not any(dependent(closed, len(problem.own_dtypes)))
+        parts = zip(problem.params.values, problem.units, problem.own_dtypes, strict=True)
+        moved = [(wide(x) * (1 + 2 * unit)).astype(dtype) for x, unit, dtype in parts]
+        here, there = self.eager().leaves, self.eager(moved).leaves
+        return not any(one is not None and bits_differ(one, other) for one, other in zip(here, there, strict=True))
+
     def trace(self) -> ClosedJaxpr | None:
         """The gradient as a closed jaxpr, or None where it cannot be traced."""
         return self._trace[0]
@@ -180,4 +191,5 @@ def _copies(leaves) -> list:
 
 
 def _host(leaf):
-    return None if leaf is None else np.asarray(leaf)
+    """As a host array of its own: a gradient may write its next answer into the array that it returned."""
+    return None if leaf is None else np.array(leaf) if isinstance(leaf, np.ndarray) else np.asarray(leaf)

@@ -22,7 +22,8 @@ from jax import lax
 from jaxnet.verify.errors import RefusedError, UnreadableError, call_user
 from jaxnet.verify.journal import first_line
 from jaxnet.verify.problem.arguments import argument_names, positions
-from jaxnet.verify.problem.loss import Problem, value_of
+from jaxnet.verify.problem.gradient import bits_differ
+from jaxnet.verify.problem.loss import Problem, direction, value_of
 from jaxnet.verify.problem.trees import (
     Tree,
     first_difference,
@@ -31,7 +32,11 @@ from jaxnet.verify.problem.trees import (
     is_inexact,
     kind,
     take_apart,
+    wide,
 )
+from jaxnet.verify.program.cache import quick
+from jaxnet.verify.program.interpreter import read_at
+from jaxnet.verify.program.readings import felt
 from jaxnet.verify.program.rule_calls import HeldArgument, RuleCall, calls_of_rules
 from jaxnet.verify.program.rules import rules_that_stay
 
@@ -298,7 +303,7 @@ class Ruled:
 
     @functools.cached_property
     def _traced(self):
-        """f as a program of what varies and of the other floating arrays among the primals, and which those are."""
+        """f as a program of floating arrays, which of them vary, and the arrays: the varying leaves come first."""
         others = tuple(None if k in self.varied else primal for k, primal in enumerate(self.given))
         fixed = take_apart(others, lambda leaf: is_array(leaf) and is_inexact(leaf))
 
@@ -309,21 +314,43 @@ class Ruled:
 
         varies = [True] * len(self.tree.values)
         try:
-            return jax.make_jaxpr(outputs)(self.tree.values, fixed.values), [*varies, *[False] * len(fixed.values)]
+            trace = jax.make_jaxpr(outputs)(self.tree.values, fixed.values)
+            return trace, [*varies, *[False] * len(fixed.values)], [*self.tree.values, *fixed.values]
         except Exception:  # an argument that f only takes as it is
-            return jax.make_jaxpr(self.outputs)(self.tree.values), varies
+            return jax.make_jaxpr(self.outputs)(self.tree.values), varies, self.tree.values
 
     @functools.cached_property
     def rules(self) -> tuple[str, ...]:
         """The names of the custom rules through which what varies passes."""
-        trace, varies = self._traced
+        trace, varies, _ = self._traced
         calls = [call.rule for call in calls_of_rules(trace, varies)]
         return tuple(dict.fromkeys([*calls, *rules_that_stay(trace)]))
+
+    def idle(self, rng: np.random.Generator) -> list[str]:
+        """The names of the rules that have no part in the derivative at the point.
+
+        They stand in a branch that is not taken, are multiplied by 0, or their outputs are dropped.
+        """
+        trace, varies, inputs = self._traced
+        names = list(dict.fromkeys(call.rule for call in calls_of_rules(trace, varies)))
+        cotangent = self.cotangent(rng)
+        v = [direction(rng, wide(x)).astype(jnp.result_type(x)) for x in self.tree.values]
+
+        @functools.partial(jax.jit, compiler_options=quick())
+        def slope(values, strength):
+            held = inputs[len(values) :]
+            outs = lambda x: read_at(trace.jaxpr, trace.consts, [*x, *held], felt(strength))
+            moved = jax.jvp(outs, (list(map(jnp.asarray, values)),), (v,))[1]
+            return inner(cotangent, [moved[i] for i in self.floating])
+
+        at = lambda strength: slope(self.tree.values, strength)
+        whole = dict.fromkeys(names, 1.0)
+        return [name for name in names if not bits_differ(at(whole), at(whole | {name: 0.0}))]
 
     @property
     def unseen(self) -> list[str]:
         """In a sentence each, the arguments of these rules that no primal reaches."""
-        trace, varies = self._traced
+        trace, varies, _ = self._traced
         calls = [call for call in calls_of_rules(trace, [True] * len(varies)) if call.rule in self.rules]
         return list(dict.fromkeys(_unseen(call, held) for call in calls for held in call.held))
 

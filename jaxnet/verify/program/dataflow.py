@@ -7,11 +7,12 @@ parameter is added to the result along its units: the bias.
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnet.verify.program import jaxprs
+from jaxnet.verify.program.dtypes import dtype_of, is_float
 from jaxnet.verify.program.jaxprs import ClosedJaxpr, Literal
 from jaxnet.verify.program.primitives import CONTROL, treatment
 
@@ -174,6 +175,55 @@ def _rearranged(equation, axes) -> tuple[int | None, ...] | None:
         places = {(prod(old[:k]), old[k]): axis for k, axis in enumerate(axes) if axis is not None}
         return tuple(places.get((prod(new[:k]), new[k])) for k in range(len(new)))
     return None
+
+
+def dependent(closed: ClosedJaxpr, count: int) -> list[bool]:
+    """Which outputs of a program depend on any of its first `count` inputs, as far as its own equations tell."""
+    moving = set(closed.jaxpr.invars[:count])
+    of = lambda atom: not isinstance(atom, Literal) and atom in moving
+    for equation in closed.jaxpr.eqns:
+        if any(map(of, equation.invars)):
+            moving.update(equation.outvars)
+    return list(map(of, closed.jaxpr.outvars))
+
+
+IN_A_ROW = 8  # choices, each by a comparison of what the one before has chosen: a search has more, most networks fewer
+
+
+def searches(closed: ClosedJaxpr) -> bool:
+    """Whether numbers are chosen by comparing what was chosen by comparing, on and on: by bisection, say.
+
+    The derivative of each step of a search is that of what it chooses among, and not of what is found.
+    """
+    return max((row.length for row in _rows(closed.jaxpr, [_Row()] * len(closed.jaxpr.invars))), default=0) >= IN_A_ROW
+
+
+class _Row(NamedTuple):
+    """How many choices in a row a value is behind, and whether it tells of a comparison."""
+
+    length: int = 0
+    compared: bool = False
+
+
+def _rows(jaxpr, inputs: list[_Row]) -> list[_Row]:
+    """The rows that the outputs are behind. A loop that makes a choice makes any number of them."""
+    rows = dict.fromkeys(jaxpr.constvars, _Row()) | dict(zip(jaxpr.invars, inputs, strict=True))
+    of = lambda atom: _Row() if isinstance(atom, Literal) else rows[atom]
+    for equation in jaxpr.eqns:
+        into, inside = list(map(of, equation.invars)), _inside(equation)
+        if inside is not None and len(inside.jaxpr.invars) == len(into):
+            rows.update(zip(equation.outvars, _rows(inside.jaxpr, into), strict=True))
+            continue
+        length, compared = max((row.length for row in into), default=0), any(row.compared for row in into)
+        if equation.primitive.name in ("select_n", "cond") and into[0].compared:
+            length = max(length, into[0].length + 1)
+        elif treatment(equation).structure in CONTROL:
+            bodies = (jaxprs.closed(program).jaxpr for program in jaxprs.programs_within(equation))
+            made = (row.length for body in bodies for row in _rows(body, [_Row()] * len(body.invars)))
+            length += IN_A_ROW * any(made)
+        compared = compared or (treatment(equation).decides and any(is_float(dtype_of(v)) for v in equation.invars))
+        rows.update(dict.fromkeys(equation.outvars, _Row(length, compared)))
+    return list(map(of, jaxpr.outvars))
 
 
 def _live(jaxpr, wanted: list[bool]) -> list[tuple[Any, list[bool]]]:

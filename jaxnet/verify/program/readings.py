@@ -8,6 +8,7 @@ rounded    float64, every operation rounded once more, at random   (what the for
 loose      rounded, and the constants too                          (what two right formulas may differ by)
 HELD       float64, what the author stopped held at another point  (what differences of values are taken of)
 THROUGH    float64, without the author's stop_gradients            (what a gradient that ignores them is)
+felt       every output of a rule moves with every input of it     (whether a rule takes part in a derivative)
 
 ties.py has one more. What stands inside of one operation (the sum of a scatter, the product of a solve) is made float64
 and no more.
@@ -20,8 +21,9 @@ rule (the factors of a matrix in a solve) or change no derivative (the largest l
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +34,17 @@ from jaxnet.verify.errors import UnreadableError
 from jaxnet.verify.program import jaxprs
 from jaxnet.verify.program.dtypes import in_float64, is_float, unit_roundoff
 from jaxnet.verify.program.host import as_written, asked_wide
-from jaxnet.verify.program.interpreter import Reading, by_its_primal, function, with_its_rule
+from jaxnet.verify.program.interpreter import OWN, Reading, by_its_primal, function, with_its_rule
 from jaxnet.verify.program.jaxprs import ClosedJaxpr, Tracer
 from jaxnet.verify.program.primitives import CONTROL, treatment, within
-from jaxnet.verify.program.rules import is_declared_stop, is_opaque, is_stated, place_of
+from jaxnet.verify.program.rules import (
+    is_declared_stop,
+    is_opaque,
+    is_rule_of_the_users,
+    is_stated,
+    place_of,
+    rule_name,
+)
 
 
 # ---- in double precision ---------------------------------------------------------------------------------------------
@@ -305,3 +314,28 @@ def _with_stops(stopped: Callable, which: Callable = is_declared_stop) -> Readin
 HELD = _with_stops(lambda value: lax.all_gather(value, LANE)[1])
 # Through the author's stops, and not through those around a rule that is stated.
 THROUGH = _with_stops(lambda value: value, lambda equation: is_declared_stop(equation) and not is_stated(equation))
+
+
+# ---- whether a rule takes part ---------------------------------------------------------------------------------------
+def felt(strength: Mapping[str, Any]) -> Reading:
+    """The program's own precision, where every output of a user's rule moves with every input, by the rule's strength.
+
+    A derivative in which the rule has a part depends on that, whatever the rule itself says.
+    strength   of some rules, by their names; 1 of the others
+    """
+    count = itertools.count()
+
+    def signs(x):
+        """±1 in the shape of x, at random: no sum of what they multiply is 0."""
+        return toss(x.shape, 0, next(count)).astype(x.dtype)
+
+    def own_rule(equation, inputs, reading, around):
+        if not is_rule_of_the_users(equation):
+            return with_its_rule(equation, inputs, reading, around)
+        floating = [x for x in map(jnp.asarray, inputs) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        steps = (jnp.sum(jnp.real(signs(x) * (x - lax.stop_gradient(x)))).astype(np.float32) for x in floating)
+        moved = strength.get(rule_name(equation), 1.0) * sum(steps, np.float32(0))
+        outs = by_its_primal(equation, [lax.stop_gradient(x) for x in inputs], reading, around)
+        return [x + signs(x) * moved.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in outs]
+
+    return replace(OWN, own_rule=own_rule)

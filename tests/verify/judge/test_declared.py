@@ -38,13 +38,43 @@ def test_an_error_up_to_the_declared_accuracy_passes_and_no_larger_one(witnesses
 
 
 def test_it_never_makes_a_tolerance_narrower():
-    """Of a leaf whose noise is larger than the accuracy the noise decides, as without."""
+    """Numbers are held against their noise, as without; it is the formula in float64 that has to be so exact."""
     low = {"w": X.astype(jnp.bfloat16), "b": X[0].astype(jnp.bfloat16)}
     right = lambda p: {"w": jnp.cos(p["w"]), "b": 2 * p["b"]}
     plain, declared = check_gradients(loss, right, low), check_gradients(loss, right, low, accuracy=1e-6)
     for path, leaf in plain.leaves.items():
         assert declared.leaves[path].score == leaf.score and declared.leaves[path].resolution == leaf.resolution
     assert "accuracy" not in str(declared)
+
+
+@pytest.mark.parametrize(("error", "accuracy"), [(0.0, 1e-3), (5e-4, 1e-3), (0.02, 1e-2), (0.02, 1e-1)])
+def test_noise_is_no_looser_than_what_is_declared(error, accuracy):
+    """bfloat16 hides 10 % of these numbers: a formula is read in float64, numbers alone are left open."""
+    x = jnp.asarray(X, jnp.bfloat16)
+    factor = np.float64(1 + error)
+    ruled = jax.custom_vjp(jnp.tanh)
+    ruled.defvjp(
+        lambda x: (jnp.tanh(x), jnp.tanh(x)),
+        lambda a, c: ((c.astype(jnp.float32) * (1 - a.astype(jnp.float32) ** 2) * factor).astype(c.dtype),),
+    )
+    right = "PASS" if error <= accuracy else "FAIL"
+    assert check_vjp(ruled, x, accuracy=accuracy, raise_=False).verdict == right
+    numbers = np.asarray(jax.grad(lambda x: jnp.sum(jnp.tanh(x)))(x).astype(np.float32) * factor).astype(x.dtype)
+    report = check_gradients(lambda x: jnp.sum(jnp.tanh(x)), lambda x: numbers, x, accuracy=accuracy, raise_=False)
+    assert report.verdict == ("PASS" if accuracy == 1e-1 else "INCONCLUSIVE"), str(report)
+    assert ("not shown to the declared accuracy" in str(report)) == (accuracy < 1e-1)
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 0.5, 1.0])
+def test_it_holds_beside_ties_too(at_zero):
+    x = np.array([0, 1, 2, -1], np.float32)
+    for factor, verdict in ((1.0005, "PASS"), (1.005, "FAIL")):
+        ruled = jax.custom_vjp(jax.nn.relu)
+        ruled.defvjp(
+            lambda x: (jax.nn.relu(x), x),
+            lambda x, c, factor=factor: (c * factor * jnp.where(x == 0, at_zero, 1.0 * (x > 0)),),
+        )
+        assert check_vjp(ruled, x, accuracy=1e-3, raise_=False).verdict == verdict
 
 
 def test_one_wrong_entry_is_not_hidden_by_the_norm_of_its_leaf():
