@@ -129,8 +129,8 @@ def claim(found: dict) -> str:
     """How many houses are priced below zero, and the errors of all models."""
     houses, patients = mean_errors(found).values()
     return (
-        f"Test houses priced below zero: {in_words(below_zero(found))}, none by relu. Over all houses the root mean"
-        f" squared error is {houses['relu']:.1f} thousand euros with relu, {houses['linear']:.1f} with a linear output and"
+        f"Test houses priced below zero: {in_words(below_zero(found))}, none by relu. The root mean squared error is"
+        f" {houses['relu']:.1f} thousand euros with relu, {houses['linear']:.1f} with a linear output and"
         f" {houses['ridge']:.1f} by ridge; on patients, whose target is far above zero, the three are"
         f" {patients['relu']:.1f}, {patients['linear']:.1f} and {patients['ridge']:.1f} points."
     )
