@@ -47,8 +47,7 @@ class Config(experiment.Config):
 def measure(config: Config) -> dict:
     """Walk the graph forwards and backwards, ask autodiff at every node, and descend."""
     with jax.enable_x64(True):
-        params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, W=0.8, b=0.3)
-        y = np.ones((1, 1))
+        params, x, y = example(config)
         values = jax.jit(forwards)(params, x, y)
         derivatives = jax.jit(backwards)(values, y)
         at_zero = jax.tree.map(np.zeros_like, values)
@@ -68,6 +67,12 @@ def measure(config: Config) -> dict:
     errors = differences(found)
     print("\n".join(f"d{name:5} differs from jax.grad's by {error:.1e}" for name, error in errors.items()))
     return found
+
+
+def example(config: Config):
+    """Params, x and y of the graph."""
+    params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, W=0.8, b=0.3)
+    return params, x, np.ones((1, 1))
 
 
 def differences(found: dict) -> dict[str, float]:
@@ -120,6 +125,23 @@ def metrics(found: dict) -> dict:
             "difference_from_fit": difference_from_fit(found),
             "training_accuracy": found["descent"]["accuracy"],
         },
+    }
+
+
+def explore(config: Config) -> dict:
+    """The example and the params of its graph, for the figure of section 9."""
+    params, x, y = example(config)
+    x = x.round(2)  # as its sliders move
+    ax = jaxnet.plot.computation_graph(NET, params, x, y, ax=plots.figure(11, 5.5).subplots())
+    ax.set_title("")
+    ax.get_legend().remove()  # the caption says it
+    alt = "The graph of one example through a 2-3-1 network: the values, and the derivatives of the loss"
+    return {
+        "still": plots.svg(ax.figure, "backpropagation", alt),
+        **{f"W{l}": W for l, (W, _) in enumerate(params, 1)},
+        **{f"b{l}": b[:, 0] for l, (_, b) in enumerate(params, 1)},
+        "x": x[:, 0],
+        "y": int(y.item()),
     }
 
 

@@ -12,7 +12,7 @@ import jax
 from tqdm import tqdm
 
 from experiments.runner import experiment
-from experiments.verifier import acceptance, results
+from experiments.verifier import acceptance, results, spot_the_bug
 from experiments.verifier.checkers import CHECKERS, by_jaxnet
 from experiments.verifier.correct import TRICKY
 from experiments.verifier.mutants import MUTANTS
@@ -84,6 +84,11 @@ def metrics(found: dict) -> dict:
         "timing": found["timing"],
         "trials": [dataclasses.asdict(trial) for trial in found["trials"]],
     }
+
+
+def explore(config: Config) -> dict:
+    """The formulas to spot the bug in, and the verifier's reports of the wrong ones."""
+    return spot_the_bug.explore(config)
 
 
 def draw(found: dict):

@@ -29,7 +29,7 @@ def directory(tmp_path_factory, worker_id):
         if not os.fstat(built.fileno()).st_size:  # no other process has built it
             for name in all_experiments.sections():
                 module = experiment.load(name)
-                config = module.Config(quick=True, results=made)
+                config = getattr(module, "for_page", module.Config)(quick=True, results=made)
                 if name == "representation":
                     experiment.perform(name, config)
                 elif hasattr(module, "explore"):
