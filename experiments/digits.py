@@ -88,7 +88,7 @@ def claim(found: dict) -> str:
     config = found["config"]
     return (
         f"Hand-written gradients equal autodiff's, and they train 64-{config.hidden}-{CLASSES} to a test accuracy of"
-        f" {found['test accuracy'].mean():.2%}, the mean of {config.seeds} seeds."
+        f" {found['test accuracy'].mean():.2%}; seeds: {config.seeds}."
     )
 
 

@@ -60,7 +60,7 @@ def measure(config: Config) -> dict:
     found = dict(zip(sets, experiment.thread_map(on_every_split, list(sets.values()), "data set"), strict=True))
     for name, by_model in mean_errors(found).items():
         print(f"{name}, error ({UNITS[name]}):", ", ".join(f"{model} {error:.1f}" for model, error in by_model.items()))
-    print(f"{in_words(below_zero(found))}")
+    print(f"houses priced below zero: {in_words(below_zero(found))}")
     return found
 
 
@@ -128,9 +128,8 @@ def clauses(found: dict) -> dict[str, bool | Comparison]:
 def claim(found: dict) -> str:
     """How many houses are priced below zero, and the errors of all models."""
     houses, patients = mean_errors(found).values()
-    negative = below_zero(found)
     return (
-        f"Of the test houses {in_words(negative)}, no relu output any. Over all houses the root mean squared error is"
+        f"Test houses priced below zero: {in_words(below_zero(found))}, none by relu. The root mean squared error is"
         f" {houses['relu']:.1f} thousand euros with relu, {houses['linear']:.1f} with a linear output and"
         f" {houses['ridge']:.1f} by ridge; on patients, whose target is far above zero, the three are"
         f" {patients['relu']:.1f}, {patients['linear']:.1f} and {patients['ridge']:.1f} points."
@@ -176,7 +175,7 @@ def error(predicted: np.ndarray, truth: np.ndarray) -> float | None:
 
 def in_words(negative: dict[str, dict[str, float | None]]) -> str:
     """How many houses each model prices below zero."""
-    return "; ".join(f"{model} prices {there['houses']} below zero" for model, there in negative.items())
+    return ", ".join(f"{there['houses'] or 'none'} by {model}" for model, there in negative.items())
 
 
 def outcome(config: Config, optimizer, split: datasets.RegressionSplit, seed: int) -> dict:

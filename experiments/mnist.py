@@ -115,7 +115,7 @@ def claim(found: dict) -> str:
     return (
         f"After {config.epochs} epochs on {found['training digits']:,} digits the test accuracy of"
         f" {'-'.join(map(str, NET.sizes))} on {found['test digits']:,} others is {single:.1%} in float32 and {half:.1%}"
-        f" with bfloat16 products, the means of {config.seeds} seeds."
+        f" with bfloat16 products; seeds: {config.seeds}."
     )
 
 

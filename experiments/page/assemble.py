@@ -36,6 +36,7 @@ def page(cards: Cards, results: Path, interrupted: list[str] | tuple[str, ...] =
     document = FIGURE.sub(lambda found: figure(found[0], data.get(found[1]), cards.get(found[1]), found[1]), document)
     placed = [name for names in REPORTS.findall(document) for name in names.split()]
     others = [name for name in cards if name not in placed]
+    in_order = {name: cards[name] for name in [*placed, *others] if name in cards}
     reports = lambda found: "".join(
         report.card(name, cards[name], results)
         for name in (others if found[1] == "others" else found[1].split())
@@ -44,7 +45,7 @@ def page(cards: Cards, results: Path, interrupted: list[str] | tuple[str, ...] =
     parts = {
         "style": f"<style>\n{(HERE / 'style.css').read_text(encoding='utf-8')}</style>",
         "status": report.status(cards, interrupted),
-        "claims": report.claims(cards),
+        "claims": report.claims(in_order),
         "script": "".join(as_json(name, found) for name, found in data.items() if found) + script(names),
     }
     document = REPORTS.sub(reports, document)

@@ -53,11 +53,16 @@ def claims(cards: dict[str, dict[str, Any] | None]) -> str:
 
 
 def nearest(record: dict[str, Any]) -> str:
-    """The cells of the comparison that comes nearest to its limit; of an experiment that failed, that word."""
+    """The cells of the comparison that comes nearest to its limit; of one that failed or has none, a sentence."""
     compared = record.get("comparisons", {})
     margins = {name: margin(**numbers) for name, numbers in compared.items()}
     if not record["held"] or not margins:
-        return f'<td class="text" colspan="4">{state(record)}</td>'
+        sentence = (
+            f"{len(record['metrics'].get('clauses', {}))} checks of yes or no, all yes"
+            if record["held"]
+            else state(record)
+        )
+        return f'<td class="text" colspan="4">{sentence}</td>'
     name = min(margins, key=lambda name: math.inf if margins[name] is None else margins[name])
     return f'<td class="text">{words(name)}</td>{comparison(compared[name])}'
 

@@ -67,7 +67,7 @@ def test_errors_are_compared_on_the_houses_below_zero():
                      "relu_error": pytest.approx(np.sqrt(4**2 / 3))}  # fmt: skip
     none = house_prices.where_negative("ridge", "relu", splits)
     assert none == {"houses": 0, "error": None, "relu_error": None}
-    assert house_prices.in_words({"ridge": none}) == "ridge prices 0 below zero"
+    assert house_prices.in_words({"ridge": none}) == "none by ridge"
 
 
 def test_a_planted_value_leaves_the_others():

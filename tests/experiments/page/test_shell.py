@@ -89,6 +89,13 @@ def test_every_experiment_has_its_place():
     assert sorted(placed) == sorted([*all_experiments.sections(), "others"])
 
 
+def test_claims_stand_in_the_order_of_the_page(text):
+    head, claims = text.split('id="claims"')
+    reports = re.findall(r'<details class="report" id="report-(\w+)"', head)
+    assert re.findall(r'href="#report-(\w+)"', claims) == reports and reports.index("representation") == 0
+    assert list(all_experiments.sections()) != reports  # which sections() sorts by numbers and names
+
+
 def test_a_figure_without_results_says_so(tmp_path):
     html = assemble.page({"representation": None}, tmp_path)
     figure = re.search(r"<figure data-figure=\"representation\".*?</figure>", html, re.DOTALL)[0]
