@@ -168,7 +168,7 @@ def draw(found: dict):
 
 def draw_agreement(axes, reports) -> None:
     """Relative error of each gradient leaf, and from where on the check would have failed."""
-    floor = 1e-18  # an exact agreement has no place on a log axis
+    floor = min(np.finfo(dtype).eps for dtype in reports) / 100  # an exact agreement has no place on a log axis
     for offset, colour, marker, (dtype, report) in zip(
         (-0.12, 0.12), (BLUE, ORANGE), "os", reports.items(), strict=False
     ):

@@ -131,7 +131,8 @@ def table(found: dict) -> list[str]:
 
 def draw(found: dict):
     """Draw every boundary over the points, and under them the table of accuracies and costs."""
-    columns, trained = 4, found["nets"]
+    trained = found["nets"]
+    columns = min(4, len(trained))
     rows = -(-len(trained) // columns)
     figure = plots.figure(11, 3.2 * rows + 0.4 + 0.29 * len(trained))
     top, bottom = figure.subfigures(2, 1, height_ratios=(3.2 * rows, 0.4 + 0.29 * len(trained)))
