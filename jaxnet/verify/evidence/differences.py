@@ -207,10 +207,9 @@ class Ladder:
         at = min(errors, key=errors.__getitem__)
         right, e1 = self._one_sided(self.ahead, at - 1)
         left, e2 = self._one_sided([-b for b in self.behind], at - 1)
-        both = math.isfinite(left) and math.isfinite(
-            right
-        )  # else the quotients depart from each other by the other side's slope
-        rounding = max(4 * self.rounding(at), self.departure(at) if both else 0.0)
+        finite = math.isfinite(left) and math.isfinite(right)
+        # Beside a side that is steep the central quotients depart from each other by that side alone.
+        rounding = max(4 * self.rounding(at), self.departure(at) if finite else 0.0)
         return Slope(
             self.R[at],
             errors[at],
@@ -230,9 +229,10 @@ class Ladder:
         Infinite where the quotients grow for ever, and NaN where the loss jumps.
         """
         quotients = [change / step for change, step in zip(rise, self.steps, strict=True)]
-        growth = np.diff(quotients[-4:])
-        alike = abs(growth.sum()) == abs(growth).sum() > GROWTH * abs(quotients[-1]) and len(growth) == 3
-        if alike and all(np.diff(abs(growth)) >= -1e-2 * abs(growth[1:])) and abs(rise[-1]) > 64 * self.rounding(-1):
+        growth = np.diff(quotients[-4:])  # which falls with the step where the loss is smooth
+        grows = len(growth) == 3 and abs(growth.sum()) == abs(growth).sum() > GROWTH * abs(quotients[-1])
+        for_ever = grows and all(np.diff(abs(growth)) >= -1e-2 * abs(growth[1:]))
+        if for_ever and abs(rise[-1]) > 64 * self.rounding(-1):
             return (math.nan if abs(rise[-1]) > 0.98 * abs(rise[-2]) else math.copysign(math.inf, growth[-1])), 0.0
         coarser, finer = ((FACTOR * quotients[j + 1] - quotients[j]) / (FACTOR - 1) for j in (k - 1, k))
         return finer, abs(finer - coarser) / (FACTOR**2 - 1)
