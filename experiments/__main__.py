@@ -6,17 +6,15 @@ this run leaves out or does not reach, it keeps what earlier runs left, with the
 
 import contextlib
 import dataclasses
-import io
 import re
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from experiments.page.assemble import page
-from experiments.runner import experiment, options, program, results
+from experiments.runner import experiment, options, performances, program, results
 from jaxnet.atomic_files import NotSavedError
 from jaxnet.parallel import meshes
 
@@ -62,48 +60,6 @@ def common(config: Config) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(experiment.Config)}
 
 
-def perform(name: str, notes: str, config: Config) -> dict[str, Any]:
-    """Run one experiment and return its record; of one that breaks, what is known and the error's message."""
-    start, settings = time.perf_counter(), common(config)
-    own = experiment.Config(**settings)  # until its own are known
-    try:
-        module = experiment.load(name)
-        own = getattr(module, "for_page", module.Config)(**settings)
-        with contextlib.redirect_stdout(io.StringIO()):  # the page shows the numbers
-            return experiment.perform(name, own)
-    except (Exception, SystemExit) as error:
-        record = error_record(name, notes, error) | experiment.provenance(name, own, start)
-        if not isinstance(error, SystemExit | NotSavedError):  # which mean that nothing can be written
-            try:
-                results.save_record(record, config.results)
-            except NotSavedError as unsaved:
-                record["error"] += f"; {unsaved}"
-        return record
-
-
-def error_record(name: str, notes: str, error: BaseException) -> dict[str, Any]:
-    """The record of an experiment that ended with an error."""
-    return {
-        "experiment": name,
-        "notes": notes,
-        "about": "",
-        "data": {},
-        "claim": "This experiment ended with an error before its claim could be judged.",
-        "held": False,
-        "error": experiment.error_message(error),
-    }
-
-
-def earlier_record(name: str, notes: str, config: Config) -> dict[str, Any] | None:
-    """The record of an earlier run, marked as such; None if there is none."""
-    start, own = time.perf_counter(), experiment.Config(**common(config))
-    try:
-        record = results.earlier_record(config.results, name)
-    except ValueError as error:
-        record = error_record(name, notes, error) | experiment.provenance(name, own, start)
-    return record and record | {"earlier": True}
-
-
 def main() -> None:
     """Run them with a progress bar, write the page, and exit 1 if a claim failed or an experiment broke."""
     with program.running():
@@ -119,24 +75,27 @@ def main() -> None:
 
 
 def run(by_name: dict[str, str], config: Config) -> None:
-    """Run them one by one and write the page, also of what was done before Ctrl-C or SIGTERM."""
+    """Run them and write the page, also of what was done before Ctrl-C or SIGTERM."""
     names = [name for name in by_name if not config.only or name in config.only]
     index = config.results / "index.html"
     wanted = [file for name in names for file in results.files(config.results, name)]
     results.require_writable(config.results, index, *wanted)
-    done, code = {}, None
+    done, code, settings = {}, None, common(config)
+    performed = performances.records({name: by_name[name] for name in names}, settings)
     try:
-        with tqdm(names, unit="experiment", disable=None) as bar:
+        with contextlib.closing(performed), tqdm(names, unit="experiment", disable=None) as bar:
             for name in bar:
                 bar.set_description(name)
-                done[name] = record = perform(name, by_name[name], config)
+                done[name] = record = next(performed)
                 state = "held" if record["held"] else "BROKEN" if "error" in record else "FAILED"
                 with tqdm.external_write_mode():
                     print(f"{state:6}  {name:16}{record['seconds']:7.1f} s  {record.get('error') or record['claim']}")
     except KeyboardInterrupt as interrupt:
         code = program.exit_code(interrupt)
         print(f"interrupted before the end of {', '.join(names[len(done) :]) or 'the page'}", file=sys.stderr)
-    cards = {name: done.get(name) or earlier_record(name, notes, config) for name, notes in by_name.items()}
+    cards = {
+        name: done.get(name) or performances.earlier_record(name, notes, settings) for name, notes in by_name.items()
+    }
     try:
         results.save({index: page(cards, config.results, interrupted=names[len(done) :])})
     except NotSavedError as error:

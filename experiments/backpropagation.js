@@ -1,6 +1,6 @@
-// Sections 8 and 9: the graph of one example, filled in forwards, then with the derivatives of ℓ backwards; a box that
-// is chosen shows its formula and the chain rule's product with the numbers in them. Vectors are lists of numbers,
-// matrices lists of rows; y is 0 or 1.
+// Sections 8 and 9: the graph of one example, filled in forwards, then with the derivatives of ℓ backwards; a box
+// that is chosen shows its formula and the chain rule's product with the numbers in them. Vectors are lists of
+// numbers, matrices lists of rows; y is 0 or 1.
 
 import { activations, dot } from "./page/network.js";
 import { decimals, set, svg } from "./page/svg.js";
@@ -36,17 +36,16 @@ const outer = (dz, a) => dz.map(d => a.map(each => d * each));
 
 // The boxes: what is computed in each, and how the derivative arrives there. The numbers of entry i (of a matrix, row
 // i and column k) stand in `value` and `derivative` as text; n writes a number, v are the values, d the derivatives.
-const GIVEN = "given";
 const BOXES = {
   x: {
-    name: "x", formula: GIVEN, chain: "W[1]⊤ dz[1]",
+    name: "x", chain: "W[1]⊤ dz[1]",
     derivative: (v, d, i) => v.W1.map((w, j) => `${n(w[i])}·${n(d.z1[j])}`).join(" + "),
   },
   W1: {
-    name: "W[1]", formula: GIVEN, chain: "dz[1] x⊤",
+    name: "W[1]", chain: "dz[1] x⊤",
     derivative: (v, d, i, k) => `${n(d.z1[i])}·${n(v.x[k])}`,
   },
-  b1: { name: "b[1]", formula: GIVEN, chain: "dz[1]", derivative: (v, d, i) => n(d.z1[i]) },
+  b1: { name: "b[1]", chain: "dz[1]", derivative: (v, d, i) => n(d.z1[i]) },
   z1: {
     name: "z[1]", formula: "W[1]x + b[1]", chain: "da[1] ∗ (1 − a[1] ∗ a[1])",
     value: (v, i) => `${v.W1[i].map((w, k) => `${n(w)}·${n(v.x[k])}`).join(" + ")} + ${n(v.b1[i])}`,
@@ -58,10 +57,10 @@ const BOXES = {
     derivative: (v, d, i) => v.W2.map((w, j) => `${n(w[i])}·${n(d.z2[j])}`).join(" + "),
   },
   W2: {
-    name: "W[2]", formula: GIVEN, chain: "dz[2] a[1]⊤",
+    name: "W[2]", chain: "dz[2] a[1]⊤",
     derivative: (v, d, i, k) => `${n(d.z2[i])}·${n(v.a1[k])}`,
   },
-  b2: { name: "b[2]", formula: GIVEN, chain: "dz[2]", derivative: (v, d, i) => n(d.z2[i]) },
+  b2: { name: "b[2]", chain: "dz[2]", derivative: (v, d, i) => n(d.z2[i]) },
   z2: {
     name: "z[2]", formula: "W[2]a[1] + b[2]", chain: "da[2] ∗ a[2] ∗ (1 − a[2])",
     value: (v, i) => `${v.W2[i].map((w, k) => `${n(w)}·${n(v.a1[k])}`).join(" + ")} + ${n(v.b2[i])}`,
@@ -87,7 +86,7 @@ const BACKWARDS = ["loss", "a2", "z2", "W2", "b2", "a1", "z1", "W1", "b1", "x"];
 const STEPS = FORWARDS.length + BACKWARDS.length;
 
 const n = number => number < 0 ? `(${decimals(number, 3)})` : decimals(number, 3);
-const symbol = text => text.replace(/\[(\d)\]/g, "<sup>[$1]</sup>");
+const symbol = text => text.replace(/(\[\d\])?⊤|\[\d\]/g, "<sup>$&</sup>");
 
 export function mount(figure, data) {
   const [x1, x2] = figure.querySelectorAll("input"), target = figure.querySelector("select");
@@ -133,12 +132,14 @@ export function mount(figure, data) {
   // What the chosen box computes, and what the chain rule multiplies there, entry by entry.
   function explanation(name, values, derivatives, y) {
     const {name: title, formula, chain, value, derivative} = BOXES[name];
-    const lines = (numbers, text) => numbers.flatMap((row, i) => [row].flat().map((number, k) =>
-      `<li>${text(i, k)} = <output>${decimals(number, 3)}</output></li>`)).join("");
-    const there = `<p class="value">${symbol(`${title} = ${formula}`)}</p>` + (value && hasValue(name)
-      ? `<ul>${lines(values[name], i => value(values, i, y))}</ul>` : "");
-    const back = `<p class="derivative">${symbol(`d${title} = ${chain}`)}</p>` + (hasDerivative(name)
-      ? `<ul>${lines(derivatives[name], (i, k) => derivative(values, derivatives, i, k, y))}</ul>` : "");
+    const entries = (numbers, text) => `<ul>${numbers.flatMap((row, i) => [row].flat().map((number, k) =>
+      `<li>${text(i, k)} = <output>${decimals(number, 3)}</output></li>`)).join("")}</ul>`;
+    let there = `<p class="value">${symbol(formula ? `${title} = ${formula}` : `${title} is given`)}</p>`;
+    let back = `<p class="derivative">${symbol(`d${title} = ${chain}`)}</p>`;
+    if (formula && hasValue(name)) there += entries(values[name], i => value(values, i, y));
+    if (hasDerivative(name)) {
+      back += entries(derivatives[name], (i, k) => derivative(values, derivatives, i, k, y));
+    }
     return `<div>${there}</div><div>${back}</div>`;
   }
 
@@ -157,15 +158,16 @@ export function mount(figure, data) {
     const [start, end] = [from, to].map(({offsetLeft: x, offsetTop: y, offsetWidth: w, offsetHeight: h}) =>
       ({left: x, right: x + w, top: y, bottom: y + h}));
     const across = Math.max(start.left, end.left) > Math.min(start.right, end.right);
-    const [first, last] = across ? ["left", "right"] : ["top", "bottom"], [low, high] = across ? ["top", "bottom"] : ["left", "right"];
+    const [first, last] = across ? ["left", "right"] : ["top", "bottom"];
+    const [low, high] = across ? ["top", "bottom"] : ["left", "right"];
     const isOnward = start[last] <= end[first], side = isOnward ? -6 : 6; // there and back beside each other
     const along = isOnward ? [start[last] + 1, end[first] - 1] : [start[first] - 1, end[last] + 1];
     const middle = (Math.max(start[low], end[low]) + Math.min(start[high], end[high])) / 2 + side;
     const tip = along[1] - 7 * Math.sign(along[1] - along[0]);
-    const points = [[along[0], middle], [along[1], middle], [tip, middle - 4], [along[1], middle], [tip, middle + 4]];
-    return svg("polyline", {
-      class: kind, points: points.map(point => (across ? point : [point[1], point[0]]).join()).join(" "),
-    });
+    const line = [[along[0], middle], [along[1], middle]], head = [[tip, middle - 4], line[1], [tip, middle + 4]];
+    return svg("g", {class: kind}, ...[line, head].map(points => svg("polyline", {
+      points: points.map(([x, y]) => across ? `${x},${y}` : `${y},${x}`).join(" "),
+    })));
   }
 
   const walk = (button, next) => button.addEventListener("click", () => {
@@ -186,6 +188,6 @@ export function mount(figure, data) {
 
 // The numbers of a vector, one below the other, or of a matrix.
 function matrix(numbers) {
-  return numbers.map(row => `<span class="row">${[row].flat().map(number => `<b>${decimals(number, 3)}</b>`).join("")}</span>`)
-    .join("");
+  const cells = row => [row].flat().map(number => `<b>${decimals(number, 3)}</b>`).join("");
+  return numbers.map(row => `<span class="row">${cells(row)}</span>`).join("");
 }

@@ -219,7 +219,8 @@ def table(found: dict) -> list[str]:
 
 def draw(found: dict):
     """The boundary of each network over the points, and its accuracy."""
-    columns, trained = 4, found["nets"]
+    trained = found["nets"]
+    columns = min(4, len(trained))
     rows = -(-len(trained) // columns)
     figure = plots.figure(11, 3.2 * rows)
     boundaries = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)

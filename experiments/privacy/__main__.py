@@ -35,7 +35,7 @@ ROUNDING = 1e-4  # relative, of sums over all digits in float32
 class Config(experiment.Config):
     """Settings of the privacy experiment."""
 
-    QUICK: ClassVar = {"noise": (0.0, 40.0), "starts": 2}
+    QUICK: ClassVar = {"noise": (0.0, 40.0)}
 
     noise: Annotated[tuple[NonNegative[float], ...], Rising(first=0)] = (0.0, 3.0, 10.0, 20.0, 40.0, 80.0)
     """Noise multipliers σ, rising from 0: the noise's standard deviation in units of the clipping norm."""
@@ -63,13 +63,15 @@ def measure(config: Config) -> dict:
     accuracy = lambda result: float(jaxnet.accuracy(jaxnet.predict(NET, result.params, split.X_test), Y_test))
     key, init_key = jax.random.split(jax.random.key(config.seed))
     batch = jaxnet.init(NET, init_key), jnp.asarray(split.X), Y, key
-    functions = gradients(config.max_norm)
+    functions = gradients()
     found = {
         "config": config,
         "accuracies": {sigma: list(map(accuracy, of_starts)) for sigma, of_starts in results.items()},
         "epsilons": [float(first.history["epsilon"][-1]) for first, *_ in results.values()],
         "properties": properties(functions, config.max_norm, *batch),
-        "milliseconds": {name: 1000 * experiment.seconds(each, *batch).warm for name, each in functions.items()},
+        "milliseconds": {
+            name: 1000 * experiment.seconds(each, *batch, config.max_norm).warm for name, each in functions.items()
+        },
     }
     for row in zip(config.noise, found["epsilons"], means(found), strict=True):
         print("noise multiplier {:4g}, epsilon at most {:6.2f}: test accuracy {:.2%}".format(*row))
@@ -137,15 +139,7 @@ def draw(found: dict):
     for place, values in zip(places, accuracies.values(), strict=True):
         label = None if place else "one run each"
         left.plot([place] * len(values), 100 * np.array(values), "o", color=GREY, markersize=4, label=label)
-    left.plot(
-        places,
-        100 * np.array(means(found)),
-        "_",
-        color=BLUE,
-        markersize=24,
-        markeredgewidth=2,
-        label=f"mean of {config.starts}",
-    )
+    left.plot(places, 100 * np.array(means(found)), "D", color=BLUE, label=f"mean of {config.starts}")
     names = [
         f"{sigma:g}\nε ≤ {bound:.1f}" if math.isfinite(bound) else f"{sigma:g}\nno ε"
         for sigma, bound in zip(accuracies, found["epsilons"], strict=True)

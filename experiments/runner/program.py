@@ -39,6 +39,21 @@ def _terminate(signum: int, frame: Any) -> None:
     raise Terminated
 
 
+def begin_worker() -> None:
+    """Begin a process that works for another: that one hears Ctrl-C for both, and draws the progress bar."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.stderr is not None:
+        sys.stderr = NoTerminal(sys.stderr.buffer, line_buffering=True, errors="backslashreplace")
+
+
+class NoTerminal(io.TextIOWrapper):
+    """A text stream on which nothing is drawn over and over."""
+
+    def isatty(self) -> bool:
+        """Never, whatever is behind it."""
+        return False
+
+
 @contextlib.contextmanager
 def running() -> Iterator[None]:
     """Run a program: Ctrl-C and SIGTERM raise and end it with 130 and 143, and its output never stops it.

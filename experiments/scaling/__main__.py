@@ -17,7 +17,7 @@ from experiments.runner import experiment, plots
 from experiments.runner.comparisons import Comparison, at_least, at_most
 from experiments.runner.options import Positive
 from experiments.scaling import h100
-from experiments.scaling.programs import EXAMPLES, PROGRAMS, compiled_for, network
+from experiments.scaling.programs import EXAMPLES, compiled_for, network, of_kinds
 from jaxnet.parallel.layouts import LAYOUTS
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
@@ -30,25 +30,32 @@ FEW = 1024  # bytes: costs, norms and metrics, a number each
 ELEMENTWISE = 0.05  # at most, of the products' operations: activations, costs, the optimizer
 LEAST_WEAK_SCALING = 0.97  # calculated, from 64 to 2,048 H100s
 
+LAST = (  # what is drawn, the first that was compiled: its state, and what it does
+    ("train_step", "Params and Adam's moments", "a step"),
+    ("value_and_grad", "Params", "a gradient"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(experiment.Config):
     """Settings of the scaling experiment."""
 
-    QUICK: ClassVar = {"largest": 64, "pairs": 1}
+    QUICK: ClassVar = {"largest": 64, "pairs": 1, "programs": ("value_and_grad",)}
 
     largest: Literal[64, 256, 1024] = 1024
     """The largest number of virtual devices; programs are compiled for 8, 64, 256 and 1,024, up to it."""
     pairs: Positive[int] = 3
     """Pairs of layers, 1024-4096-...-4096-1024."""
+    programs: tuple[Literal["value_and_grad", "train_step"], ...] = ("value_and_grad", "train_step")
+    """What is compiled: the gradient, and a whole step of training."""
 
 
 def measure(config: Config) -> dict:
     """Compile the programs, one process for each number of devices, and calculate."""
     rows, devices = [], [each for each in DEVICES if each <= config.largest]
-    with tqdm(total=len(PROGRAMS) * len(devices), unit="program", disable=None, leave=False) as bar:
+    with tqdm(total=len(of_kinds(config.programs)) * len(devices), unit="program", disable=None, leave=False) as bar:
         for each in devices:
-            for row in compiled_for(each, config.pairs):
+            for row in compiled_for(each, config.pairs, config.programs):
                 rows.append(row)
                 bar.update()
     found = {"rows": rows, "calculated": h100.calculated(network(config.pairs))}
@@ -163,16 +170,17 @@ def draw(found: dict):
     sent, held, operations = above.subplots(1, 3)
     lines(sent, found["rows"], "value_and_grad", lambda row: row["ring"] / 1e6, lambda row: row["ideal"] / 1e6)
     sent.set(title="Sent for a gradient; lines: formula", ylabel="bytes that a device sends (MB)", ylim=(0, None))
-    lines(held, found["rows"], "train_step", lambda row: row["state"] / 1e6, lambda row: row["state"] / 1e6)
-    fsdp = [row for row in in_float32(found["rows"], "train_step") if row["layout"] == "fsdp"]
+    whole, state, what = next(last for last in LAST if any(row["program"] == last[0] for row in found["rows"]))
+    lines(held, found["rows"], whole, lambda row: row["state"] / 1e6, lambda row: row["state"] / 1e6)
+    fsdp = [row for row in in_float32(found["rows"], whole) if row["layout"] == "fsdp"]
     share = [row["share"]["W"] / 1e6 for row in fsdp]
     held.plot([row["devices"] for row in fsdp], share, ":", color="black", label="1/n of all W")
-    held.set(title="Params and Adam's moments", ylabel="bytes that a device holds (MB)", yscale="log")
+    held.set(title=state, ylabel="bytes that a device holds (MB)", yscale="log")
     held.legend(loc="lower left", fontsize="small")
-    lines(operations, found["rows"], "train_step", lambda row: row["flops"] / 1e9, lambda row: row["products"] / 1e9)
+    lines(operations, found["rows"], whole, lambda row: row["flops"] / 1e9, lambda row: row["products"] / 1e9)
     most = max(row["flops"] for row in found["rows"]) / 1e9
     operations.set(
-        title="Operations of a step; line: its products", ylabel="operations of a device (Gflop)", ylim=(0, 1.2 * most)
+        title=f"Operations of {what}; line: its products", ylabel="operations of a device (Gflop)", ylim=(0, 1.2 * most)
     )
     operations.legend(loc="lower left", fontsize="small")
     note = '"fsdp+tensor" splits units over 2 of 8\ndevices, of more over 8, as "tensor" does'

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from jaxnet.parallel.layouts import LAYOUTS, places
 EXAMPLES = 2048  # of a device: with n devices n times as many, which is weak scaling
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
 COPIES = {"value_and_grad": 1, "train_step": 3}  # of the params among the arguments: Adam has two moments
+
 PROGRAMS = [(layout, program, "float32") for layout in LAYOUTS for program in COPIES]
 PROGRAMS.append(("fsdp", "value_and_grad", "bfloat16"))
 
@@ -124,9 +125,15 @@ def unexpected(found: list[Collective], formula: list[Collective]) -> int:
     return sum(map(abs, difference.values()))
 
 
-def compiled_for(devices: int, pairs: int) -> Iterator[dict[str, Any]]:
+def of_kinds(kinds: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The programs of these kinds: layout, kind, and precision of the products."""
+    return [program for program in PROGRAMS if program[1] in kinds]
+
+
+def compiled_for(devices: int, pairs: int, kinds: Sequence[str] = tuple(COPIES)) -> Iterator[dict[str, Any]]:
     """The rows of so many devices, as the process that compiles them prints one after the other."""
     command = [sys.executable, "-m", "experiments.scaling.programs", str(devices), "--pairs", str(pairs)]
+    command += ["--programs", *kinds]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         try:
             yield from map(json.loads, process.stdout or ())
@@ -142,10 +149,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("devices", type=int)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--programs", nargs="+", choices=COPIES, default=tuple(COPIES))
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", arguments.devices)
-    for layout, program, precision in PROGRAMS:
+    for layout, program, precision in of_kinds(arguments.programs):
         mesh = parallel.mesh(*mesh_shape(layout, arguments.devices))
         row = compiled(network(arguments.pairs), layout, program, precision, mesh, EXAMPLES)
         print(json.dumps(row), flush=True)

@@ -24,7 +24,7 @@ DATA = ()  # random numbers
 
 def for_page(quick: bool = False, **common) -> Config:
     """What the page of all experiments can wait for: the quick form, or of that, on a quick page, a little."""
-    least = {"peers": False, "dtypes": ("float32",), "cases": ("g_of_layer_above", "x_1.001", "log_near_zero")}
+    least = {"dtypes": ("float32",), "cases": ("g_of_layer_above", "x_1.001", "log_near_zero")}
     return Config(quick=True, **common, **(least if quick else {}))
 
 

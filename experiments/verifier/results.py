@@ -83,9 +83,10 @@ def median_seconds(trials, checker: Checker, size: str) -> str:
 
 
 def figure(checkers, trials):
-    """Bugs accepted against the loss's scale, bugs accepted at 1.8 M parameters, and correct gradients refused."""
+    """Bugs accepted against the loss's scale, at 1.8 M parameters if that was tried, and correct gradients refused."""
     drawing = plots.figure(14, 5.2)
-    curves, large, false_alarms = drawing.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    is_tried = any(trial.size == "large" for trial in trials)
+    curves, *large, false_alarms = drawing.subplots(1, 2 + is_tried, width_ratios=(1.5, *[1] * (1 + is_tried)))
     checkers = [checker for checker in checkers if checker.dtype != "bfloat16"]
     colours = dict(zip((c.name for c in CHECKERS), COLOURS, strict=True))
     scales = sorted({trial.scale for trial in trials if trial.kind == "mutant"})
@@ -103,12 +104,13 @@ def figure(checkers, trials):
     )  # fmt: skip
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3}  # the curves are everywhere
     curves.legend(fontsize="small", **below)
-    otherwise = "not feasible" if any(trial.size == "large" for trial in trials) else "not tried"
-    bars(large, checkers, colours, [missed_bugs(trials, c, "large", 1.0) for c in checkers], otherwise)
-    large.set(title="1.8 million parameters", xlabel="planted bugs accepted (%)")
+    for axes in large:
+        bars(axes, checkers, colours, [missed_bugs(trials, c, "large", 1.0) for c in checkers], "not feasible")
+        axes.set(title="1.8 million parameters", xlabel="planted bugs accepted (%)")
     bars(false_alarms, checkers, colours, [refused_gradients(trials, c) for c in checkers], "not tried")
     false_alarms.set(title="Correct but tricky", xlabel="correct gradients refused or not taken (%)")
-    false_alarms.set_yticklabels([])  # the same checkers as beside it
+    if large:
+        false_alarms.set_yticklabels([])  # the same checkers as beside it
     return drawing
 
 

@@ -63,7 +63,7 @@ def explore(config: experiment.Config) -> dict:
             {"of": of, "forms": [{"case": case, "text": text} for case, text in ({RIGHT: right} | wrong).items()]}
             for of, right, wrong in FORMULAS
         ],
-        "reference": by_leaf(jax.grad(plain_loss)(params, X, Y)),
+        "reference": by_leaf(jax.jit(jax.grad(plain_loss))(params, X, Y)),
         "cases": {
             name: {"gradient": by_leaf(gradient(params, X, Y)), "report": as_data(reports[name])}
             for name, gradient in gradients.items()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import experiments.__main__ as all_experiments
-from experiments.runner import experiment, plots, results
+from experiments.runner import experiment, performances, plots, results
 from jaxnet import datasets
 from jaxnet.lock import LOCK
 from tests.experiments.claims import full_disk
@@ -64,6 +64,7 @@ def run_all(monkeypatch, tmp_path, capsys):
 
     def run(*measures, arguments=()):
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(performances, "SIDE_BY_SIDE", 1)  # other processes would not know the fakes
         for name, measure in zip(NAMES, measures, strict=False):
             monkeypatch.setitem(sys.modules, f"experiments.{name}", Fake(measure))
         monkeypatch.setattr(all_experiments, "sections", lambda: dict.fromkeys(NAMES[: len(measures)], "section 8"))
@@ -283,7 +284,7 @@ def test_the_page_is_self_contained(run_all):
     ],
 )
 def test_bad_input_ends_it_before_any_work(arguments, message, monkeypatch, tmp_path):
-    monkeypatch.setattr(all_experiments, "perform", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(performances, "perform", lambda *_: pytest.fail("it began to work"))
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path), *arguments])
     with pytest.raises(SystemExit, match=message):
         all_experiments.main()
@@ -321,7 +322,7 @@ def test_a_file_that_cannot_be_written_ends_it_before_any_work(spoilt, program, 
     else:
         path.write_text("mine")
     monkeypatch.setattr(experiment, "run", lambda *_: pytest.fail("it began to work"))
-    monkeypatch.setattr(all_experiments, "perform", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr(performances, "perform", lambda *_: pytest.fail("it began to work"))
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(results)])
     with pytest.raises(SystemExit, match=f"--results: {path}.* cannot be written .*; move it away, or give"):
         program()

@@ -85,7 +85,7 @@ def test_the_buttons_walk_there_and_back(graph):
         forward.click()
         assert graph.get_attribute("data-chosen") == name and graph.get_attribute("data-step") == str(count)
         assert len(shown("value")) == len(GIVEN) + count and shown("derivative") == []
-    assert graph.locator("polyline.value").count() == 9 and graph.locator("polyline.derivative").count() == 0
+    assert graph.locator("g.value").count() == 9 and graph.locator("g.derivative").count() == 0
     forward.click(force=True)
     assert graph.get_attribute("data-step") == "5"
 
@@ -93,7 +93,7 @@ def test_the_buttons_walk_there_and_back(graph):
         home.click()
         assert graph.get_attribute("data-chosen") == name
         assert sorted(shown("derivative")) == sorted(HOME[:count])
-    assert graph.locator("polyline.derivative").count() == 9
+    assert graph.locator("g.derivative").count() == 9
     forward.click()  # from the end it begins anew
     assert graph.get_attribute("data-step") == "1" and shown("derivative") == []
 

@@ -55,7 +55,7 @@ def test_the_command_repeats_the_run(tmp_path):
     config = verifier.for_page(quick=True, seed=3)
     words = experiment.command("verifier", config).split()
     assert words[:5] == ["python", "-m", "experiments.verifier", "--seed", "3"]
-    assert {"--quick", "--no-peers"} < set(words) and "--patience" not in words
+    assert {"--quick", "--dtypes", "--cases"} < set(words) and "--patience" not in words
     assert options.parse(verifier.Config, "verifier", "", words[3:]) == config
 
 
