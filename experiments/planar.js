@@ -55,9 +55,9 @@ export function mount(figure, data) {
   function stop() {
     clearInterval(timer);
     timer = null;
-    name();
+    label();
   }
-  function name() {
+  function label() {
     button.textContent = still.matches ? "Next step" : timer === null ? "Play" : "Pause";
     part("numbers").setAttribute("aria-live", timer === null ? "polite" : "off");
   }
@@ -66,7 +66,7 @@ export function mount(figure, data) {
     next();
     if (still.matches) return;
     timer = setInterval(() => sliders.step.valueAsNumber === steps.length - 1 ? stop() : next(), PERIOD);
-    name();
+    label();
   });
   still.addEventListener("change", stop);
 
@@ -83,7 +83,7 @@ export function mount(figure, data) {
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
-  name();
+  label();
   update();
 }
 
