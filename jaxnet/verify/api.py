@@ -22,7 +22,7 @@ from jaxnet.verify.options import (
 )
 from jaxnet.verify.pipeline import run
 from jaxnet.verify.problem.arguments import argument_names, require_taken
-from jaxnet.verify.problem.loss import Problem, differing, quiet, value_of
+from jaxnet.verify.problem.loss import Problem, differing, quiet, scalar_of
 from jaxnet.verify.problem.rule import Ruled
 from jaxnet.verify.problem.trees import wide
 from jaxnet.verify.program.jaxprs import Tracer, outside_of_any_trace, require
@@ -118,7 +118,7 @@ def check_gradients(
             raise RefusedError(f"params has no floating or complex leaf to differentiate; it has {kinds}.")
         note = None
         if reference is not None:
-            call = lambda function: [value_of(function(params, *args), has_aux)]
+            call = lambda function: [scalar_of(function(params, *args), has_aux)]
             note = _reference_agrees(call(loss), call(loss), call(reference))
         report, problem = _judged(problem, grad_fn, options, seed, note)
         if options.order == 2:

@@ -35,6 +35,10 @@ class RefusedError(DeliberateError, TypeError):
     """What the verifier refuses: an argument, or what a function of the user's returns."""
 
 
+class NotFiniteError(DeliberateError, ValueError):
+    """A loss that is NaN or infinite where it is to be differentiated."""
+
+
 class UnreadableError(DeliberateError):
     """A program holds an operation that a reading cannot follow; the text names it."""
 

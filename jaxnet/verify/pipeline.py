@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnet.verify.diagnose.explain import diagnose
 from jaxnet.verify.errors import tolerated
-from jaxnet.verify.evidence.autodiff import Reference, gradient_moves, no_examples, references
+from jaxnet.verify.evidence.autodiff import Reference, gradient_moves, moved, no_examples, references
 from jaxnet.verify.evidence.coverage import branches_not_taken
 from jaxnet.verify.journal import Journal
 from jaxnet.verify.judge.arbitration import arbitrated
@@ -91,7 +91,9 @@ def run(
         leaves, cause, starts_at = _diagnosed(check, leaves)
     if known and any(f.verdict == "PASS" for f in leaves):
         with tolerated(check.journal, "a gradient that is constant"):
-            check.journal.notes += [CONSTANT] if candidate.is_constant() and gradient_moves(check, leaves) else []
+            there = moved(problem)
+            is_constant = candidate.is_constant(there) and gradient_moves(problem, there, leaves)
+            check.journal.notes += [CONSTANT] if is_constant else []
     if options.witnesses == "full":
         with tolerated(check.journal, "the coverage hint"):  # a hint; a gradient that cannot be read again gets none
             check.journal.notes.extend(branches_not_taken(problem, candidate))

@@ -289,3 +289,25 @@ def test_pytest_shows_the_test_and_none_of_our_calls():
     frames = [frame for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
     ours = [frame for frame in frames if "/jaxnet/verify/" in frame.f_code.co_filename]
     assert len(ours) >= 2 and all(frame.f_locals.get("__tracebackhide__") for frame in ours), ours
+
+
+def test_a_gradient_that_takes_what_the_loss_has_kept_is_told_so():
+    class Net:
+        def loss(self, w, X):
+            self.A = jnp.tanh(X @ w)
+            return jnp.mean(self.A**2)
+
+        def gradient(self, w, X):
+            return X.T @ (2 * self.A * (1 - self.A**2) / self.A.size)
+
+    net = Net()
+    with pytest.raises(RefusedError, match="a forward pass that stores its activations: compute them in grad_fn"):
+        check_gradients(net.loss, net.gradient, np.ones((5, 2), np.float32), np.ones((3, 5), np.float32))
+
+
+def test_a_complex_gradient_of_a_real_leaf_and_a_reference_that_is_no_number():
+    w, loss = np.ones(3, np.float32), lambda w: jnp.sum(jnp.sin(w))
+    report = check_gradients(loss, lambda w: jnp.cos(w) + 1j, w, raise_=False)
+    assert report.verdict == "FAIL" and "complex numbers, for a leaf that is real" in str(report), str(report)
+    with pytest.raises(RefusedError, match=r"must return a scalar, it returned shape \(3,\)"):
+        check_gradients(loss, jnp.cos, w, reference=jnp.sin)

@@ -261,9 +261,21 @@ def test_a_loss_with_a_straight_through_reference():
 
 @pytest.mark.parametrize("x", [[0.3, 1.5, -0.2, 1.0], [1.5, 1.0], [-1.0, 1.5]])
 def test_an_input_on_an_edge_of_what_is_meant_hides_no_other(x):
-    """Saturated beyond 1: at 1 itself either is right, and beside it a wider window is seen."""
+    """Saturated beyond 1: at 1 itself either is right, and beside it a wider window is seen, and none at all."""
     for width, refused in ((1, False), (2, True)):
         ruled = jax.custom_vjp(jnp.sign)
         ruled.defvjp(lambda x: (jnp.sign(x), x), lambda x, c, width=width: (c * (jnp.abs(x) <= width),))
-        report = check_vjp(ruled, np.float32(x), intended=lambda x, c: c * (jnp.abs(x) <= 1), raise_=False)
-        assert (report.verdict == "FAIL") == refused, str(report)
+        for meant in (lambda x, c: c * (jnp.abs(x) <= 1), lambda x, c: c * (jnp.abs(x) < 1)):
+            report = check_vjp(ruled, np.float32(x), intended=meant, raise_=False)
+            assert report.verdict == ("FAIL" if refused else "PASS"), str(report)
+    through = jax.custom_vjp(jnp.sign)
+    through.defvjp(lambda x: (jnp.sign(x), None), lambda _, c: (c,))
+    assert check_vjp(through, np.float32(x), intended=meant, raise_=False).verdict == "FAIL"
+
+
+def test_a_convention_of_what_is_meant_is_one_among_others():
+    relu = jax.custom_vjp(lambda x: jnp.maximum(x, 0))
+    relu.defvjp(lambda x: (jnp.maximum(x, 0), x), lambda x, c: (jnp.where(x > 0, c, 0),))
+    x, meant = np.float32([-1, 0, 2]), lambda x, c: jnp.where(x >= 0, c, 0)
+    assert "a convention, no error" in str(check_vjp(relu, x, intended=meant))
+    assert check_vjp(relu, x, intended=meant, kinks="strict", raise_=False).verdict == "FAIL"

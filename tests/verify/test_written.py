@@ -60,6 +60,13 @@ def test_an_array_that_is_written_over_in_the_next_call_is_judged_as_it_was():
     assert report.leaves[""].manual == pytest.approx(np.cos(w[at]))  # and not a later call's
 
 
+def test_where_nothing_moves_no_gradient_is_said_to_be_constant():
+    """1 − tanh² rounds to 1 at such numbers, however they move."""
+    w = np.float32([1e-5, -2e-5])
+    report = check_gradients(lambda w: jnp.sum(jnp.tanh(w)), lambda w: 1 - np.tanh(np.asarray(w)) ** 2, w)
+    assert not any("the same whatever" in note for note in report.notes), report.notes
+
+
 @pytest.mark.parametrize("of", ["numbers", "a first answer", "a function of the parameters", "a linear loss"])
 def test_of_a_gradient_that_is_the_same_everywhere_the_report_says_so(of):
     w, kept = np.linspace(0.1, 1.0, 6).astype(np.float32), []

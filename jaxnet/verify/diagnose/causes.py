@@ -173,6 +173,8 @@ def not_finite(case: Case) -> tuple | None:
     """
     e, f = case.evidence, case.f
     bad = ~np.isfinite(case.g)
+    if f.comparable:
+        bad &= np.isnan(case.g) | (case.g != f.r)  # an infinite slope is one
     if not bad.any() or (f.cause is not None and np.isfinite(wide(e.manual.eager().leaves[case.i])).all()):
         return None
     first = ",".join(str(int(k)) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 import jax
 import numpy as np
 
-from jaxnet.verify.errors import RefusedError, UnreadableError, note, tolerated
+from jaxnet.verify.errors import NotFiniteError, RefusedError, UnreadableError, note, tolerated
 from jaxnet.verify.evidence import differences
-from jaxnet.verify.evidence.noise import Noise, noise_of
+from jaxnet.verify.evidence.noise import FAIL, Noise, noise_of
 from jaxnet.verify.journal import first_line
 from jaxnet.verify.problem.loss import Problem, direction, inner_product
 from jaxnet.verify.problem.trees import sample, wide, wide_shape
@@ -17,6 +17,7 @@ from jaxnet.verify.sizes import largest, norm
 DRAWS = 3
 LIKELY = 1e3  # roundings by which a leaf that fails is likely to differ from autodiff in its own dtype
 SAME = 1e-5  # of a slope
+SEEN = 1e-3  # of a gradient
 FORWARD_LIMIT = 512  # coordinates that forward mode may be asked for one at a time
 
 
@@ -88,10 +89,16 @@ def references(check) -> tuple[Problem, tuple[Reference, ...]]:
     return problem, known or nothing
 
 
-def gradient_moves(check, leaves) -> bool:
-    """Whether the gradient of the loss is another one at parameters one rounding away."""
-    moved = check.problem.double(check.problem.shaken(check.seed))[1]
-    return any(f.r is not None and not np.array_equal(f.r, x) for f, x in zip(leaves, moved, strict=True))
+def moved(problem: Problem) -> list[np.ndarray]:
+    """Other parameters, a sixteenth larger."""
+    parts = zip(problem.params.values, problem.own_dtypes, strict=True)
+    return [np.asarray(wide(x) * (1 + 2.0**-4), dtype) for x, dtype in parts]
+
+
+def gradient_moves(problem: Problem, there: list[np.ndarray], leaves) -> bool:
+    """Whether the gradient of the loss is seen to be another one at other parameters."""
+    pairs = zip(leaves, problem.double(there)[1], strict=True)
+    return any(f.r is not None and norm(x - f.r) > max(FAIL * f.noise.norm, SEEN * f.r_norm) for f, x in pairs)
 
 
 def _is_not_the_slope(check, r: list[np.ndarray]) -> bool:
@@ -211,7 +218,7 @@ def _by_values(problem: Problem) -> Problem:
     problem = replace(problem, reversible=False)
     value = problem.level
     if not np.isfinite(value) and not no_examples(problem):
-        raise ValueError(f"{problem.function} is {value} at the test point (seen by witness 4, values in float64).")
+        raise NotFiniteError(f"{problem.function} is {value} at the test point (seen by witness 4, values in float64).")
     return problem
 
 
@@ -226,7 +233,7 @@ def _require_finite(check, value, value64, spoke: bool):
         fine = next(v for v in values.values() if np.isfinite(v))
         other = f"; the other witness has {fine:.6g}, so it is {called} that overflows or cancels in its dtype"
     bad = value if not np.isfinite(value) else value64
-    raise ValueError(
+    raise NotFiniteError(
         f"{check.problem.function} is {bad} at the test point, seen by witness {' and '.join(seen)}{other}."
     )
 

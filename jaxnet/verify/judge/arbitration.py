@@ -1,5 +1,6 @@
 """Where manual gradient and autodiff differ, or autodiff is not finite: finite differences are asked who is right."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,15 +82,15 @@ class Arbiter(NamedTuple):
         slopes = [(v, found) for v in self._directions(i, g, at) if (found := self.slope({i: v})) is not None]
         if not slopes:
             return f
-        if not np.isfinite(g[at]).all():
-            wrong = _place(np.argwhere(at & ~np.isfinite(g))[0])
-            cause = Cause(Kind.NAN_WHERE_FINITE, (f" at {called(f.path)}{wrong}",))
-            return f.failed(score=float("inf"), cause=cause)
         kinked, lost, told = False, 0.0, ~at
         for v, found in slopes:
             alone = np.count_nonzero(v) == 1
             if found.tells_nothing or (found.steep and not alone):
                 continue  # beside an infinite slope, that of another entry does not show
+            if not np.isfinite(g[v != 0]).all():
+                if alone and _as_steep(g, v, found):
+                    kinked, told = True, told | (v != 0)
+                continue
             error = found.one_sided_error if found.kinked else found.error
             claimed, rounding = inner_product(g, v), f.unit * float(np.sum(np.abs(g * v)))
             if abs(claimed - found.central) > WARN * (error + rounding) and not lost:
@@ -97,8 +98,16 @@ class Arbiter(NamedTuple):
             kinked, told = kinked or found.kinked, told | (v != 0)
             if not lies_between(found, claimed, FAIL * (error + rounding + lost * norm(v))):
                 return _refuted(f, where, v, found)
+        wrong = at & ~told & (np.isnan(g) | ~_where(slopes, at))
+        if not np.isfinite(g[wrong]).all():
+            cause = Cause(
+                Kind.NAN_WHERE_FINITE, (f" at {called(f.path)}{_place(np.argwhere(wrong & ~np.isfinite(g))[0])}",)
+            )
+            return f.failed(score=float("inf"), cause=cause)
         if not told.all():
-            return f.undecided(note(Reason.NOT_FINITE_STEEP, where=where, at=_place(np.argwhere(~told)[0])))
+            return f.undecided(
+                note(Reason.NOT_FINITE_STEEP, where=where, at=_place(np.argwhere(~told)[0]) or "this point")
+            )
         reason = Reason.NOT_FINITE_KINK if kinked else Reason.NOT_FINITE_RIGHT
         return f.passed(note(reason, where=where))
 
@@ -163,6 +172,20 @@ class Arbiter(NamedTuple):
         return [i for i in [*dead][:DISPUTED] if moves([i])] if moves(dead) else []
 
 
+def _as_steep(g: np.ndarray, v: np.ndarray, found: differences.Slope) -> bool:
+    """Whether an infinite entry is the slope of a side."""
+    return any(math.isinf(side) and side == inner_product(g[v != 0], v[v != 0]) for side in found.sides)
+
+
+def _where(slopes, at: np.ndarray) -> np.ndarray:
+    """The entries of which no slope is known, alone: there an infinite gradient is neither right nor wrong."""
+    unknown = np.array(at)
+    for v, found in slopes:
+        if np.count_nonzero(v) == 1 and not found.tells_nothing:
+            unknown &= v == 0
+    return unknown
+
+
 def _refuted(f: LeafJudgement, where: str, v: np.ndarray, found: differences.Slope) -> LeafJudgement:
     """A leaf refused along a direction, of one entry if differences were asked about it by itself."""
     entries, score = np.argwhere(v), max(f.score, 2 * FAIL)
@@ -181,5 +204,6 @@ def _place(at) -> str:
 
 
 def as_large_as(x, v):
-    """The direction v with its largest entry as large as x is on average."""
+    """The direction v with its largest entry as large as x is on average; a real leaf moves along real numbers."""
+    v = v if np.iscomplexobj(x) else np.real(v)
     return np.asarray(v / max(largest(v), 1e-300) * (float(np.sqrt(np.mean(np.abs(x) ** 2))) or 1.0))

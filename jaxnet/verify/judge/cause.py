@@ -17,6 +17,7 @@ class Kind(Enum):
     ONE_ENTRY = "one coordinate is wrong, {}[{}] (found by halving, {} slopes)"
     SMALL_ENTRIES = "{} of {} {}, far below the leaf's largest entries"
     SHAPE = "{}it has shape {}, the parameter {}"
+    COMPLEX = "complex numbers, for a leaf that is real"
     NOT_FINITE = "NaN or Inf in {} of {} entries, first at [{}]{}{}"
 
     # what a leaf equals, or where it differs

@@ -7,7 +7,7 @@ leaves' dtype.
     RIGHT_HERE     F(p) = ∇J(p)                        what differs at p is rounding
     RIGHT_AROUND   F(p_k) = ∇J(p_k) at some point      what differs at p is a tie's convention
     WRONG          at none                             noise, steps and ties at p hide nothing of it
-    NUMBERS        F does not change with p            only its numbers can be judged
+    NUMBERS        F changes with nothing              only its numbers can be judged
     UNKNOWN        F cannot be read in float64         likewise
 
 to within what constants lose that two formulas round otherwise (terms.py). The points may be far away, as both sides
@@ -26,7 +26,7 @@ from jaxnet.verify.judge.reasons import Reason, note
 from jaxnet.verify.judge.terms import rounding_of_terms
 from jaxnet.verify.judge.verdict import LeafJudgement, graded
 from jaxnet.verify.problem.formula import SHOWN
-from jaxnet.verify.problem.trees import called, wide
+from jaxnet.verify.problem.trees import called, is_inexact, wide
 from jaxnet.verify.program.dataflow import dependent
 from jaxnet.verify.sizes import largest, norm, ratio
 
@@ -124,11 +124,15 @@ def _around(check, leaves, here) -> tuple[dict[int, Standing], list[tuple[float,
 
 
 def _same_far_away(check, here, constant: set[int]) -> set[int]:
-    """Those of some leaves whose formula is constant far away as well: one of signs takes its steps there."""
-    formula = check.candidate.formula
-    if not constant or not any(dependent(formula.trace, len(here))):
+    """Those of some leaves whose formula is constant far away as well, where one of signs takes its steps.
+
+    And with other data: what depends on them alone is the formula of a linear loss.
+    """
+    formula, problem = check.candidate.formula, check.problem
+    if not constant or not any(dependent(formula.trace, len(formula.inputs))):
         return constant
-    there = [formula.exact(place) for place in points(check.problem, FAR, MANY, check.rng("around"))]
+    data = [wide(x) * 2 if is_inexact(x) else x for x in problem.given.values]
+    there = [formula.exact(place, data) for place in points(problem, FAR, MANY, check.rng("around"))]
     return {i for i in constant if all(x is not None and np.array_equal(x[i], here[i]) for x in there)}
 
 
@@ -149,10 +153,12 @@ def _at_a_smooth_point(check, leaves, here) -> tuple[dict[int, Standing], list[t
 def tolerance(f: LeafJudgement, r: np.ndarray | None = None, terms: tuple[float, float] = (0.0, 0.0)) -> Noise:
     """What a formula may be off by in float64, here or where the gradient is r: what its constants lose, and rounding.
 
-    That of a low precision is much, 16 times: a quarter of it. Where an accuracy is declared, that and no more.
+    In a low precision 16 of these are much, and a quarter is allowed. Where an accuracy is declared, that and no more.
     """
     r = f.r if r is None else r
-    own, share = _sizes(r if f.known is None else np.asarray(r)[f.known]), 1 / 4 if f.unit > LOW else 1.0
+    own, share = _sizes(r if f.known is None else np.asarray(r)[f.known]), 1.0
+    if f.unit > LOW or f.accuracy:
+        share = 1 / 4
     unit = f.accuracy / FAIL if f.accuracy else share * f.unit
     return Noise(unit * own.norm, unit * own.entry).widened(share * terms[0], share * terms[1])
 

@@ -80,8 +80,15 @@ class LeafJudgement:
 
     @property
     def comparable(self) -> bool:
-        """Whether g and r are there and of one shape."""
-        return self.raw is not None and self.r is not None and np.shape(self.raw) == np.shape(self.r)
+        """Whether g and r are there, of one shape, and both real or complex."""
+        if self.raw is None or self.r is None or np.shape(self.raw) != np.shape(self.r):
+            return False
+        return np.iscomplexobj(self.r) or not self.is_complex
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the gradient under test is complex, which suits a complex leaf alone."""
+        return self.raw is not None and np.iscomplexobj(self.raw)
 
     @cached_property
     def known(self) -> np.ndarray | None:
@@ -140,6 +147,8 @@ def judged(f: LeafJudgement) -> LeafJudgement:
     if np.shape(f.raw) != f.shape:
         cause = None if f.r is not None else Cause(Kind.SHAPE, ("wrong shape: ", np.shape(f.raw), f.shape))
         return f.failed(score=float("inf"), cause=cause)
+    if f.is_complex and not np.issubdtype(f.dtype, np.complexfloating):
+        return f.failed(score=float("inf"), cause=Cause(Kind.COMPLEX))
     if f.again is not None:
         f = with_second_call(f)
     if f.r is None or f.wrong:

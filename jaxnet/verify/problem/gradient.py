@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.verify.errors import DeliberateError, call_user, note
+from jaxnet.verify.errors import DeliberateError, RefusedError, call_user, note
 from jaxnet.verify.problem.formula import Formula
 from jaxnet.verify.problem.loss import Problem
-from jaxnet.verify.problem.trees import called, first_difference, gradient_leaves, more_than_asked, wide
+from jaxnet.verify.problem.trees import called, first_difference, gradient_leaves, more_than_asked
 from jaxnet.verify.program.cache import program_of, quick
 from jaxnet.verify.program.dataflow import dependent
 from jaxnet.verify.program.jaxprs import ClosedJaxpr
@@ -53,7 +53,13 @@ class Manual:
         return self._called(self.problem.arguments(values, given))
 
     def _called(self, arguments) -> list:
-        gradient = call_user(self.grad_fn, *arguments)
+        try:
+            gradient = call_user(self.grad_fn, *arguments)
+        except jax.errors.UnexpectedTracerError as error:
+            raise RefusedError(
+                "grad_fn was given a value that was kept while something else was traced, such as a forward pass that "
+                "stores its activations: compute them in grad_fn, or hand them over as arguments."
+            ) from error
         difference = first_difference(self.problem.params, gradient)
         if difference is not None:
             raise DifferentTreeError(difference + more_than_asked(self.problem.params, gradient))
@@ -139,13 +145,11 @@ class Manual:
             note(self.problem.journal, error, f"the {variant} variant")
             return Run(variant, refused=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}")
 
-    def is_constant(self) -> bool:
-        """Whether it gives the same at parameters one rounding away: it holds numbers, or keeps its first answer."""
-        closed, problem = self.trace(), self.problem
+    def is_constant(self, moved: list[np.ndarray]) -> bool:
+        """Whether it gives the same at other parameters: it holds numbers, or keeps its first answer."""
+        closed = self.trace()
         if closed is not None:
-            return not any(dependent(closed, len(problem.own_dtypes)))
-        parts = zip(problem.params.values, problem.units, problem.own_dtypes, strict=True)
-        moved = [(wide(x) * (1 + 2 * unit)).astype(dtype) for x, unit, dtype in parts]
+            return not any(dependent(closed, len(moved)))
         here, there = self.eager().leaves, self.eager(moved).leaves
         return not any(one is not None and bits_differ(one, other) for one, other in zip(here, there, strict=True))
 

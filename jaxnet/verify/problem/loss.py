@@ -31,6 +31,7 @@ from jaxnet.verify.program import transforms
 from jaxnet.verify.program.cache import same_program
 from jaxnet.verify.program.dtypes import unit_roundoff
 from jaxnet.verify.program.jaxprs import with_whole_tracebacks
+from jaxnet.verify.program.rules import differentiated, equations
 from jaxnet.verify.program.ties import has_kinks
 
 ROUNDINGS = 64  # by which two values of one loss may differ: a host may add in another order
@@ -317,7 +318,7 @@ class Problem:
     # ---- kinks -----------------------------------------------------------------------------------------------------
     def has_kinks(self) -> bool:
         """Whether the gradient passes any operation that is not smooth everywhere."""
-        return self.traceable and has_kinks(self.trace.closed)
+        return self.traceable and has_kinks(self.trace.closed, equations if self.trace.stated else differentiated)
 
     def tilted(self, share: float, width: float) -> list[np.ndarray]:
         """The float64 gradient with one convention at each tie: see program/ties.py."""

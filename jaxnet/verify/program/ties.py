@@ -18,8 +18,11 @@ from jaxnet.verify.program.readings import FLOAT64
 from jaxnet.verify.program.rules import differentiated, equations
 
 
-def has_kinks(jaxpr) -> bool:
-    """Whether the outputs' derivative passes an operation where it may have a kink."""
+def has_kinks(jaxpr, among=differentiated) -> bool:
+    """Whether the outputs' derivative passes an operation where it may have a kink.
+
+    among   the equations of a program that count; of a rule that is stated all do, for its stop is none of the user's
+    """
     made = {v: equation for equation in equations(jaxpr) for v in equation.outvars}
 
     def of_exponentials(v) -> bool:  # |Σ exp| in JAX's logsumexp
@@ -33,7 +36,7 @@ def has_kinks(jaxpr) -> bool:
         treatment(equation).compares
         and any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.invars)  # whole numbers do not move
         and not (equation.primitive.name in ("abs", "sign") and of_exponentials(equation.invars[0]))
-        for equation in differentiated(jaxpr)
+        for equation in among(jaxpr)
     )
 
 

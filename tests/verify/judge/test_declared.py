@@ -77,6 +77,39 @@ def test_it_holds_beside_ties_too(at_zero):
         assert check_vjp(ruled, x, accuracy=1e-3, raise_=False).verdict == verdict
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float32])
+def test_a_linear_loss_has_a_formula_too(dtype):
+    """Its gradient is constant in the parameters, and depends on the data, or on the cotangent."""
+    w, data = jnp.ones(8, dtype), jax.random.normal(jax.random.key(9), (20, 8)).astype(dtype)
+    for factor, verdict in ((1.0, "PASS"), (1.1, "FAIL")):
+        gradient = lambda w, data, factor=factor: (factor * data.mean(0)).astype(data.dtype)
+        report = check_gradients(lambda w, data: jnp.mean(data @ w), gradient, w, data, raise_=False)
+        assert report.verdict == verdict, str(report)
+        add = jax.custom_vjp(lambda x, b: x + b)
+        add.defvjp(lambda x, b: (x + b, None), lambda _, c, factor=factor: (c, (factor * c.sum(0)).astype(c.dtype)))
+        assert check_vjp(add, data, w, raise_=False).verdict == verdict
+
+
+def test_an_accuracy_below_rounding_is_asked_of_the_formula():
+    off = lambda w: jnp.cos(w) * (1 + 1e-6)
+    for accuracy, verdict in ((1e-7, "FAIL"), (1e-5, "PASS")):
+        report = check_gradients(lambda w: jnp.sum(jnp.sin(w)), off, X[0], accuracy=accuracy, raise_=False)
+        assert report.verdict == verdict, str(report)
+
+
+def test_a_solver_that_stops_early_is_told_of_it():
+    def solved(a):  # x = a cos x, to 1e-6
+        moves = lambda s: jnp.any(jnp.abs(s[0] - s[1]) > 1e-6)
+        return jax.lax.while_loop(moves, lambda s: (a * jnp.cos(s[0]), s[0]), (jnp.ones_like(a), jnp.zeros_like(a)))[0]
+
+    ruled = jax.custom_vjp(solved)
+    ruled.defvjp(lambda a: (x := solved(a), (x, a)), lambda s, c: (c * jnp.cos(s[0]) / (1 + s[1] * jnp.sin(s[0])),))
+    a = np.float32([0.3, 0.5, 0.7])
+    report = check_vjp(ruled, a, raise_=False)
+    assert report.verdict == "FAIL" and "is for accuracy=" in " ".join(str(report).split()), str(report)
+    assert check_vjp(ruled, a, accuracy=1e-4)
+
+
 def test_one_wrong_entry_is_not_hidden_by_the_norm_of_its_leaf():
     one = lambda p: {"w": jnp.cos(p["w"]).at[0, 0].add(0.02), "b": 2 * p["b"]}
     assert check_gradients(loss, one, PARAMS, accuracy=1e-2, raise_=False).verdict == "FAIL"

@@ -1,5 +1,6 @@
 """Entries at which autodiff is not finite: slopes of the loss judge them, one by one, and say where none can."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,8 +48,10 @@ def test_an_infinite_slope_hides_no_other_entry(at_zero, below, verdict, says, t
         (lambda w: jnp.sum(jnp.cbrt(w)), 1 / 3, (0, 7)),
         (lambda w: jnp.sum(jnp.sqrt(jnp.abs(w))), 1 / 2, (0, 7)),
         (lambda w: jnp.sum(jnp.where(w > 0, jnp.log(w), 0)), 1, (0, 7)),
+        (lambda w: jnp.sum(jnp.cbrt(w)), 1 / 3, (np.inf,)),  # as autodiff has it
+        (lambda w: jnp.sum(jnp.sqrt(jnp.abs(w))), 1 / 2, (np.inf, -np.inf)),
     ],
-    ids=["cube root", "root of the modulus", "a jump"],
+    ids=["cube root", "root of the modulus", "a jump", "infinite cube root", "infinite root of the modulus"],
 )
 def test_where_there_is_no_slope_nothing_is_proved(loss, right, claims):
     for claim in claims:
@@ -59,6 +62,8 @@ def test_where_there_is_no_slope_nothing_is_proved(loss, right, claims):
 def test_an_entropys_slope_at_zero_grows_without_bound():
     entropy = lambda p: -jnp.sum(jnp.where(p > 0, p * jnp.log(p), 0))
     assert check(entropy, [7, -1], [0, 1]).verdict == "PASS"  # left of 0 it is constant: any number in [0, ∞]
+    assert check(entropy, [np.inf, -1], [0, 1]).verdict == "PASS"  # and the end of it
+    assert check(entropy, [-np.inf, -1], [0, 1]).verdict == check(entropy, [np.nan, -1], [0, 1]).verdict == "FAIL"
     report = check(entropy, [-7, -1], [0, 1])
     assert report.verdict == "FAIL" and "[0] is -7, its slopes are 0 and inf" in flat(report)
 
@@ -70,3 +75,11 @@ def test_more_entries_than_are_asked_about_one_by_one():
     norm = lambda w: jnp.sqrt(jnp.sum(w[:-1] ** 2)) + w[-1]
     assert check(norm, [0] * 40 + [1], point).verdict == "PASS"
     assert check(norm, [0] * 39 + [3] + [1], point).verdict == "FAIL"
+
+
+def test_an_infinite_entry_that_autodiff_has_too_is_not_the_cause_of_an_error_elsewhere():
+    loss = lambda w: jnp.sum(jnp.sqrt(w))
+    point = np.array([0, 0.3, 0.5], np.float32)
+    report = check_gradients(loss, lambda w: 1.2 * jax.grad(loss)(w), point, raise_=False)
+    assert report.verdict == "FAIL" and "NaN or Inf" not in str(report), str(report)
+    assert check_gradients(loss, jax.grad(loss), point, raise_=False).verdict == "INCONCLUSIVE"
