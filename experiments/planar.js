@@ -39,7 +39,7 @@ export function mount(figure, data) {
     plane(images.prediction);
     network(params, images.units);
     curve(net.cost[j], k);
-    part("accuracy").value = `${decimals(100 * net.accuracy[j][k], 1)} %`;
+    part("accuracy").value = `${decimals(100 * correct, 1)} %`; // of what is drawn, whose params are float16
     part("J").value = decimals(net.cost[j][k], 3);
     part("remark").textContent = remark(scales[j], units, flat, moved);
     Object.assign(figure.dataset, {
@@ -59,7 +59,7 @@ export function mount(figure, data) {
   }
   function label() {
     button.textContent = still.matches ? "Next step" : timer === null ? "Play" : "Pause";
-    part("numbers").setAttribute("aria-live", timer === null ? "polite" : "off");
+    for (const name of ["numbers", "remark"]) part(name).setAttribute("aria-live", timer === null ? "polite" : "off");
   }
   button.addEventListener("click", () => {
     if (timer !== null) return stop();
