@@ -116,8 +116,10 @@ export function mount(figure, data) {
     for (const slider of [x1, x2]) slider.nextElementSibling.value = decimals(slider.valueAsNumber);
     for (const [name, button] of Object.entries(buttons)) {
       const [, value, derivative] = button.children;
-      value.innerHTML = hasValue(name) ? matrix(values[name]) : "";
-      derivative.innerHTML = hasDerivative(name) ? matrix(derivatives[name]) : "";
+      value.innerHTML = matrix(values[name]);
+      derivative.innerHTML = matrix(derivatives[name]);
+      value.style.visibility = hasValue(name) ? "" : "hidden"; // its place is kept
+      derivative.style.visibility = hasDerivative(name) ? "" : "hidden";
       button.setAttribute("aria-pressed", name === chosen);
     }
     forward.setAttribute("aria-disabled", step >= FORWARDS.length && step < STEPS);
