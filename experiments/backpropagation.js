@@ -72,7 +72,7 @@ const BOXES = {
     derivative: (v, d, i, _, y) => `${n(d.loss[i])}·(−${y} / ${n(v.a2[i])} + ${1 - y} / (1 − ${n(v.a2[i])}))`,
   },
   loss: {
-    name: "ℓ", formula: "−(y ln a[2] + (1 − y) ln(1 − a[2]))", chain: "1, where the way back starts",
+    name: "ℓ", formula: "−(y ln a[2] + (1 − y) ln(1 − a[2]))", chain: "1, where the backward pass starts",
     value: (v, i, y) => `−(${y}·ln ${n(v.a2[i])} + ${1 - y}·ln(1 − ${n(v.a2[i])}))`,
     derivative: () => "∂ℓ/∂ℓ",
   },
@@ -145,7 +145,7 @@ export function mount(figure, data) {
     return `<div>${there}</div><div>${back}</div>`;
   }
 
-  // Arrows from box to box, between the edges that face each other: there where a value was computed, back where a
+  // Arrows from box to box, between the edges that face each other: forward where a value was computed, back where a
   // derivative was.
   function draw() {
     const {width, height} = graph.getBoundingClientRect();

@@ -49,7 +49,7 @@ def claims(cards: dict[str, dict[str, Any] | None]) -> str:
     head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
     rows = "".join(f'<tr><th scope="row">{link(name)}</th>{nearest(record)}</tr>'
                    for name, record in cards.items() if record)  # fmt: skip
-    return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "Every claim")
+    return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "Every experiment")
 
 
 def nearest(record: dict[str, Any]) -> str:
