@@ -30,7 +30,7 @@ def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tup
     never = [name for name, record in cards.items() if not record]
     bad = [f"{link(record['experiment'])} {state(record)}" for record in records if not record["held"]]
     count, seconds = len(records), sum(record["seconds"] for record in records)
-    sentences = [f"{count} experiment{'s' * (count != 1)} in {seconds:.0f} s{escape(made_by)}."]
+    sentences = [f"{count} experiment{'s' * (count != 1)}, {seconds:.0f} s together{escape(made_by)}."]
     if interrupted:
         left_out = escape(", ".join(interrupted))
         sentences.append(f'<strong class="failed">Interrupted before the end of: {left_out}.</strong>')
