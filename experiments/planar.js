@@ -59,7 +59,9 @@ export function mount(figure, data) {
   }
   function label() {
     button.textContent = still.matches ? "Next step" : timer === null ? "Play" : "Pause";
-    for (const name of ["numbers", "remark"]) part(name).setAttribute("aria-live", timer === null ? "polite" : "off");
+    for (const told of figure.querySelectorAll(".numbers output, .remark")) {
+      told.setAttribute("aria-live", timer === null ? "polite" : "off");
+    }
   }
   button.addEventListener("click", () => {
     if (timer !== null) return stop();
