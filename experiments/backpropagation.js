@@ -72,7 +72,7 @@ const BOXES = {
     derivative: (v, d, i, _, y) => `${n(d.loss[i])}·(−${y} / ${n(v.a2[i])} + ${1 - y} / (1 − ${n(v.a2[i])}))`,
   },
   loss: {
-    name: "ℓ", formula: "−(y ln a[2] + (1 − y) ln(1 − a[2]))", chain: "1, where the way back starts",
+    name: "ℓ", formula: "−(y ln a[2] + (1 − y) ln(1 − a[2]))", chain: "1, where the backward pass starts",
     value: (v, i, y) => `−(${y}·ln ${n(v.a2[i])} + ${1 - y}·ln(1 − ${n(v.a2[i])}))`,
     derivative: () => "∂ℓ/∂ℓ",
   },
@@ -116,8 +116,10 @@ export function mount(figure, data) {
     for (const slider of [x1, x2]) slider.nextElementSibling.value = decimals(slider.valueAsNumber);
     for (const [name, button] of Object.entries(buttons)) {
       const [, value, derivative] = button.children;
-      value.innerHTML = hasValue(name) ? matrix(values[name]) : "";
-      derivative.innerHTML = hasDerivative(name) ? matrix(derivatives[name]) : "";
+      value.innerHTML = matrix(values[name]);
+      derivative.innerHTML = matrix(derivatives[name]);
+      value.style.visibility = hasValue(name) ? "" : "hidden"; // its place is kept
+      derivative.style.visibility = hasDerivative(name) ? "" : "hidden";
       button.setAttribute("aria-pressed", name === chosen);
     }
     forward.setAttribute("aria-disabled", step >= FORWARDS.length && step < STEPS);
@@ -143,7 +145,7 @@ export function mount(figure, data) {
     return `<div>${there}</div><div>${back}</div>`;
   }
 
-  // Arrows from box to box, between the edges that face each other: there where a value was computed, back where a
+  // Arrows from box to box, between the edges that face each other: forward where a value was computed, back where a
   // derivative was.
   function draw() {
     const {width, height} = graph.getBoundingClientRect();

@@ -94,9 +94,9 @@ def claim(found: dict) -> str:
     return (
         f"Networks of {', '.join(map(str, found['identity']))} identity layers equal W'x + b' to"
         f" {max(found['differences'].values()):.0e}; their lowest cost is {lowest_cost(found):.4f}, logistic"
-        f" regression's {line['cost']:.4f}. They are at most {most_right(found):.1%} right, the best of all lines"
-        f" {found['accuracy_of_the_best_line']:.1%}, logistic regression {line['accuracy']:.1%}, two tanh layers"
-        f" {found['tanh']['accuracy']:.1%}."
+        f" regression's {line['cost']:.4f}. Their accuracy is at most {most_right(found):.1%}, that of the best"
+        f" straight line {found['accuracy_of_the_best_line']:.1%}, of logistic regression {line['accuracy']:.1%}, of"
+        f" two tanh layers {found['tanh']['accuracy']:.1%}."
     )
 
 

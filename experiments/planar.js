@@ -39,7 +39,7 @@ export function mount(figure, data) {
     plane(images.prediction);
     network(params, images.units);
     curve(net.cost[j], k);
-    part("accuracy").value = `${decimals(100 * net.accuracy[j][k], 1)} %`;
+    part("accuracy").value = `${decimals(100 * correct, 1)} %`; // of what is drawn, whose params are float16
     part("J").value = decimals(net.cost[j][k], 3);
     part("remark").textContent = remark(scales[j], units, flat, moved);
     Object.assign(figure.dataset, {
@@ -59,7 +59,9 @@ export function mount(figure, data) {
   }
   function label() {
     button.textContent = still.matches ? "Next step" : timer === null ? "Play" : "Pause";
-    part("numbers").setAttribute("aria-live", timer === null ? "polite" : "off");
+    for (const told of figure.querySelectorAll(".numbers output, .remark")) {
+      told.setAttribute("aria-live", timer === null ? "polite" : "off");
+    }
   }
   button.addEventListener("click", () => {
     if (timer !== null) return stop();
@@ -181,27 +183,30 @@ function theNetwork(box) {
   };
 }
 
-// The cost at each stop of the slider, whose stops are even on a logarithmic scale, and a dot at the step.
+// The cost at each stop of the slider, and a dot at the step; steps and cost are on logarithmic scales.
 function theCurve(box, steps) {
   const WIDTH = 304, HEIGHT = 150, left = 36, right = WIDTH - 28, top = 12, bottom = HEIGHT - 26;
   const x = k => left + (right - left) * k / (steps.length - 1), ticks = [0, 10, 100, 1000, 10000];
   const text = (attributes, content) => svg("text", {"font-size": 15, fill: "var(--soft)", ...attributes}, content);
   const curve = svg("path", {fill: "none", stroke: "currentColor", "stroke-width": 2});
   const dot = svg("circle", {r: 5, fill: "var(--blue)", stroke: "var(--paper)", "stroke-width": 1.5});
-  const highest = text({x: left - 6, y: top + 6, "text-anchor": "end"});
+  const [highest, lowest] = [top + 6, bottom + 4].map(y => text({x: left - 6, y, "text-anchor": "end"}));
   box.replaceChildren(svg("svg", {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "The cost J against the step, with a dot at the step",
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
+    "aria-label": "The cost J against the step, on logarithmic scales, with a dot at the step",
   },
     svg("path", {d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: "var(--soft)"}),
-    highest, text({x: left - 6, y: bottom + 4, "text-anchor": "end"}, "0"), text({x: left + 8, y: top + 6}, "J"),
+    highest, lowest, text({x: right, y: top + 6, "text-anchor": "end"}, "J"),
     ...ticks.filter(tick => tick <= steps.at(-1)).map(tick => text({
       x: x(nearest(steps, tick)), y: HEIGHT - 6, "text-anchor": "middle",
     }, tick.toLocaleString("en"))),
     curve, dot,
   ));
   return (costs, k) => {
-    const most = Math.max(0.8, ...costs), y = cost => bottom - (bottom - top) * cost / most;
+    const most = Math.max(0.8, ...costs), least = Math.min(0.1, ...costs);
+    const y = cost => bottom - (bottom - top) * Math.log(cost / least) / Math.log(most / least);
     highest.textContent = decimals(most, most < 10 ? 1 : 0);
+    lowest.textContent = decimals(least, least < 0.1 ? 2 : 1);
     curve.setAttribute("d", costs.map((cost, i) => `${i ? "L" : "M"}${x(i)} ${y(cost)}`).join(""));
     set(dot, {cx: x(k), cy: y(costs[k])});
   };
@@ -218,8 +223,8 @@ function remark(scale, units, flat, moved) {
   }
   if (flat > 0.5) {
     return `Saturation: before the first step ${decimals(100 * flat, 0)} % of the hidden activations are beyond ±${FLAT},
-      where tanh′ is below 0.02. The units are nearly steps, and gradient descent hardly turns them: until here W[1] has
-      moved by ${decimals(100 * moved, 0)} % of its length.`;
+      where tanh′ is below 0.02. Gradient descent hardly turns these units: W[1] has moved by
+      ${decimals(100 * moved, 0)} % of its length. W[2] still learns, which can be enough where units are many.`;
   }
   return `In the middle is what each hidden unit sees of the plane, blue where its tanh is positive and orange where it is
     negative. Lines are weights in the same colours, the wider the larger.`;

@@ -62,8 +62,10 @@ export function mount(figure, data) {
 // z = wᵀ a_prev + b and a = σ(z) of one unit, with the numbers in their places.
 function sum(params, layers, l, i) {
   const {W, b} = params[l - 1], {z, a} = layers[l];
-  const terms = W[i].map((w, k) =>
-    `<span class="${w < 0 ? "negative" : "positive"}">${decimals(w)}</span>·${bracketed(layers[l - 1].a[k])}`);
+  const terms = W[i].map((w, k) => {
+    const weight = `<span class="${w < 0 ? "negative" : "positive"}">${decimals(w)}</span>`;
+    return `${w < 0 ? `(${weight})` : weight}·${bracketed(layers[l - 1].a[k])}`;
+  });
   const symbol = (letter, transposed = "") => `<math><msubsup><mi>${letter}</mi><mn>${i + 1}</mn>
     <mrow><mo>[</mo><mn>${l}</mn><mo>]</mo>${transposed}</mrow></msubsup></math>`;
   const before = l === 1 ? "<math><mi>x</mi></math>" : "<math><msup><mi>a</mi><mrow><mo>[</mo><mn>1</mn><mo>]</mo></mrow></msup></math>";

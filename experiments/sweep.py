@@ -1,4 +1,4 @@
-"""256 networks at once: the map of accuracy over learning rate and seed, and the speed against one by one.
+"""Many networks at once: the map of accuracy over learning rate and seed, and the speed against one by one.
 
 The notes' section 8 leaves the learning rate to be found. `jaxnet.sweep` trains 16 rates x 16 seeds of 64-32-10, tanh
 then softmax, on scikit-learn's digits in one compiled program; a member is what `jaxnet.fit` gives for its rate and

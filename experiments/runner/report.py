@@ -30,7 +30,7 @@ def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tup
     never = [name for name, record in cards.items() if not record]
     bad = [f"{link(record['experiment'])} {state(record)}" for record in records if not record["held"]]
     count, seconds = len(records), sum(record["seconds"] for record in records)
-    sentences = [f"{count} experiment{'s' * (count != 1)} in {seconds:.0f} s{escape(made_by)}."]
+    sentences = [f"{count} experiment{'s' * (count != 1)}, {seconds:.0f} s together{escape(made_by)}."]
     if interrupted:
         left_out = escape(", ".join(interrupted))
         sentences.append(f'<strong class="failed">Interrupted before the end of: {left_out}.</strong>')
@@ -49,7 +49,7 @@ def claims(cards: dict[str, dict[str, Any] | None]) -> str:
     head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
     rows = "".join(f'<tr><th scope="row">{link(name)}</th>{nearest(record)}</tr>'
                    for name, record in cards.items() if record)  # fmt: skip
-    return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "Every claim")
+    return scrolling(f"<table><tr>{head}</tr>{rows}</table>", "Every experiment")
 
 
 def nearest(record: dict[str, Any]) -> str:

@@ -76,7 +76,7 @@ export function mount(figure, data) {
     timer = null;
     play.textContent = "Play";
     play.hidden = still.matches;
-    part("answer").setAttribute("aria-live", "polite");
+    for (const name of ["calls", "answer"]) part(name).setAttribute("aria-live", "polite");
   }
   function next() {
     const atOnce = Math.ceil(calls() * PERIOD / PLAYED);
@@ -88,7 +88,7 @@ export function mount(figure, data) {
     if (timer !== null) return stop();
     go(0);
     play.textContent = "Pause";
-    part("answer").setAttribute("aria-live", "off");
+    for (const name of ["calls", "answer"]) part(name).setAttribute("aria-live", "off");
     timer = setInterval(next, Math.max(PERIOD, Math.min(500, PLAYED / calls())));
   });
   still.addEventListener("change", stop);

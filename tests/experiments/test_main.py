@@ -129,7 +129,7 @@ def test_all_that_hold_are_a_success(run_all):
         lambda config: result(),
         arguments=["--quick"],
     )
-    assert code == 0 and not_held(text) == [] and "2 experiments in " in text and printed.count("held ") >= 2
+    assert code == 0 and not_held(text) == [] and "2 experiments, " in text and printed.count("held ") >= 2
     assert "One &amp; one are &lt;two&gt;." in text and '<th scope="row">number</th><td>1.5</td>' in text
     for row in ('<th scope="row">1</th><td>x</td>', '<th scope="row">2</th><td>yes</td>'):
         assert row in text  # as metrics.json has them: names and values that JSON knows
@@ -139,7 +139,7 @@ def test_all_that_hold_are_a_success(run_all):
 
 def test_a_broken_experiment_does_not_stop_the_others(run_all):
     code, text, printed = run_all(lambda config: result(), breaks, lambda config: result())
-    assert code == 1 and not_held(text) == [("beta", "broken")] and "3 experiments in " in text
+    assert code == 1 and not_held(text) == [("beta", "broken")] and "3 experiments, " in text
     assert "<pre>python -m experiments.beta --results" in text
     assert "ZeroDivisionError: by &lt;nothing&gt;" in text and "BROKEN  beta" in printed
     assert printed.index("beta") < printed.index("gamma")
@@ -161,7 +161,7 @@ def test_an_interrupt_leaves_a_page_of_what_was_done(run_all):
         raise KeyboardInterrupt
 
     code, text, _ = run_all(lambda config: result(), interrupted, lambda config: result())
-    assert code == 130 and not_held(text) == [] and "1 experiment in " in text
+    assert code == 130 and not_held(text) == [] and "1 experiment, " in text
     assert "Interrupted before the end of: beta, gamma." in text and "No results yet: beta, gamma." in text
     assert "No results yet: python -m experiments --only beta" in text
     _, text, _ = run_all(lambda config: result(), lambda config: result(), lambda config: result())
@@ -189,7 +189,7 @@ def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(run_all, tmp_pat
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_page_of_what_was_done(signum, code, run_all):
     ended, text, _ = run_all(lambda config: result(), lambda config: signal.raise_signal(signum))
-    assert ended == code and "1 experiment in " in text and "Interrupted before the end of: beta." in text
+    assert ended == code and "1 experiment, " in text and "Interrupted before the end of: beta." in text
 
 
 def test_a_full_disk_leaves_what_was_there(run_all, tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_some_keep_the_cards_of_the_others(run_all):
     works = [lambda config: result(number=1)] * 3
     _, text, _ = run_all(*works, arguments=["--only", "beta"])
     assert (
-        "1 experiment in " in text
+        "1 experiment, " in text
         and "No results yet: alpha, gamma." in text
         and text.count('<details class="report"') == 1
     )

@@ -73,10 +73,12 @@ def test_every_derivative_is_that_of_jax_grad_wherever_x_is(graph, data):
 
 def test_the_buttons_walk_there_and_back(graph):
     forward, home, reset = graph.locator("fieldset button").all()
-    shown = lambda kind: [name for name in NODES if graph.locator(f"[data-node={name}] .{kind} b").count()]
+    shown = lambda kind: [name for name in NODES if graph.locator(f"[data-node={name}] .{kind} b:visible").count()]
     assert shown("value") == shown("derivative") == NODES
 
+    height = graph.locator(".graph").bounding_box()["height"]
     reset.click()
+    assert graph.locator(".graph").bounding_box()["height"] == height  # boxes keep the places of their numbers
     assert (shown("value"), shown("derivative")) == (GIVEN, []) and graph.locator("polyline").count() == 0
     home.click(force=True)  # there is nothing to go home from
     assert graph.get_attribute("data-step") == "0" and home.get_attribute("aria-disabled") == "true"

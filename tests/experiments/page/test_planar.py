@@ -59,7 +59,7 @@ def test_it_starts_with_four_units_that_have_learnt_the_flower(flower):
     found = read(flower)
     assert (found["units"], found["scale"], found["step"]) == (4, 0.01, 5000)
     assert found["accuracy"] > 0.85 and found["cost"] < 0.4
-    assert flower.locator(".accuracy").inner_text() == f"{100 * found['accuracy']:.1f} %"
+    assert flower.locator(".accuracy").inner_text() == f"{100 * found['correct']:.1f} %"
     assert flower.locator(".J").inner_text() == f"{found['cost']:.3f}"
 
 
@@ -171,7 +171,11 @@ def test_play_advances_to_the_last_step_and_stops(flower, move):
     flower.page.wait_for_function(
         "step => Number(document.querySelector('[data-step]').dataset.step) > step", arg=first
     )
+    told = flower.locator("output, .remark")  # an output without aria-live is read out at every change
+    live = lambda: told.evaluate_all("all => all.map(one => one.ariaLive)")
+    assert live() == ["off"] * 6
     flower.get_by_role("button", name="Pause").click()
+    assert live() == ["off"] * 3 + ["polite"] * 3  # a slider tells of itself
     paused = read(flower)["step"]
     flower.page.wait_for_timeout(300)
     assert read(flower)["step"] == paused > first

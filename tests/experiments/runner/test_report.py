@@ -87,6 +87,6 @@ def test_the_table_of_claims_has_what_is_nearest_to_its_limit():
 
 def test_the_head_says_what_did_not_hold():
     said = status({"fake": RECORD, "other": RECORD | {"experiment": "other", "held": False}, "third": None})
-    assert said.startswith('<p class="soft">2 experiments in 2 s.') and "No results yet: third." in said
+    assert said.startswith('<p class="soft">2 experiments, 2 s together.') and "No results yet: third." in said
     assert 'What did not hold: <a href="#report-other">other</a> <span class="failed">failed</span>.' in said
     assert "did not hold" not in status({"fake": RECORD})
