@@ -131,7 +131,7 @@ def metrics(found: dict) -> dict:
 def explore(config: Config) -> dict:
     """The example and the params of its graph, for the figure of section 9."""
     params, x, y = example(config)
-    x = x.round(2)  # as its sliders move
+    params, x = jax.tree.map(lambda numbers: numbers.round(3), params), x.round(2)  # as they are written there
     ax = jaxnet.plot.computation_graph(NET, params, x, y, ax=plots.figure(11, 5.5).subplots())
     ax.set_title("")
     ax.get_legend().remove()  # the caption says it

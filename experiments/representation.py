@@ -87,7 +87,8 @@ def metrics(found: dict) -> dict:
 
 def explore(config: Config) -> dict:
     """The network and its example, for the figure of sections 1 and 2."""
-    params, x = notes.random_point(np.random.default_rng(config.seed), NET.sizes, 1, *[config.scale] * 3)
+    point = notes.random_point(np.random.default_rng(config.seed), NET.sizes, 1, *[config.scale] * 3)
+    params, x = jax.tree.map(lambda numbers: numbers.round(2), point)  # as they are written there
     alt = "A network of 3, 4 and 1 units with its weights and numbers"
     return {
         "still": plots.svg(draw({"params": params, "x": x[:, 0]}), "representation", alt),

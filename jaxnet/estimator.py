@@ -130,8 +130,9 @@ class _MLP(BaseEstimator):
             patience = count("n_iter_no_change", self.n_iter_no_change) + 1
         self._train(examples, held_out, rng, count("max_iter", self.max_iter), earlier, patience)
         if patience is not None and self.result_.loop.epochs_since_best < patience:
+            watched = "the validation score may still rise" if held_out is not None else "the cost still falls"
             warnings.warn(
-                f"max_iter is {self.max_iter}, and the cost still falls; give more, or tol=None to take it as it is",
+                f"max_iter is {self.max_iter}, and {watched}; give more, or tol=None to take it as it is",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -78,7 +78,7 @@ class Config:
     results: Path = Path("results")
     """Directory for the figure and the numbers; the experiment adds its own name."""
     quick: bool = False
-    """Smaller, for a look: seconds."""
+    """Smaller, for a look."""
     cache: bool = False
     """Keep compiled programs for later runs, in your own cache directory: a second start compiles nothing."""
 

@@ -39,7 +39,7 @@ def check_vjp(request):
 
 
 def _failing(config, checker: str):
-    """A checker whose verdicts that raise end the test, with the table as its text and no traceback."""
+    """A checker whose verdicts that raise end the test, at its line, with the table as its text."""
     seed = config.getoption("gradients_seed")
     given = {"witnesses": "full" if config.getoption("gradients") == "full" else "auto", "key": seed}
 
@@ -52,6 +52,6 @@ def _failing(config, checker: str):
             return getattr(api, checker)(*arguments, **(given | options))
         except (GradientMismatch, GradientInconclusive) as error:
             text = f"{type(error).__name__}\n{error}\n(seed {seed}: --gradients-seed={seed})"
-        pytest.fail(text, pytrace=False)
+        pytest.fail(text)
 
     return check
