@@ -34,6 +34,7 @@ from jaxnet.verify.program.jaxprs import with_whole_tracebacks
 from jaxnet.verify.program.rules import differentiated, equations
 from jaxnet.verify.program.ties import has_kinks
 
+TURNS, ANY = 10**5, 2**62  # of a while loop away from the point, and at it
 ROUNDINGS = 64  # by which two values of one loss may differ: a host may add in another order
 
 
@@ -226,7 +227,8 @@ class Problem:
     def value(self, values, given=None) -> float:
         """The loss in float64 at other values of the leaves, or with other fixed arrays of the same shapes.
 
-        What the loss's author stopped is held where it is at the leaves' own values.
+        What the loss's author stopped is held where it is at the leaves' own values. A loop that ends at these may go
+        round for ever at others: there it has TURNS, and the loss is NaN.
         """
         given = self.given.values if given is None else given
         if not self.traceable:  # not a JAX function: call it, on copies that it may spoil
@@ -236,7 +238,8 @@ class Problem:
             named = zip([*self.params.names, *self.given.names], [*values, *given], kept, strict=True)
             self.journal.spoilt.update(dict.fromkeys(called(n) for n, x, k in named if x.tobytes() != k.tobytes()))
             return float(scalar_of(out, self.has_aux))
-        build, arguments = self._valued(values, given)
+        here = all(x is v or np.array_equal(x, v) for x, v in zip(values, self.params.values, strict=True))
+        build, arguments = self._valued(values, given, ANY if here else TURNS)
         with in_float64():
             return float(self.call(build, *arguments))
 
@@ -254,16 +257,16 @@ class Problem:
             seen = [float(self.call(transforms.blurred, *self._here_doubled(), s)) for s in seeds]
         return max(abs(j - level) for j in seen)
 
-    def _valued(self, values, given):
+    def _valued(self, values, given, turns=0):
         """What values the loss, and its arguments."""
         if self.holds_stops:
-            return transforms.held, (values, self.params.values, given)
-        return transforms.value, (values, given)
+            return transforms.held, (values, self.params.values, given, np.int64(turns))
+        return transforms.value, (values, given, np.int64(turns))
 
     def value_through_stops(self, values) -> float:
         """The same, what is stopped moving with the rest: all that the values of a loss can show by themselves."""
         with in_float64():
-            return float(self.call(transforms.value, values, self.given.values))
+            return float(self.call(transforms.value, values, self.given.values, np.int64(TURNS)))
 
     @property
     def holds_stops(self) -> bool:

@@ -7,6 +7,7 @@ carry the user wrote as float32.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ class Reading:
     apply      (equation, inputs, equations around it): the outputs of a plain equation
     own_rule   (equation, inputs, reading, equations around it): those of a function with a rule of JAX's own
     enter      an input of what is traced by itself: a rule, or a structure that is no plain call
+    turns      how many a while loop may take, whose floating results are NaN beyond; None for any number
     """
 
     cast: Callable = lambda value: value
@@ -68,6 +70,7 @@ class Reading:
     apply: Callable = as_traced
     own_rule: Callable = with_its_rule
     enter: Callable = lambda value: value
+    turns: Any = None
 
 
 OWN = Reading()  # in the program's own precision
@@ -111,7 +114,9 @@ def _step(equation, inputs, reading: Reading, around) -> list:
     inputs, inside = inputs if structure == "call" else list(map(reading.enter, inputs)), (*around, equation)
     if ruled:
         return reading.own_rule(equation, inputs, reading, inside)
-    return list(jaxprs.STRUCTURES[structure](equation, inputs, lambda program: function(program, reading, inside)))
+    bound = {"turns": reading.turns} if structure == "while" and reading.turns is not None else {}
+    run = jaxprs.STRUCTURES[structure]
+    return list(run(equation, inputs, lambda program: function(program, reading, inside), **bound))
 
 
 def number_of(literal: Literal):

@@ -313,7 +313,7 @@ def _scan_counts(params) -> tuple[int, int]:
     return len(consts), len(carry)
 
 
-def _while(equation, inputs, function, state=()):
+def _while(equation, inputs, function, state=(), turns=None):
     params, k = equation.params, len(state)
     n, m = params["cond_nconsts"], params["body_nconsts"]
     until, body = function(params["cond_jaxpr"]), function(params["body_jaxpr"])
@@ -330,7 +330,17 @@ def _while(equation, inputs, function, state=()):
         return *outs[:k], *map(jnp.where, chosen, outs[k:], carry[k:])
 
     batched = params["cond_jaxpr"].out_avals[0].shape  # of a vmap over loops, each of which ends by itself
-    carry = lax.while_loop(lambda carry: jnp.any(asked(carry)[-1]), step, (*state, *inputs[n + m :]))
+    goes_on, start = lambda carry: jnp.any(asked(carry)[-1]), (*state, *inputs[n + m :])
+    if turns is None:
+        carry = lax.while_loop(goes_on, step, start)
+    else:
+        taken, *carry = lax.while_loop(
+            lambda counted: (counted[0] < turns) & goes_on(counted[1:]),
+            lambda counted: (counted[0] + 1, *step(counted[1:])),
+            (jnp.zeros_like(turns), *start),
+        )
+        floating = lambda x: jnp.issubdtype(x.dtype, jnp.inexact)
+        carry = [jnp.where(taken < turns, x, jnp.nan).astype(x.dtype) if floating(x) else x for x in carry]
     return [*asked(carry)[:k], *carry[k:]] if k else list(carry)
 
 

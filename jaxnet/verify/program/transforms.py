@@ -5,7 +5,7 @@ For a complex leaf the gradient is JAX's: dJ = Re(Σ g v) for a step v.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +103,8 @@ def through_stops(program: Program):
 
 
 def value(program: Program):
-    """The loss in float64."""
-    return lambda consts, values, given: evaluate(program, FLOAT64, consts, values, given)
+    """The loss in float64; NaN where a loop of it takes more turns."""
+    return lambda consts, values, given, turns: evaluate(program, bounded(FLOAT64, turns), consts, values, given)
 
 
 def blurred(program: Program):
@@ -115,9 +115,9 @@ def blurred(program: Program):
 def held(program: Program):
     """The loss in float64, with what is stopped as it is at the leaves `base`."""
 
-    def value(consts, values, base, given):
+    def value(consts, values, base, given, turns):
         lanes = [jnp.stack([FLOAT64.cast(x) for x in pair]) for pair in zip(values, base, strict=True)]
-        at = lambda v: evaluate(program, readings.HELD, consts, v, given)
+        at = lambda v: evaluate(program, bounded(readings.HELD, turns), consts, v, given)
         return jax.vmap(at, axis_name=readings.LANE)(lanes)[0]
 
     return value
@@ -151,6 +151,11 @@ def _gradient(program: Program, reading: Reading):
         return jax.value_and_grad(lambda v: evaluate(program, reading, consts, v, given))(values)
 
     return gradient
+
+
+def bounded(reading: Reading, turns) -> Reading:
+    """A reading that ends every loop."""
+    return replace(reading, turns=turns)
 
 
 # ---- of a loss at ties -----------------------------------------------------------------------------------------------

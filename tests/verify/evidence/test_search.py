@@ -96,3 +96,16 @@ def test_where_no_search_is_seen_a_refuted_autodiff_judges_nothing():
         ruled.defvjp(lambda a: (five(a), None), lambda _, c, factor=factor: (factor * c,))
         report = check_vjp(ruled, np.full(2, 2, np.float32), raise_=False)
         assert report.verdict == verdict and said in str(report), str(report)
+
+
+def test_a_loop_that_never_ends_beside_the_point_is_left_there():
+    """x = a x (1 − x) has one solution below 3, and two that follow each other above: the loop goes round for ever."""
+
+    def solved(a):
+        moves = lambda s: jnp.abs(s[0] - s[1]) > 1e-5
+        return lax.while_loop(moves, lambda s: (a * s[0] * (1 - s[0]), s[0]), (0.5 + 0 * a, 0 * a))[0]
+
+    ruled = jax.custom_vjp(solved)
+    ruled.defvjp(lambda a: (solved(a), a), lambda a, c: (c / a**2,))  # x = 1 − 1 / a
+    assert check_vjp(ruled, np.float32(2.97), accuracy=0.1)  # the solver is off by 1 % there
+    assert check_vjp(ruled, np.float32(2.97), raise_=False).verdict == "FAIL"
