@@ -1,7 +1,6 @@
 """Callbacks: functions (loop_state, history) that are called after each epoch, and may stop training or change it.
 
-One that returns True stops it; one that returns a `LoopState` has training go on from that. Any other answer but None
-and False is refused.
+One that returns True stops it; one that returns a `LoopState` has training go on from that. No other answer counts.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,16 +35,11 @@ def call_all(
         with team.together(False, False) as told:
             answer = callback(meshes.ordinary(jax.tree.map(jnp.copy, loop)), history.arrays())
             changes = isinstance(answer, LoopState)
-            if not (changes or answer is None or _is_boolean(answer)):
-                raise TypeError(
-                    f"callbacks[{position}] returned {type(answer).__name__}; expected True to stop, a LoopState to go "
-                    "on from, or None"
-                )
             if changes:
                 argument = f"the LoopState that callbacks[{position}] returned"
                 loop = checked_loop(argument, answer, loop)
                 optimizers.check_learning_rate(loop.state.opt_state, argument)
-            told.numbers = _is_boolean(answer) and bool(answer), changes
+            told.numbers = _is_true(answer), changes
         stops |= bool(told.of_all[:, 0].any())
         if told.of_all[:, 1].any():
             team.same({f"the answer of callbacks[{position}]": _in_words(answer)})
@@ -125,6 +119,8 @@ def _epochs_since_best(values: np.ndarray, min_delta: float, higher_is_better: b
     return epochs
 
 
-def _is_boolean(answer: Any) -> bool:
-    """Whether it is True or False, of Python, NumPy or JAX."""
-    return isinstance(answer, bool) or (getattr(answer, "dtype", None) == np.dtype(bool) and np.shape(answer) == ())
+def _is_true(answer: Any) -> bool:
+    """Whether it is the True of Python, NumPy or JAX: no other answer, such as a metric or a path, stops training."""
+    return answer is True or (
+        getattr(answer, "dtype", None) == np.dtype(bool) and np.shape(answer) == () and bool(answer)
+    )

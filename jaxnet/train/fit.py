@@ -142,7 +142,7 @@ def fit(
         progress: show a progress bar, on a terminal and in a notebook; "always" elsewhere too, as text.
         callbacks: functions (loop_state, history), or one, called after each epoch with the `LoopState` and the
             history so far. One that returns True stops training; one that returns a LoopState, such as
-            `scale_learning_rate` makes, has it go on from that; None and False change nothing.
+            `scale_learning_rate` makes, has it go on from that; no other answer counts.
         device: "cpu", "gpu" or "tpu"; None is JAX's default.
         mesh: train on several devices at once, `jaxnet.parallel.mesh()`; the result is one device's, to rounding. A
             full batch is split over them; for mini-batches each holds all examples, of which it computes its share.
