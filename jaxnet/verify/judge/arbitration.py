@@ -98,7 +98,7 @@ class Arbiter(NamedTuple):
             kinked, told = kinked or found.kinked, told | (v != 0)
             if not lies_between(found, claimed, FAIL * (error + rounding + lost * norm(v))):
                 return _refuted(f, where, v, found)
-        wrong = at & ~told & (np.isnan(g) | ~_where(slopes, at))
+        wrong = at & ~told & (np.isnan(g) | ~_without_slope(slopes, at))
         if not np.isfinite(g[wrong]).all():
             cause = Cause(
                 Kind.NAN_WHERE_FINITE, (f" at {called(f.path)}{_place(np.argwhere(wrong & ~np.isfinite(g))[0])}",)
@@ -177,7 +177,7 @@ def _as_steep(g: np.ndarray, v: np.ndarray, found: differences.Slope) -> bool:
     return any(math.isinf(side) and side == inner_product(g[v != 0], v[v != 0]) for side in found.sides)
 
 
-def _where(slopes, at: np.ndarray) -> np.ndarray:
+def _without_slope(slopes, at: np.ndarray) -> np.ndarray:
     """The entries of which no slope is known, alone: there an infinite gradient is neither right nor wrong."""
     unknown = np.array(at)
     for v, found in slopes:

@@ -67,11 +67,15 @@ def explored(directory):
 @pytest.fixture(scope="session")
 def browser():
     """Chromium; without one the tests are skipped, but fail where CI runs them."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    without = pytest.fail if os.environ.get("CI") else pytest.skip
     path = shutil.which("chromium")
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no chromium on PATH: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
+        without("no chromium on PATH: apt-get install chromium")
+    try:
+        from playwright import sync_api
+    except ImportError:
+        without('playwright is not installed: pip install -e ".[test]"')
+    with sync_api.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
