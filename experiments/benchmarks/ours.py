@@ -10,7 +10,9 @@ from experiments.benchmarks.workload import Workload
 from jaxnet.parallel import meshes
 
 
-def fit(work: Workload, device=None, name="jaxnet.fit", metrics: tuple[str, ...] | None = None) -> Implementation:
+def fit(
+    work: Workload, device=None, name="jaxnet.fit", metrics: tuple[str, ...] | None = None, privacy=None
+) -> Implementation:
     """`jaxnet.fit`, all of it: checks, transfers, history; metrics None are its default, cost and accuracy."""
     options = {} if metrics is None else {"metrics": metrics}
 
@@ -28,6 +30,7 @@ def fit(work: Workload, device=None, name="jaxnet.fit", metrics: tuple[str, ...]
                 precision=work.precision,
                 progress=False,
                 device=device,
+                privacy=privacy,
                 **options,
             )
             return jax.block_until_ready(result.params)

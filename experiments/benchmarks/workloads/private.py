@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import jax
-
 import jaxnet
 from experiments.benchmarks import ours, peers
 from experiments.benchmarks.benchmark import Benchmark, Implementation
@@ -46,24 +44,5 @@ def benchmarks(config) -> list[Benchmark]:
 def private_fit(work: Workload, noise_multiplier: float, name: str) -> Implementation:
     """`jaxnet.fit` with privacy, all of it, the accountant's epsilon too."""
     privacy = jaxnet.Privacy(MAX_NORM, noise_multiplier, DELTA)
-
-    def prepare():
-        def run():
-            result = jaxnet.fit(
-                work.net,
-                work.X,
-                work.Y,
-                key=jax.random.key(1),
-                optimizer=work.gradient_transformation,
-                epochs=work.epochs,
-                batch_size=work.batch_size,
-                params=work.params,
-                metrics=("cost",),
-                privacy=privacy,
-                progress=False,
-            )
-            return jax.block_until_ready(result.params)
-
-        return run
-
-    return Implementation(name, prepare, work.cost, "dp_accounting", tolerance=float("inf"))
+    plain = ours.fit(work, name=name, metrics=("cost",), privacy=privacy)
+    return replace(plain, package="dp_accounting", tolerance=float("inf"))
