@@ -145,7 +145,7 @@ def _private_step(config: FitConfig, data: Data, state: TrainState, examples, co
     def step(width: int):
         return measured_step(config, state, gather(data, examples[:width], counts[:width], config.mesh))
 
-    holds_it = [counts[width] == 0 for width in widths[1:]]  # those drawn stand first
+    holds_it = [jnp.int32(counts[width] == 0) for width in widths[1:]]  # those drawn stand first
     return jax.lax.switch(sum(holds_it, jnp.int32(0)), [partial(step, width) for width in widths])
 
 

@@ -334,7 +334,7 @@ class Ruled:
         trace, varies, inputs = self._traced
         names = list(dict.fromkeys(call.rule for call in calls_of_rules(trace, varies)))
         cotangent = self.cotangent(rng)
-        v = [direction(rng, wide(x)).astype(jnp.result_type(x)) for x in self.tree.values]
+        v = [jnp.asarray(direction(rng, wide(x)), jnp.result_type(x)) for x in self.tree.values]
 
         @functools.partial(jax.jit, compiler_options=quick())
         def slope(values, strength):
