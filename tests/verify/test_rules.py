@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from jaxnet.verify import check_vjp
+from jaxnet.verify.errors import UnreadableError
 from jaxnet.verify.problem.arguments import argument_names
 from tests.marks import slow_but
 
@@ -61,6 +62,13 @@ def test_a_wrong_backward_and_a_wrong_forward_are_both_reported():
     f.defvjp(lambda x: (1.05 * jnp.sin(x), x), lambda x, c: (2 * c * jnp.cos(x),))
     cause = check_vjp(f, X, raise_=False).cause
     assert "a factor 2 on every entry" in cause and "1.05 times what the function gives" in cause
+
+
+def test_a_fwd_of_another_shape_is_named():
+    doubled = jax.custom_vjp(lambda x: x**2)
+    doubled.defvjp(lambda x: (jnp.tile(x, 2) ** 2, x), lambda x, g: (2 * x * g[:4],))
+    with pytest.raises(UnreadableError, match=r"\[\(8,\)\] where it is differentiated.*\(4,\).* the fwd"):
+        check_vjp(doubled, np.arange(1, 5, dtype=np.float32))
 
 
 # ---- the value of fwd: the same by another formula ---------------------------------------------------------------

@@ -276,6 +276,32 @@ def antisymmetric(case: Case) -> tuple | None:
     return () if off <= min(4 * look.tolerance * norm(look.r), COARSE * norm(error)) else None
 
 
+def moved(case: Case) -> tuple | None:
+    """g = r[p] along an axis, p an order of its entries: the axis and p."""
+    look = case.look
+    for axis, n in enumerate(look.r.shape):
+        g, r = (np.moveaxis(x, axis, 0).reshape(n, -1) for x in (look.g, look.r))
+        weights = np.random.default_rng(n).normal(size=r.shape[1])  # entries of the axis that agree have one sum
+        p = np.empty(n, int)
+        p[np.argsort(g @ weights)] = np.argsort(r @ weights)
+        if norm(g - r[p]) <= look.tolerance * norm(r):
+            return axis, *p.tolist()
+    return None
+
+
+def moved_everywhere(case: Case, numbers: tuple, measure) -> tuple | None:
+    """The axis, and the order in words, where it is the same at other inputs."""
+    if elsewhere(case, numbers, measure) is None:
+        return None
+    axis, *p = numbers
+    n, out = len(p), [k for k, place in enumerate(p) if place != k]
+    if p == list(range(n))[::-1]:
+        return axis, "reversed"
+    if all((p[k] - p[0] - k) % n == 0 for k in range(n)):
+        return axis, f"rolled by {min(-p[0], n - p[0], key=abs)}"
+    return axis, f"{out[0]} and {out[1]} are swapped" if len(out) == 2 else f"{len(out)} of {n} stand elsewhere"
+
+
 def another_leaf(case: Case) -> tuple | None:
     """g = the true gradient of another leaf."""
     leaves = enumerate(case.evidence.leaves)
@@ -471,6 +497,7 @@ NUMBERS = (  # what the numbers of a leaf show, of several leaves where one faul
     Row(Kind.FACTOR, common_factor, explained_factor, finite, joint=True),
     Row(Kind.TRANSPOSED, transposed, elsewhere, square, entries=4),
     Row(Kind.SYMMETRIC, antisymmetric, elsewhere, symmetric, entries=4, coarsest=COARSE),
+    Row(Kind.MOVED, moved, moved_everywhere, real, entries=4),
     Row(Kind.ANOTHER_LEAF, another_leaf, as_seen, comparable, entries=2),
     Row(Kind.ENTRIES, few_entries, as_seen, comparable, entries=2, coarsest=COARSE),
     Row(Kind.DECAY_MISSING, decay, explained_decay, finite, entries=3, coarsest=COARSE),

@@ -91,16 +91,21 @@ def slope(
     level: float,
     enough: float = 0.0,
     blur: float | None = None,
+    edge: bool = False,
 ) -> Slope | None:
     """The derivative of `value` at x along a direction, given by leaf; None where no step stays inside the domain.
 
     At most 30 evaluations. Stops climbing down as soon as the estimated error grows, or is below `enough`; climbs up
     from the first step while rounding is what limits the largest ones.
     blur   how far a value may be off at least, beside float64; None of a program that is known in float64
+    edge   x lies at the edge of the domain: the slope into it, as if the loss went on with it outside
     """
 
     def changes(h):
-        return [_at(value, x, along, step) - level for step in (h, -h)]
+        plus, minus = (_at(value, x, along, step) - level for step in (h, -h))
+        if edge:
+            plus, minus = (plus if np.isfinite(plus) else -minus), (minus if np.isfinite(minus) else -plus)
+        return plus, minus
 
     ladder, h, least, worse = Ladder(level, blur), START, np.inf, 0
     for _ in range(RUNGS):

@@ -74,12 +74,19 @@ class Arbiter(NamedTuple):
         """The derivative along a direction, given by leaf."""
         return differences.slope(self.check.problem.value, self.x, v, self.level, enough=enough)
 
+    def slope_within(self, i: int, v: np.ndarray) -> differences.Slope | None:
+        """The derivative along a direction of a leaf; at an edge of the domain that of an entry into it."""
+        found = self.slope({i: v})
+        if found is None and np.count_nonzero(v) == 1:
+            return differences.slope(self.check.problem.value, self.x, {i: v}, self.level, edge=True)
+        return found
+
     # ---- where autodiff is not finite ------------------------------------------------------------------------------
     def in_place_of_autodiff(self, i: int, f: LeafJudgement) -> LeafJudgement:
         """The entries at which autodiff is not finite against one-sided slopes; the others are judged as always."""
         where, g = places(f), f.g
         at = np.zeros(f.shape, bool) if f.known is None else ~f.known
-        slopes = [(v, found) for v in self._directions(i, g, at) if (found := self.slope({i: v})) is not None]
+        slopes = [(v, found) for v in self._directions(i, g, at) if (found := self.slope_within(i, v)) is not None]
         if not slopes:
             return f
         kinked, lost, told = False, 0.0, ~at

@@ -172,7 +172,8 @@ def _along_directions(check, f, i, point, shaken, rng) -> tuple[LeafJudgement, l
     if f.slopes.resolution >= 1.0:
         return f.undecided(note(Reason.BELOW_DIFFERENCES)), rates
     if f.accuracy and f.slopes.resolution > 2 * f.accuracy:  # which is known from a few directions, and not exactly
-        return f.undecided(note(Reason.FINER, accuracy=f.accuracy, seen=f.slopes.resolution)), rates
+        remedy = "reference=, the same loss in a form that autodiff knows, would show it"
+        return f.undecided(note(Reason.FINER, accuracy=f.accuracy, seen=f.slopes.resolution, remedy=remedy)), rates
     high = f.score > WARN and not f.accuracy  # which is meant to be used
     return (f.passed(note(Reason.HIGH, score=f.score)) if high else f), rates
 

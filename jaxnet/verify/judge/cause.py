@@ -33,6 +33,7 @@ class Kind(Enum):
         "a convention for symmetric arguments: it differs from the true gradient by an antisymmetric matrix, which no "
         "symmetric step sees; f((A + A.T) / 2) in place of f(A) has the gradient that both conventions share"
     )
+    MOVED = "in another order along axis {}: {}"
     ANOTHER_LEAF = "it equals the gradient of another leaf, {}"
     ENTRIES = "only {}: {}"
     LINES = "a factor for each {}: {}"
@@ -79,8 +80,8 @@ class Kind(Enum):
 # Of one fault a factor is the same in every leaf.
 FACTORS = frozenset(k for k in Kind if k.name.startswith(("FACTOR", "SIGN", "MEAN", "TIMES", "OVER")))
 # What is done to a finished leaf: no wrong step of a backward pass brings it about.
-_FINISHED = "SHAPE STOPS CONJUGATE TRANSPOSED SYMMETRIC ANOTHER_LEAF NORM CLIPPED OFFSET SIGN_ONLY ROUNDED AXIS".split()
-FINISHED = frozenset(k for k in Kind if k.name.startswith("DECAY") or k.name in _FINISHED)
+_FINISHED = "SHAPE STOPS CONJUGATE TRANSPOSED SYMMETRIC MOVED ANOTHER_LEAF NORM CLIPPED OFFSET SIGN_ONLY ROUNDED AXIS"
+FINISHED = frozenset(k for k in Kind if k.name.startswith("DECAY") or k.name in _FINISHED.split())
 
 
 @dataclass(frozen=True)

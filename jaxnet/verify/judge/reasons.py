@@ -28,8 +28,8 @@ class Reason(Enum):
         "finite differences refute it where autodiff is not finite ({where}): {at} is {manual:.4g}, its {slopes}"
     )
     NOT_FINITE_STEEP = (
-        "autodiff is not finite {where}; at {at} the loss jumps or is infinitely steep on both sides: no number is its"
-        " derivative"
+        "autodiff is not finite {where}; at {at} the loss jumps or is infinitely steep wherever it is defined: no"
+        " number is its derivative"
     )
     # the formula
     CANCELS = "the formula as written cancels in {dtype}{place} ({excess:.2g} x the noise of autodiff{how})"
@@ -61,7 +61,7 @@ class Reason(Enum):
     ACCURACY = "right to the declared accuracy {accuracy:.2g}, not to rounding ({score:.2g} x noise)"
     FINER = (
         "not shown to the declared accuracy {accuracy:.2g}: an error of {seen:.2g} would have passed for noise;"
-        " float64, or a gradient that can be traced, would show it"
+        " {remedy}"
     )
     EXPECTED_ZERO = "zero, as declared"
 

@@ -120,7 +120,8 @@ def _unless_finer(f: LeafJudgement) -> LeafJudgement:
     """A leaf of which only the numbers are known, left open where the accuracy that is asked does not show in them."""
     if f.verdict != "PASS" or not _is_finer_than_noise(f):
         return f
-    return f.undecided(note(Reason.FINER, accuracy=f.accuracy, seen=FAIL * f.noise.norm / f.r_norm))
+    seen, remedy = FAIL * f.noise.norm / f.r_norm, "float64, or a gradient that can be traced, would show it"
+    return f.undecided(note(Reason.FINER, accuracy=f.accuracy, seen=seen, remedy=remedy))
 
 
 def _is_below_the_noise(f: LeafJudgement) -> bool:

@@ -186,8 +186,12 @@ class Ruled:
             *given, cotangent = arguments
             outs = _leaves(self.call(function, given))
             floating = [outs[i] for i in self.floating]
-            if [jnp.shape(out) for out in floating] != [np.shape(c) for c in cotangent]:
-                raise UnreadableError("f returns other shapes than at the primals")
+            seen, expected = list(map(jnp.shape, floating)), list(map(np.shape, cotangent))
+            if seen != expected:
+                raise UnreadableError(
+                    f"f returns {seen} where it is differentiated, and {expected} by itself: the fwd of a custom_vjp, "
+                    "or the first result of a jvp, has to have the shapes of f"
+                )
             return inner(cotangent, floating)
 
         return loss

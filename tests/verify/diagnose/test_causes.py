@@ -54,6 +54,27 @@ def test_what_is_wrong_whenever_it_is_traced_is_blamed_on_jit():
     assert cause(loss, traced) == "wrong only under jit: the eager call is right."
 
 
+# ---- another order -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("move", "says"),
+    [
+        (lambda d: d[::-1], "axis 0: reversed"),
+        (lambda d: d[:, ::-1], "axis 1: reversed"),
+        (lambda d: jnp.roll(d, 1, 0), "axis 0: rolled by 1"),
+        (lambda d: jnp.roll(d, -1, 1), "axis 1: rolled by -1"),
+        (lambda d: d[:, jnp.array([0, 3, 2, 1])], "axis 1: 1 and 3 are swapped"),
+        (lambda d: d[:, jnp.array([1, 2, 0, 3])], "axis 1: 3 of 4 stand elsewhere"),
+    ],
+)
+def test_entries_that_stand_elsewhere_are_said_to(move, says):
+    assert cause(loss, lambda *a: move(gradient(*a))) == f"params: in another order along {says}."
+
+
+def test_an_order_that_depends_on_the_data_is_no_order():
+    sort = lambda d: d[:, jnp.argsort(d[0])]
+    assert "another order" not in (cause(loss, lambda *a: sort(gradient(*a))) or "")
+
+
 # ---- a regulariser, or the data? ---------------------------------------------------------------------------------
 def decayed(amount):
     return lambda W, X, Y: loss(W, X, Y) + amount(X.shape[1]) / 2 * jnp.sum(W**2)

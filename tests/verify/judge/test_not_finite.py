@@ -59,6 +59,29 @@ def test_where_there_is_no_slope_nothing_is_proved(loss, right, claims):
         assert report.verdict == "INCONCLUSIVE" and "no number is its derivative" in flat(report), str(report)
 
 
+@pytest.mark.parametrize(
+    ("loss", "point", "right", "wrong"),
+    [
+        (lambda w: jnp.sum(w * jnp.sqrt(w)), [0, 0.25], [0, 0.75], 1.0),  # autodiff is NaN at 0
+        (lambda w: jnp.sum((1 - w) * jnp.sqrt(1 - w)), [1, 0.75], [0, -0.75], -0.5),
+        (lambda w: jnp.sum(jnp.sqrt(w) ** 3 + 2 * w), [0, 0.25], [2, 2.75], 1.9),
+    ],
+    ids=["from above", "from below", "not zero"],
+)
+def test_at_an_edge_of_the_domain_the_slope_into_it_judges(loss, point, right, wrong):
+    right, scale = np.array(right), np.array([0, 1])
+    assert check(loss, right, point).verdict == "PASS"
+    report = check(loss, [wrong, right[1]], point)
+    assert report.verdict == "FAIL" and f"[0] is {wrong:g}, its slope is" in flat(report), str(report)
+    assert check(loss, right * (1 + 0.01 * scale), point).verdict == "FAIL"  # the other entry is judged as always
+
+
+@pytest.mark.parametrize("claim", [0, 7, -np.inf])
+def test_at_an_edge_where_it_is_infinitely_steep_nothing_is_proved(claim):
+    report = check(lambda w: jnp.sum(jnp.arccos(w)), [claim, -1 / 0.75**0.5], [1, 0.5])
+    assert report.verdict == "INCONCLUSIVE" and "no number is its derivative" in flat(report), str(report)
+
+
 def test_an_entropys_slope_at_zero_grows_without_bound():
     entropy = lambda p: -jnp.sum(jnp.where(p > 0, p * jnp.log(p), 0))
     assert check(entropy, [7, -1], [0, 1]).verdict == "PASS"  # left of 0 it is constant: any number in [0, ∞]
