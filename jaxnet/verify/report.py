@@ -192,7 +192,7 @@ def _text(report: Report) -> str:
     if report.leaves:
         first = min(max(len(leaf.path) for leaf in report.leaves.values()), 11)
         first = max(first, 6 if "" in report.leaves else 4)
-        columns = ("leaf".ljust(first), "shape", "norm", "rel.err", "x noise", "worst", "manual", "referen.", "")
+        columns = ("leaf".ljust(first), "shape", "norm", "rel.err", "x noise", "worst", "manual", "reference", "")
         lines.append(_row(columns, first))
         for leaf in report.leaves.values():
             lines += _rows(leaf, first)

@@ -111,8 +111,14 @@ def test_a_bug_beside_a_wrong_dZ_is_told_from_what_follows_from_it():
 
 
 def test_two_bugs_in_the_lowest_layer_are_no_wrong_dZ():
-    report = failing(lambda p, X, Y: spoilt(spoilt(backward(p, X, Y), 1, W, squashed), 1, B, jnp.flip), LAYERS)
+    report = failing(lambda p, X, Y: spoilt(spoilt(backward(p, X, Y), 1, W, squashed), 1, B, jnp.cumsum), LAYERS)
     assert report.starts_at == "dZ[1] or db[1]" and "dW[1] has an error of its own" in report.cause, str(report)
+
+
+def test_beside_a_named_bug_in_the_lowest_layer_another_is_told_from_it():
+    report = failing(lambda p, X, Y: spoilt(spoilt(backward(p, X, Y), 1, W, squashed), 1, B, jnp.flip), LAYERS)
+    assert report.starts_at == "layer 1" and "do not come from one dZ[1]" in report.cause, str(report)
+    assert "db[1] ([0][1]): in another order along axis 0: reversed." in " ".join(report.cause.split())
 
 
 def test_a_wrong_dZ_and_another_bug_in_the_lowest_layer_are_not_told_apart():
