@@ -89,22 +89,13 @@ class Arbiter(NamedTuple):
         slopes = [(v, found) for v in self._directions(i, g, at) if (found := self.slope_within(i, v)) is not None]
         if not slopes:
             return f
-        kinked, lost, told = False, 0.0, ~at
+        kinked, told = False, ~at
         for v, found in slopes:
-            alone = np.count_nonzero(v) == 1
-            if found.tells_nothing or (found.steep and not alone):
-                continue  # beside an infinite slope, that of another entry does not show
-            if not np.isfinite(g[v != 0]).all():
-                if alone and _as_steep(g, v, found):
-                    kinked, told = True, told | (v != 0)
-                continue
-            error = found.one_sided_error if found.kinked else found.error
-            claimed, rounding = inner_product(g, v), f.unit * float(np.sum(np.abs(g * v)))
-            if abs(claimed - found.central) > WARN * (error + rounding) and not lost:
-                lost = self._lost_as_written(i, v, found)
-            kinked, told = kinked or found.kinked, told | (v != 0)
-            if not lies_between(found, claimed, FAIL * (error + rounding + lost * norm(v))):
+            agrees = self._agrees(i, f, v, found)
+            if agrees is False:
                 return _refuted(f, where, v, found)
+            if agrees:
+                kinked, told = kinked or found.kinked, told | (v != 0)
         wrong = at & ~told & (np.isnan(g) | ~_without_slope(slopes, at))
         if not np.isfinite(g[wrong]).all():
             cause = Cause(
@@ -117,6 +108,19 @@ class Arbiter(NamedTuple):
             )
         reason = Reason.NOT_FINITE_KINK if kinked else Reason.NOT_FINITE_RIGHT
         return f.passed(note(reason, where=where))
+
+    def _agrees(self, i: int, f: LeafJudgement, v: np.ndarray, found: differences.Slope) -> bool | None:
+        """Whether the manual gradient agrees with a slope; None where the slope tells nothing of it."""
+        g, alone = f.g, np.count_nonzero(v) == 1
+        if found.tells_nothing or (found.steep and not alone):
+            return None  # beside an infinite slope, that of another entry does not show
+        if not np.isfinite(g[v != 0]).all():
+            return (alone and _as_steep(g, v, found)) or None
+        error = found.one_sided_error if found.kinked else found.error
+        claimed, rounding = inner_product(g, v), f.unit * float(np.sum(np.abs(g * v)))
+        far = abs(claimed - found.central) > WARN * (error + rounding)
+        lost = self._lost_as_written(i, v, found) if far else 0.0
+        return lies_between(found, claimed, FAIL * (error + rounding + lost * norm(v)))
 
     def _directions(self, i: int, g: np.ndarray, at: np.ndarray):
         """Directions within some entries: each by itself, if they are few; the gradient's own; and at random."""
