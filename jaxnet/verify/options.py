@@ -80,11 +80,16 @@ def require_function(name: str, function):
         raise RefusedError(f"{name} is {shown(function)}; expected a function.")
 
 
+TOLERANCES = ("atol", "eps", "rtol", "tol")  # as other checkers call them
+
+
 def require_known(checker: Callable, unknown: Mapping, hint: str):
     """Raises TypeError for a keyword argument that the checker has not, with a hint where it would belong."""
     if unknown:
         name, kinds = min(unknown), (inspect.Parameter.KEYWORD_ONLY,)
         known = sorted(p.name for p in inspect.signature(checker).parameters.values() if p.kind in kinds)
+        if name in TOLERANCES:
+            hint = "The tolerance is derived from rounding; an error that is meant goes into accuracy=."
         raise RefusedError(
             f"{checker.__name__} has no option {name!r}; expected any of {', '.join(known)}. {hint.format(name=name)}"
         )

@@ -59,6 +59,7 @@ OF_BOTH = [
     ({"order": True}, TypeError, "order=True: expected 1"),
     ({"order": 2.0}, TypeError, "order=2.0: expected 1"),
     ({"axis": 1}, TypeError, "check_(vjp|gradients) has no option 'axis'; expected any of accuracy, argnums,"),
+    ({"rtol": 1e-3}, TypeError, "no option .rtol.; .* derived from rounding; .* goes into accuracy="),
 ]
 
 
