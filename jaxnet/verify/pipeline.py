@@ -19,7 +19,7 @@ from jaxnet.verify.evidence.autodiff import Reference, gradient_moves, moved, no
 from jaxnet.verify.evidence.coverage import branches_not_taken
 from jaxnet.verify.journal import Journal
 from jaxnet.verify.judge.arbitration import arbitrated
-from jaxnet.verify.judge.by_values import judged_by_differences
+from jaxnet.verify.judge.by_values import judged_by_differences, slope_moves
 from jaxnet.verify.judge.cause import Cause, Kind
 from jaxnet.verify.judge.crosschecks import values_agree_at_equalities, witnesses_agree
 from jaxnet.verify.judge.reasons import Note, Reason, note
@@ -89,11 +89,11 @@ def run(
     cause, starts_at = f"grad_fn changes its inputs in place: {', '.join(mutated)}" if mutated else None, None
     if not mutated and any(f.wrong for f in leaves):
         leaves, cause, starts_at = _diagnosed(check, leaves)
-    if known and any(f.verdict == "PASS" for f in leaves):
+    if any(f.verdict == "PASS" for f in leaves):
         with tolerated(check.journal, "a gradient that is constant"):
             there = moved(problem)
-            is_constant = candidate.is_constant(there) and gradient_moves(problem, there, leaves)
-            check.journal.notes += [CONSTANT] if is_constant else []
+            moves = (lambda: gradient_moves(problem, there, leaves)) if known else (lambda: slope_moves(check, there))
+            check.journal.notes += [CONSTANT] if candidate.is_constant(there) and moves() else []
     if options.witnesses == "full":
         with tolerated(check.journal, "the coverage hint"):  # a hint; a gradient that cannot be read again gets none
             check.journal.notes.extend(branches_not_taken(problem, candidate))

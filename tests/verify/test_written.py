@@ -67,8 +67,9 @@ def test_where_nothing_moves_no_gradient_is_said_to_be_constant():
     assert not any("the same whatever" in note for note in report.notes), report.notes
 
 
+@pytest.mark.parametrize("xp", [jnp, np], ids=["traced", "values"])
 @pytest.mark.parametrize("of", ["numbers", "a first answer", "a function of the parameters", "a linear loss"])
-def test_of_a_gradient_that_is_the_same_everywhere_the_report_says_so(of):
+def test_of_a_gradient_that_is_the_same_everywhere_the_report_says_so(of, xp):
     w, kept = np.linspace(0.1, 1.0, 6).astype(np.float32), []
 
     def once(w):
@@ -76,9 +77,10 @@ def test_of_a_gradient_that_is_the_same_everywhere_the_report_says_so(of):
         return kept[0]
 
     gradient = {"numbers": lambda w: np.cos(W), "a first answer": once, "a linear loss": lambda w: np.arange(6.0)}
-    loss = (lambda w: jnp.arange(6.0) @ w) if of == "a linear loss" else lambda w: jnp.sum(jnp.sin(w))
+    loss = (lambda w: xp.arange(6.0) @ xp.asarray(w)) if of == "a linear loss" else lambda w: xp.sum(xp.sin(w))
     W = w
     report = check_gradients(loss, gradient.get(of, jnp.cos), w)
+    assert (report.leaves[""].reference is None) == (xp is np)
     assert any("the same whatever it is given" in note for note in report.notes) == (
         of in ("numbers", "a first answer")
     )

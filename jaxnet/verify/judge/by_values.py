@@ -19,6 +19,7 @@ from jaxnet.verify.sizes import largest, norm, ratio
 
 DRAWS = 3
 DIFFERENCES_LIMIT = 256  # coordinates that finite differences may be asked for one at a time
+SAME = 1e-3  # of a slope, by which it does not move
 KNOWN = 1e-2  # error of a leaf's entries, relative to its norm, up to which they are worth knowing
 SEEN = 0.99  # share of the errors as large as the resolution that the directions see
 
@@ -82,6 +83,17 @@ def differences_beside_autodiff(check, leaves: tuple[LeafJudgement, ...]) -> boo
         verdict = f"autodiff and differences disagree on {', '.join(disputed)}" if disputed else agreed
         says(_said(check, f"; {verdict}", rates))
     return not disputed
+
+
+def slope_moves(check, there: list[np.ndarray]) -> bool:
+    """Whether the loss is seen to have another slope at other parameters, along a random direction."""
+    here, rng = Point.of(check), check.rng("differences")
+    x = [wide(leaf) for leaf in there]
+    v = {i: direction(rng, leaf) for i, leaf in enumerate(x) if leaf.size}
+    one, other = here.slope(v), here._replace(x=x, level=check.problem.value(x)).slope(v)
+    if one is None or other is None:
+        return False
+    return abs(one.central - other.central) > FAIL * (one.error + other.error) + SAME * abs(one.central)
 
 
 def _asked(leaves, x) -> list[int]:
