@@ -71,6 +71,13 @@ def test_a_fwd_of_another_shape_is_named():
         check_vjp(doubled, np.arange(1, 5, dtype=np.float32))
 
 
+def test_primals_that_hold_no_floating_number_are_listed_as_skipped():
+    power = jax.custom_vjp(lambda x, n, names: x**n)
+    power.defvjp(lambda x, n, names: (x**n, (x, n)), lambda r, g: (r[1] * r[0] ** (r[1] - 1) * g, None, None))
+    report = check_vjp(power, np.arange(1, 4, dtype=np.float32), 3, {"keep": np.array([True])})
+    assert list(report.skipped) == ["n", "names['keep']"] and "bool" in report.skipped["names['keep']"]
+
+
 # ---- the value of fwd: the same by another formula ---------------------------------------------------------------
 def attention(q, k, v):
     return jax.nn.softmax(q @ k.T / q.shape[1] ** 0.5, axis=1) @ v

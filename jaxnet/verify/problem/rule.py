@@ -299,6 +299,9 @@ class Ruled:
         """What is held and what is left out, and of which kind it is."""
         found = {self.name(i): kind(p) for i, p in self.held.items()}
         found |= {self.name(i): f"left out: {why}" for i, why in self.refused.items()}
+        for i in self.free:
+            tree = take_apart(self.primals[i], is_inexact)
+            found |= {} if tree.chosen else {self.name(i) + path: text for path, text in tree.skipped.items()}
         for name, value in self.kwargs.items():
             tree = take_apart(value, is_inexact)
             told = dict.fromkeys(tree.names, "floating, held as a keyword argument: its gradient was not looked at")
