@@ -102,7 +102,8 @@ def test_what_is_meant_may_be_the_derivative():
         ("reversal", lambda x, c: c, "it is the derivative of f, and not what intended= says"),
         ("window", lambda x, c: c, "it should be zero and is not at"),
         ("window", lambda x, c: jnp.where(jnp.abs(x) < 0.5, c, 0), "it is zero and should not be at"),
-        ("straight-through", lambda x, c: c[::-1], None),
+        ("straight-through", lambda x, c: c[::-1], "in another order along axis 0: reversed"),
+        ("straight-through", lambda x, c: jnp.cumsum(c), None),
     ],
 )
 def test_the_cause_is_named_where_a_test_confirms_it(name, rule, cause):
