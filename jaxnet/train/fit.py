@@ -115,7 +115,8 @@ def fit(
         batch_size: examples a step; "auto" is 128, or all where there are fewer; None is all of them in one step,
             as in the notes. A last partial batch counts for what it has.
         params: where to start; None is init(net, key) with the "he" scheme.
-        weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
+        weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each. One
+            of weight 0 is in no mini-batch of data in memory, as if it were not there.
         validation: (X, Y), or (X, Y, weights), to measure after each epoch; beside batches also an iterable of such.
         patience: stop after so many epochs in a row in which the monitored metric has not become better by
             min_delta, and return the best params.
