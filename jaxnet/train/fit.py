@@ -41,10 +41,11 @@ from jaxnet.train.step import GRADIENTS
 from jaxnet.train.streamed import Streamed
 from jaxnet.train.warnings import (
     SAMPLE,
+    warn_of_a_cost_beyond_the_targets,
     warn_of_a_cost_that_never_fell,
+    warn_of_a_large_delta,
     warn_of_classes,
     warn_of_dead_relus,
-    warn_of_unscaled_inputs,
 )  # fmt: skip
 
 
@@ -254,6 +255,8 @@ def fit(
                 privacy=privacy,
             )
             settings.refuse_beside_privacy(config, weights, is_stream=stream is not None)
+            if privacy is not None:
+                warn_of_a_large_delta(privacy.delta, host.X.shape[1])
             if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
                 skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
                 earlier = earlier._replace(history=skipped | earlier.history)
@@ -312,7 +315,7 @@ def fit(
         if earlier is None and privacy is None:  # of examples drawn by chance it rises by chance
             warn_of_a_cost_that_never_fell(result.history)
         if earlier is None and team.number == 1:
-            warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
+            warn_of_a_cost_beyond_the_targets(net, host.X, host.Y, host.weights, result.history)
         if (stream is None or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
             warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
