@@ -19,7 +19,7 @@ from scipy.sparse import issparse
 from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
 from jaxnet._xla import buckets
-from jaxnet.activations import ACTIVATIONS, ELSEWHERE, Activation
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, OR_OWN, Activation
 from jaxnet.initialisers import init
 from jaxnet.labels import one_hot
 from jaxnet.mlp import MLP, Params
@@ -44,6 +44,7 @@ except ImportError as error:
         f"jaxnet.estimator needs scikit-learn 1.6 or newer ({error}); pip install 'jaxnet[sklearn]'"
     ) from error
 
+__all__ = ["MLPClassifier", "MLPRegressor"]
 FLOATS = (np.float64, np.float32)
 Examples = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # rows of X, of targets that are encoded, and weights
 
@@ -229,7 +230,7 @@ class _MLP(BaseEstimator):
         names = ["sigmoid" if name == "logistic" else name for name in names]
         known = [name for name in ACTIVATIONS if name != "softmax"]
         names = [
-            name if isinstance(name, Activation) else choice("activation", name, known, elsewhere=ELSEWHERE)
+            name if isinstance(name, Activation) else choice("activation", name, known, OR_OWN, ELSEWHERE)
             for name in names
         ]
         if len(names) != len(sizes):
@@ -592,3 +593,8 @@ def _going_on(earlier: FitResult, chosen: Any, patience: int | None) -> FitResul
     if patience is not None and loop.epochs_since_best >= patience:
         loop = loop._replace(epochs_since_best=jnp.int32(-1))
     return earlier._replace(loop=loop)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__
