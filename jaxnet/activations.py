@@ -158,6 +158,7 @@ ACTIVATIONS = {
     "silu": Activation(silu, silu_derivative, remat=True),
     "softmax": Activation(softmax, softmax_derivative),
 }
+OR_OWN = ", or a pair of your own, Activation(g, derivative)"
 ELSEWHERE = {"logistic": "sigmoid", "linear": "identity", "swish": "silu"}  # what other libraries call them
 
 

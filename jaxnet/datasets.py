@@ -14,6 +14,18 @@ from jaxnet import array_files
 from jaxnet._arguments import count, fields_in_short, positive, share
 from jaxnet.values import host_array
 
+__all__ = [
+    "Examples",
+    "RegressionSplit",
+    "Split",
+    "diabetes",
+    "digits",
+    "flower",
+    "house_prices",
+    "mnist",
+    "moons",
+    "regression_split",
+]
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -352,3 +364,8 @@ def _float_array(argument: str, values: Any) -> np.ndarray:
     """Finite real numbers as float64; float32 stays float32."""
     single = getattr(values, "dtype", None) == np.float32
     return host_array(argument, values, np.dtype(np.float32 if single else np.float64))
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -18,7 +18,8 @@ from scipy.sparse import issparse
 
 from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
-from jaxnet.activations import ACTIVATIONS, ELSEWHERE, Activation
+from jaxnet._xla import buckets
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, OR_OWN, Activation
 from jaxnet.initialisers import init
 from jaxnet.labels import one_hot
 from jaxnet.mlp import MLP, Params
@@ -43,6 +44,7 @@ except ImportError as error:
         f"jaxnet.estimator needs scikit-learn 1.6 or newer ({error}); pip install 'jaxnet[sklearn]'"
     ) from error
 
+__all__ = ["MLPClassifier", "MLPRegressor"]
 FLOATS = (np.float64, np.float32)
 Examples = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # rows of X, of targets that are encoded, and weights
 
@@ -228,7 +230,7 @@ class _MLP(BaseEstimator):
         names = ["sigmoid" if name == "logistic" else name for name in names]
         known = [name for name in ACTIVATIONS if name != "softmax"]
         names = [
-            name if isinstance(name, Activation) else choice("activation", name, known, elsewhere=ELSEWHERE)
+            name if isinstance(name, Activation) else choice("activation", name, known, OR_OWN, ELSEWHERE)
             for name in names
         ]
         if len(names) != len(sizes):
@@ -272,12 +274,14 @@ class _MLP(BaseEstimator):
         X, Y, weights = self._columns(examples, of_class, dtype)
         validation = None if held_out is None else self._columns(held_out, of_class, dtype, "_val")
         net, m = self._network(len(X), len(Y), self._output(examples[1])), X.shape[1]
-        batch_size = self.batch_size
-        if not isinstance(batch_size, str) and batch_size is not None and count("batch_size", batch_size) > m:
-            batch_size = m
-            if not is_part:
-                warn(f"batch_size is {self.batch_size} but there are {m} examples; taken as {m}", stacklevel=4)
-        chosen = self._chosen(inputs.batch_size(batch_size, m) or m)
+        is_number = self.batch_size is not None and not isinstance(self.batch_size, str)
+        if is_number and count("batch_size", self.batch_size) > m and not is_part:
+            warn(f"batch_size is {self.batch_size} but there are {m} examples; taken as {m}", stacklevel=4)
+        batch_size = lambda m: inputs.batch_size(min(self.batch_size, m) if is_number else self.batch_size, m)
+        chosen = self._chosen(batch_size(m) or m)
+        weights = np.ones(m) if weights is None else weights  # a part has some, and the same bits as the whole
+        if is_part:
+            X, Y, weights = _padded(X, Y, weights)
         key = jax.random.key(rng.randint(2**31 - 1))
         if earlier is None and is_part:
             earlier, key = _begun(net, key, chosen, dtype), None
@@ -290,7 +294,7 @@ class _MLP(BaseEstimator):
             stopping = {"patience": patience, "monitor": monitor, "min_delta": from_zero("tol", self.tol)}
         self.result_ = result = fit(
             net, X, Y, key=key, resume=earlier, optimizer=chosen, weights=weights, validation=validation,
-            epochs=epochs + (0 if earlier is None else int(earlier.loop.epoch)), batch_size=batch_size,
+            epochs=epochs + (0 if earlier is None else int(earlier.loop.epoch)), batch_size=batch_size(X.shape[1]),
             metrics=("cost",), precision=self.precision, progress=bool(self.verbose) and ALWAYS, device=self.device,
             **stopping,
         )  # fmt: skip
@@ -562,6 +566,14 @@ def _weights(argument: str, sample_weight: Any, m: int) -> np.ndarray:
     return weights
 
 
+def _padded(X: np.ndarray, Y: Any, weights: np.ndarray) -> Examples:
+    """Columns and weights with examples of weight 0, so that parts of many sizes share few programs."""
+    m = X.shape[1]
+    width = buckets.bucket(m)
+    X, Y = (buckets.padded_columns(np.asarray(columns), width) for columns in (X, Y))
+    return X, Y, np.append(weights, np.zeros(width - m))
+
+
 def _begun(net: MLP, key: Any, chosen: Any, dtype: np.dtype) -> FitResult:
     """A training before its first epoch, as `fit` begins it: data that go on from it need not show all classes."""
     init_key, loop_key = jax.random.split(key)
@@ -581,3 +593,8 @@ def _going_on(earlier: FitResult, chosen: Any, patience: int | None) -> FitResul
     if patience is not None and loop.epochs_since_best >= patience:
         loop = loop._replace(epochs_since_best=jnp.int32(-1))
     return earlier._replace(loop=loop)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxnet import checks, values
 from jaxnet._xla.reductions import at_least_float32
 from jaxnet.mlp import MLP
+from jaxnet.values import ArrayLike
 
 Outputs = Float[Array, "n_y m"]
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxnet import losses
 from jaxnet._arguments import choice, count, fields_in_short, from_zero, share_from_zero, type_name
-from jaxnet.activations import ACTIVATIONS, ELSEWHERE, IDENTITY, Activation, named, verified
+from jaxnet.activations import ACTIVATIONS, ELSEWHERE, IDENTITY, OR_OWN, Activation, named, verified
 
 CROSS_ENTROPY_OUTPUTS = ("sigmoid", "softmax")
 MOST_UNITS = 2**31 - 1  # XLA counts the entries of an axis in 32 bits
@@ -192,7 +192,7 @@ def _check_activations(activations: Any, sizes: Sequence[int]) -> None:
         )
     for position, name in enumerate(activations):
         if not isinstance(name, Activation):
-            choice(f"activations[{position}]", name, ACTIVATIONS, elsewhere=ELSEWHERE)
+            choice(f"activations[{position}]", name, ACTIVATIONS, OR_OWN, ELSEWHERE)
         elif reason := verified(name):
             raise ValueError(
                 f"activations[{position}] is {name}, and cannot be used: {reason}\nExpected Activation(g, derivative)"

@@ -19,13 +19,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from jaxnet import checks, losses
 from jaxnet._xla import buckets, matmul
 from jaxnet._xla.remat import remat
 from jaxnet.dropout import dropped, masks
 from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
+from jaxnet.values import ArrayLike
 
 Inputs = Shaped[ArrayLike, "n_x m"]  # of any real dtype; computed in that of the params
 Outputs = Shaped[ArrayLike, "n_y m"]

@@ -7,7 +7,7 @@ Legend: X (n_x, m) and Y (n_y, m) hold examples as columns.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,16 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxnet._arguments import type_name
+
+if TYPE_CHECKING:  # what type checkers let pass where the tests check the shapes of arrays
+    import jaxtyping
+
+    class _Frame(Protocol):
+        def __array__(self) -> np.ndarray: ...
+
+    ArrayLike: TypeAlias = jaxtyping.ArrayLike | list[Any] | tuple[Any, ...] | _Frame
+else:
+    from jaxtyping import ArrayLike as ArrayLike
 
 
 def host_array(argument: str, values: Any, dtype: np.dtype) -> np.ndarray:

@@ -167,6 +167,10 @@ NETWORKS = {
     "a name too few": (((3, 4, 1), ("sigmoid",)), "activations has 1 names but sizes .* make 2 layers"),
     "width that no machine holds": (((3, 10**30), ("tanh",)), r"sizes\[1\] is 10{30}; expected at most 2147483647"),
     "misspelt": (((3, 1), ("sigmiod",)), r"activations\[0\] is 'sigmiod'; expected one of .*did you mean 'sigmoid'"),
+    "a function alone": (
+        ((3, 1), (np.sin,)),
+        r"is <ufunc 'sin'>; expected .*, or a pair .*Activation\(g, derivative\)",
+    ),
     "Keras' name": (((3, 1), ("swish",)), "is 'swish'; expected one of .*did you mean 'silu'"),
     "scikit-learn's name": (((3, 1), ("Logistic",)), "is 'Logistic'; expected one of .*did you mean 'sigmoid'"),
     "a loss elsewhere": (((3, 1), ("tanh",), "MSE"), "loss is 'MSE'; .*did you mean 'squared_error'"),

@@ -110,7 +110,7 @@ def test_the_script_that_the_type_checker_reads_runs():
 # ---- docstrings ----
 
 FUNCTIONS = [name for name in jaxnet.__all__ if inspect.isfunction(getattr(jaxnet, name))]
-PICTURES = [f"plot.{name}" for name in vars(jaxnet.plot) if inspect.isfunction(getattr(jaxnet.plot, name))]
+PICTURES = [f"plot.{name}" for name in jaxnet.plot.__all__]
 EXAMPLES = [*FUNCTIONS, "MLP", "Privacy", *PICTURES]
 DEAR = (  # programs of their own
     "Privacy",

@@ -23,7 +23,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
 import jaxnet
-from jaxnet.estimator import MLPClassifier, MLPRegressor
+from jaxnet.estimator import MLPClassifier, MLPRegressor, _going_on
+from jaxnet.train import optimizers
+from tests.comparison import assert_trees_close
 from tests.marks import slow_but
 
 pytestmark = [
@@ -59,8 +61,7 @@ def same(one, other):
 
 ORDER = dict.fromkeys(
     ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"),
-    "rows of weight 0 and rows that are not there are shuffled into other mini-batches; the equivalence is tested in"
-    " full batches below",
+    "a row of weight 2 is in one mini-batch, and two rows are in any; the equivalence is tested in full batches below",
 )
 DTYPE = {
     "check_regressor_multioutput": (
@@ -177,6 +178,31 @@ def test_parts_are_the_whole_bit_for_bit():
     assert same(warm.set_params(max_iter=2).fit(X, CLASSES), whole) and warm.n_iter_ == 3
     assert same(pickle.loads(pickle.dumps(warm)).fit(X, CLASSES), warm.fit(X, CLASSES))
     assert same(classifier(max_iter=3).fit(X, CLASSES), whole)  # no warm start: anew
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"batch_size": "auto", "alpha": 1.0, "class_weight": {"cat": 3.0}}, {"batch_size": None}]
+)
+def test_parts_of_many_sizes_share_programs_and_are_steps_on_their_own_examples(settings, compiled):
+    """The witness is fit of the very part, which is not padded; 64 is the width of them all."""
+    sizes = (60, 45, 33, 50)
+    parts, Y = classifier(**settings), np.eye(3)[np.searchsorted(np.unique(CLASSES), CLASSES)].T
+    for size in sizes:
+        parts.partial_fit(X[:size], CLASSES[:size], classes=np.unique(CLASSES))
+    assert sum("run_epochs" in name for name in compiled) <= 1  # none where an earlier test has it
+    net, rate = parts.net_, parts.learning_rate_init
+    key, result = jax.random.key(np.random.RandomState(3).randint(2**31 - 1)), None
+    for epochs, size in enumerate(sizes, start=1):
+        batch_size = size if parts.batch_size == "auto" else parts.batch_size
+        chosen = optimizers.Named("adam", rate, l2=parts.alpha / (batch_size or size))
+        result = result and _going_on(result, chosen, None)
+        weights = np.where(CLASSES[:size] == "cat", 3.0 if parts.class_weight else 1.0, 1.0)
+        result = jaxnet.fit(
+            net, X[:size].T, Y[:, :size], key=None if result else key, resume=result, weights=weights, epochs=epochs,
+            batch_size=batch_size, metrics=("cost",), optimizer=chosen,
+        )  # fmt: skip
+    assert_trees_close(parts.params_, result.params, rtol=1e-5)
+    assert parts.loss_curve_ == pytest.approx(result.history["cost"].tolist(), rel=1e-5)
 
 
 def test_a_part_need_not_show_all_classes():

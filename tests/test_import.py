@@ -1,6 +1,7 @@
 """`import jaxnet`: what it loads and what it leaves alone, the names it shows, and the packages it may lack."""
 
 import ast
+import importlib
 import inspect
 import json
 import pydoc
@@ -88,6 +89,16 @@ def test_type_checkers_are_told_the_same_names():
 def test_no_public_name_is_a_modules_too():
     """Or `jaxnet.NAME` would be one or the other, by what was imported first."""
     assert not {path.stem for path in (ROOT / "jaxnet").iterdir()} & set(jaxnet._HOMES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*(name for name in jaxnet.__all__ if inspect.ismodule(getattr(jaxnet, name))), "estimator", "train.checkpoint"],
+)
+def test_a_public_module_shows_its_public_names_alone(name):
+    module = importlib.import_module(f"jaxnet.{name}")
+    assert dir(module) == sorted(module.__all__)
+    assert all(getattr(module, public).__doc__ for public in dir(module))
 
 
 def test_modules_are_there_without_being_shown():

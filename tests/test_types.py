@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+import pandas as pd
 
 import jaxnet
 
@@ -31,6 +32,8 @@ result.history["cost"].argmin()
 result.histroy  # error: reportAttributeAccessIssue
 reveal_type(jaxnet.predict(net, params, X), expected_text="Array")
 jaxnet.predict(net, params, X, precision="bfloat16")
+jaxnet.predict(net, params, [[0.0, 1], (2.0, np.float32(3))])
+jaxnet.predict(net, params, pd.DataFrame(X))
 jaxnet.predict(net, params)  # error: reportCallIssue
 jaxnet.predict(params, net, X)  # error: reportArgumentType, reportArgumentType
 jaxnet.predict(net, params, "X")  # error: reportArgumentType
@@ -39,8 +42,10 @@ J, grads = jaxnet.value_and_grad(net, params, X, Y)
 reveal_type(grads, expected_text="tuple[Layer, ...]")
 A, cache = jaxnet.forward(net, params, X)
 jaxnet.backward(net, params, cache, np.ones((1, 8)))
+jaxnet.cost(net, params, [[0.0], [1.0]], [[1]], [1.0])
 jaxnet.forward(net, params, None)  # error: reportArgumentType
 reveal_type(jaxnet.accuracy(np.ones((1, 8)), Y), expected_text="Array")
+jaxnet.accuracy([[0.9, 0.1]], [[1, 0]])
 reveal_type(jaxnet.one_hot(np.array([0, 2]), 3), expected_text="Array")
 jaxnet.one_hot([0, 2], n_classes="3")  # error: reportArgumentType
 jaxnet.per_example_grads(net, params, X, Y)

@@ -22,12 +22,26 @@ ROUNDS = 6
 EXACT_UP_TO = 256  # so few are ranked as fast, and all of their orders are equally likely
 
 
-def random_permutation(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
-    """Return 0..m-1 in an order that depends on the key alone; m is below 2^31."""
+def random_permutation(
+    key: PRNGKeyArray | Array, m: int, counting: UInt32[Array, ""] | None = None
+) -> Int[Array, " m"]:
+    """Return 0..m-1 in an order that depends on the key alone; m is below 2^31.
+
+    Where a number of them counts, which may be traced, the first so many are permuted as if there were no others, and
+    these stay where they are.
+    """
+    places = jnp.arange(m, dtype=jnp.uint32)
     if m <= EXACT_UP_TO:
-        return _ranks(jax.random.bits(key, (m,), jnp.uint32))
+        x = jax.random.bits(key, (m,), jnp.uint32)
+        return _ranks(x if counting is None else jnp.where(places < counting, x, jnp.uint32(2**32 - 1)))
     keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
-    a = math.isqrt(m - 1) + 1  # the least a with a² >= m
+    side = math.isqrt(m - 1) + 1
+    if counting is None:  # a is the least with a² >= n
+        n, a, own, beyond = m, side, places, jnp.arange(m, side * side, dtype=jnp.uint32)
+    else:  # from n on as many as there can be, the last of them repeated
+        n, a = counting, (jnp.arange(side, dtype=jnp.uint32) ** 2 < counting).sum(dtype=jnp.uint32)
+        own = jnp.minimum(places, n - 1)
+        beyond = jnp.minimum(n + jnp.arange(2 * side, dtype=jnp.uint32), a * a - 1)
 
     def scatter(place):
         left, right = place // a, place % a
@@ -36,14 +50,14 @@ def random_permutation(key: PRNGKeyArray | Array, m: int) -> Int[Array, " m"]:
             left, right = right, jnp.where(moved >= a, moved - a, moved)
         return left * a + right
 
-    place = scatter(jnp.arange(m, dtype=jnp.uint32))
-    if a * a > m:
-        end = _ends(m, scatter(jnp.arange(m, a * a, dtype=jnp.uint32)))
-        place = jnp.where(place >= m, _at(end, place, m), place)
-    return place.astype(jnp.int32)
+    place = scatter(own)
+    if beyond.size:
+        end = _ends(n, scatter(beyond))
+        place = jnp.where(place >= n, _at(end, place, n), place)
+    return (place if counting is None else jnp.where(places < n, place, places)).astype(jnp.int32)
 
 
-def _ends(m: int, sent: UInt32[Array, " beyond"]) -> UInt32[Array, " beyond"]:
+def _ends(m, sent: UInt32[Array, " beyond"]) -> UInt32[Array, " beyond"]:
     """Where each place from m on arrives below m, sent on as often as it takes; each doubling sends it twice as far.
 
     (Those that only ever meet each other stay where they are: no place below m is sent to them. The select is not
@@ -71,6 +85,6 @@ def _mixed(x: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
     return x ^ (x >> 16)
 
 
-def _below(a: int, x: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
+def _below(a, x: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
     """The upper 16 bits of x scaled to 0..a-1; a is at most 2^16."""
     return ((x >> 16) * jnp.uint32(a)) >> 16

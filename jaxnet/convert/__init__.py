@@ -21,16 +21,30 @@ Params are in the dtype of the module's weights, or in float32 where those have 
 `fit` reads them. A library is imported where it is asked for.
 """
 
-from jaxnet.convert.equinox import from_equinox as from_equinox
-from jaxnet.convert.equinox import to_equinox as to_equinox
-from jaxnet.convert.keras import from_keras as from_keras
-from jaxnet.convert.keras import to_keras as to_keras
-from jaxnet.convert.linen import from_linen as from_linen
-from jaxnet.convert.linen import to_linen as to_linen
-from jaxnet.convert.nnx import from_nnx as from_nnx
-from jaxnet.convert.nnx import to_nnx as to_nnx
-from jaxnet.convert.sklearn import from_sklearn as from_sklearn
-from jaxnet.convert.sklearn import to_sklearn as to_sklearn
-from jaxnet.convert.torch import from_torch as from_torch
-from jaxnet.convert.torch import from_torch_state as from_torch_state
-from jaxnet.convert.torch import to_torch as to_torch
+from jaxnet.convert.equinox import from_equinox, to_equinox
+from jaxnet.convert.keras import from_keras, to_keras
+from jaxnet.convert.linen import from_linen, to_linen
+from jaxnet.convert.nnx import from_nnx, to_nnx
+from jaxnet.convert.sklearn import from_sklearn, to_sklearn
+from jaxnet.convert.torch import from_torch, from_torch_state, to_torch
+
+__all__ = [
+    "from_equinox",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_sklearn",
+    "from_torch",
+    "from_torch_state",
+    "to_equinox",
+    "to_keras",
+    "to_linen",
+    "to_nnx",
+    "to_sklearn",
+    "to_torch",
+]
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

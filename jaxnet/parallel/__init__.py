@@ -5,3 +5,8 @@ from jaxnet.parallel.meshes import mesh
 from jaxnet.parallel.processes import start
 
 __all__ = ["layout", "mesh", "start"]
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

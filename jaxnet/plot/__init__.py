@@ -7,8 +7,14 @@ Each function draws on the matplotlib Axes that it is given, or on those of a ne
 labels and limits may be set afterwards. matplotlib is imported where something is drawn.
 """
 
-from jaxnet.plot.graph import computation_graph as computation_graph
-from jaxnet.plot.predictions import confusion as confusion
-from jaxnet.plot.predictions import decision_boundary as decision_boundary
-from jaxnet.plot.training import history as history
-from jaxnet.plot.units import network as network
+from jaxnet.plot.graph import computation_graph
+from jaxnet.plot.predictions import confusion, decision_boundary
+from jaxnet.plot.training import history
+from jaxnet.plot.units import network
+
+__all__ = ["computation_graph", "confusion", "decision_boundary", "history", "network"]
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

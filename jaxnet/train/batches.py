@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from jaxnet._xla.permutation import random_permutation
 from jaxnet._xla.transpose import transposed
@@ -24,11 +24,15 @@ Place = Callable[[Any], Any]  # a tree of host arrays to where it is computed wi
 
 
 class Data(NamedTuple):
-    """A data set in device memory: by columns for full batches, by rows for mini-batches."""
+    """A data set in device memory: by columns for full batches, by rows for mini-batches.
+
+    counting: how many examples mini-batches are of, where those of weight 0 stand behind them; None where it is all.
+    """
 
     X: Float[Array, "..."]
     Y: Float[Array, "..."]
     weights: Float[Array, " m"] | None
+    counting: UInt32[Array, ""] | None = None
 
     @classmethod
     def by_columns(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, place: Place) -> "Data":
@@ -38,7 +42,11 @@ class Data(NamedTuple):
     @classmethod
     def by_rows(cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, place: Place) -> "Data":
         """Columns turned into rows, on the host."""
-        return cls(*place((transposed(X), transposed(Y), weights)))
+        counting = None
+        if weights is not None and not weights.all():
+            order, counting = np.argsort(weights == 0, kind="stable"), np.uint32(np.count_nonzero(weights))
+            X, Y, weights = X[:, order], Y[:, order], weights[order]
+        return cls(*place((transposed(X), transposed(Y), weights, counting)))
 
 
 class Batch(NamedTuple):
@@ -72,9 +80,12 @@ class Batches(NamedTuple):
 
 
 def random_batches(key: PRNGKeyArray | Array, data: Data, batch_size: int | None, mesh: Mesh | None) -> Batches:
-    """Return the mini-batches of an epoch over data by rows, in an order that depends on the key alone."""
+    """Return the mini-batches of an epoch over data by rows, in an order that depends on the key alone.
+
+    Examples that do not count come in the last ones: the others' are as if there were none.
+    """
     m = data.X.shape[0]
-    order, counts = random_permutation(key, m), jnp.ones(m, data.X.dtype)
+    order, counts = random_permutation(key, m, data.counting), jnp.ones(m, data.X.dtype)
     return Batches(_rows(order, batch_size or m, mesh), _rows(counts, batch_size or m, mesh))
 
 

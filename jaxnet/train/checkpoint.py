@@ -35,6 +35,7 @@ from jaxnet.train.result import FitResult, result_of
 from jaxnet.train.state import LoopState
 from jaxnet.train.warnings import warn
 
+__all__ = ["NoCheckpointError", "latest", "restore", "save"]
 EVERY, KEEP = 1, 3  # where fit is not told
 SHARED_WITHIN = 3  # seconds, in which a network's file system shows others what one has written
 UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax is writing, or was when its program ended
@@ -380,3 +381,8 @@ def _for_one_program(place: Path) -> Iterator[Path]:
         for unfinished in place.glob(f"*{UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         yield place
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -70,7 +70,7 @@ class Measured(NamedTuple):
 
 def full_batch_epoch(config: FitConfig, state: TrainState, data: Data):
     """One step on all examples: the notes' "repeat { predict, dW, db, W -= α dW }"."""
-    state, metrics = _step(config)(state, *data)
+    state, metrics = _step(config)(state, data.X, data.Y, data.weights)
     finite = step_is_finite(state, metrics, optimizers.refused_update(state.opt_state))
     if config.on_nonfinite == "skip":
         metrics["skipped"] = jnp.int32(0)  # the next step would be this one again
@@ -173,7 +173,7 @@ def next_epoch(config: FitConfig, loop: LoopState, data: Data, validation_data: 
 
 def validation(config: FitConfig, params: Params, data: Data) -> dict[str, Array]:
     """What is measured on the validation data after an epoch."""
-    J, A = cost_and_output(config.net, params, *data, config.precision)
+    J, A = cost_and_output(config.net, params, data.X, data.Y, data.weights, config.precision)
     metrics = {"validation_cost": J}
     if "accuracy" in config.metrics:
         metrics["validation_accuracy"] = accuracy_of(config.net, A, data.Y, data.weights)
@@ -268,7 +268,7 @@ def replay(config: FitConfig, state: TrainState, data: Data) -> tuple[TrainState
         step, batches = _step(config), None
 
         def take(state, i):
-            state, metrics = step(state, *data)
+            state, metrics = step(state, data.X, data.Y, data.weights)
             return state, Measured(metrics, jnp.ones(()), optimizers.refused_update(state.opt_state), None)
 
         steps = 1

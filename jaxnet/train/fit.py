@@ -41,10 +41,11 @@ from jaxnet.train.step import GRADIENTS
 from jaxnet.train.streamed import Streamed
 from jaxnet.train.warnings import (
     SAMPLE,
+    warn_of_a_cost_beyond_the_targets,
     warn_of_a_cost_that_never_fell,
+    warn_of_a_large_delta,
     warn_of_classes,
     warn_of_dead_relus,
-    warn_of_unscaled_inputs,
 )  # fmt: skip
 
 
@@ -115,7 +116,8 @@ def fit(
         batch_size: examples a step; "auto" is 128, or all where there are fewer; None is all of them in one step,
             as in the notes. A last partial batch counts for what it has.
         params: where to start; None is init(net, key) with the "he" scheme.
-        weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each.
+        weights: (m,), what each example counts beside the others of its batch (J = Σ w ℓ / Σ w); None is 1 each. One
+            of weight 0 is in no mini-batch of data in memory, as if it were not there.
         validation: (X, Y), or (X, Y, weights), to measure after each epoch; beside batches also an iterable of such.
         patience: stop after so many epochs in a row in which the monitored metric has not become better by
             min_delta, and return the best params.
@@ -253,6 +255,8 @@ def fit(
                 privacy=privacy,
             )
             settings.refuse_beside_privacy(config, weights, is_stream=stream is not None)
+            if privacy is not None:
+                warn_of_a_large_delta(privacy.delta, host.X.shape[1])
             if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
                 skipped = {"skipped": np.zeros(int(earlier.loop.epoch), np.int32)}
                 earlier = earlier._replace(history=skipped | earlier.history)
@@ -311,7 +315,7 @@ def fit(
         if earlier is None and privacy is None:  # of examples drawn by chance it rises by chance
             warn_of_a_cost_that_never_fell(result.history)
         if earlier is None and team.number == 1:
-            warn_of_unscaled_inputs(net, host.X, host.Y, host.weights, result.history)
+            warn_of_a_cost_beyond_the_targets(net, host.X, host.Y, host.weights, result.history)
         if (stream is None or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
             warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result

@@ -22,13 +22,13 @@ PART = ".part"  # what a file's name ends with while it is written
 def log_to(path: str | os.PathLike) -> Callback:
     """Return a callback that writes the history to a file, one line an epoch: JSON (.jsonl) or a table (.csv).
 
-    A line holds the number of the epoch, from 1, and the metrics of the history; NaN is null in JSON. No epoch is there
-    twice: a training that is resumed replaces the lines of epochs that it trains again, and one that begins anew, as
-    after a kill before the first checkpoint, has to repeat the lines that are there. Of several processes the first
-    writes.
+    A line holds the number of the epoch, from 1, and the metrics of the history; NaN is null in JSON. A training that
+    begins overwrites the file, as a second run of a script does, and one that is resumed goes on in it: it replaces the
+    lines of epochs that it trains again, so that none is there twice. Of several processes the first writes.
 
     Raises:
-        ValueError: the path ends otherwise; of the callback: the file holds what another training has written.
+        ValueError: the path ends otherwise; of the callback: the training is resumed, and the file holds the log of
+            another.
         TypeError: path is not a path.
         OSError: the directory is not there; of the callback: the file cannot be written.
 
@@ -40,20 +40,18 @@ def log_to(path: str | os.PathLike) -> Callback:
     file = _file(path)
     as_lines = _csv_lines if file.suffix == ".csv" else _json_lines
     done, last = 0, b""  # the epochs that are written, and the line of the last one
-    ahead: list[bytes] = []  # lines of later epochs, which a training that began anew is to repeat
 
     def log(loop: LoopState, history: dict[str, np.ndarray]) -> None:
-        nonlocal done, last, ahead
+        nonlocal done, last
         epochs, lines = _epochs(history), lambda first, last: [*as_lines(history, first, last)]
         if epochs == 0 or jax.process_index() != 0:
             return
         if not (0 < done <= epochs and file.exists() and [last] == lines(done - 1, done)):
             done = epochs - 1
-            ahead = _begin(file, [*_header(file, history), *lines(0, done)], is_resumed=done > 0)
+            _begin(file, [*_header(file, history), *lines(0, done)], is_resumed=done > 0)
         new = lines(done, epochs)
-        _require_same(file, ahead, new)
-        _append(file, b"".join(new[len(ahead) :]))
-        done, ahead, last = epochs, ahead[len(new) :], new[-1] if new else last
+        _append(file, b"".join(new))
+        done, last = epochs, new[-1] if new else last
 
     return log
 
@@ -103,23 +101,15 @@ def _plain(value: Any) -> Any:
     return float(str(value)) if np.isfinite(value) else None
 
 
-def _begin(file: Path, lines: list[bytes], is_resumed: bool) -> list[bytes]:
-    """Begin with the lines of the epochs before this one; return those that are there of this one and later ones."""
-    earlier = _whole_lines(file)
-    _require_same(file, earlier, lines)
-    ahead = [] if is_resumed else earlier[len(lines) :]
-    atomic_files.save({file: b"".join([*lines, *ahead])}, lambda file: file.with_name(file.name + PART), REMEDY)
-    return ahead
-
-
-def _require_same(file: Path, there: list[bytes], own: list[bytes]) -> None:
-    """Refuse to write over the log of another training."""
-    for one, expected in zip(there, own, strict=False):
+def _begin(file: Path, lines: list[bytes], is_resumed: bool) -> None:
+    """Begin with the lines of the epochs before this one, in place of what is there; refuse to go on in another log."""
+    for one, expected in zip(_whole_lines(file) if is_resumed else [], lines, strict=False):
         if one != expected:
             raise ValueError(
-                f"{file} holds the log of another training, with the line {_short(one)}; expected {_short(expected)}:"
-                " give log_to another path, or remove the file"
+                f"{file} holds the log of another training than the resumed one, with the line {_short(one)}; expected"
+                f" {_short(expected)}: give log_to another path, or remove the file"
             )
+    atomic_files.save({file: b"".join(lines)}, lambda file: file.with_name(file.name + PART), REMEDY)
 
 
 def _whole_lines(file: Path) -> list[bytes]:

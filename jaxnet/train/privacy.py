@@ -52,7 +52,7 @@ class Privacy:
         max_norm: C, the norm to which each example's gradient is clipped, over all params.
         noise_multiplier: σ, the noise's standard deviation in units of max_norm; 0 is clipping alone, where ε is
             infinite.
-        delta: δ, between 0 and 1: below 1/m, as a rule.
+        delta: δ, between 0 and 1: far below 1/m, and `fit` warns where it is not below.
 
     Raises:
         ValueError: one of them is out of its range.

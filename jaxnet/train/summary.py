@@ -18,6 +18,18 @@ COLOURS = ("#1f77b4", "#d95f02")  # seen on white and on black
 DECADES = 20  # how many times the lowest cost the highest is, from where the axis is logarithmic
 
 
+class Text(str):
+    """Lines that show themselves as they are, where a plain string has quotes and \\n."""
+
+    def __repr__(self) -> str:
+        """The lines."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """The lines, for a notebook."""
+        return f"<pre>{html.escape(self)}</pre>"
+
+
 def network(params: Any) -> str:
     """The widths of a network and its dtype, as "2-4-1 in float32"."""
     try:

@@ -122,8 +122,8 @@ class SweepResult(NamedTuple):
             raise ValueError(f"none of {len(self.failed)} members is best: all that did not fail were interrupted")
         return int(np.argmin(self.score))
 
-    def table(self) -> str:
-        """One line for each setting: members, best and median score over its keys, failures."""
+    def table(self) -> summary.Text:
+        """One line for each setting: members, best and median score over its keys, failures; shown as it is."""
         lines = ["learning rate  init scale  members        best      median  failed"]
         scales = np.where(np.isnan(self.init_scale), -1, self.init_scale)  # no NaN is another's equal
         for rate, scale in np.unique(np.stack([self.learning_rate, scales], axis=1), axis=0):
@@ -133,7 +133,7 @@ class SweepResult(NamedTuple):
                 f"{rate:13.4g}  {named:>10}  {own.sum():7d}  {scores.min():10.4g}  {np.median(scores):10.4g}"
                 f"  {self.failed[own].sum():6d}"
             )
-        return "\n".join(lines)
+        return summary.Text("\n".join(lines))
 
 
 @shown_without_types

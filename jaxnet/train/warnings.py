@@ -19,6 +19,7 @@ ENOUGH = 3  # epochs, before which a cost that has not fallen tells nothing
 UNCHANGED = 1e-6  # relative: the rounding of float32 in an epoch's mean
 SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason for a cost
 FAR_ABOVE = 10  # times what the cost would be of a network that answers 0: a start draws answers of about 1
+LOST = 100  # times the same: what no epoch of a descent costs, wherever it started
 SAMPLE = 32  # examples at once: of a layer that is alive, some of them activate a unit
 
 
@@ -68,26 +69,45 @@ def warn_of_a_cost_that_never_fell(history: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def warn_of_unscaled_inputs(
+def warn_of_a_large_delta(delta: float, m: int) -> None:
+    """Warn where δ of a privacy is 1/m or more: to publish an example drawn at random, as it is, would keep that."""
+    if delta * m >= 1:
+        warn(
+            f"privacy has delta={delta:g}, but 1/m is {1 / m:.3g} for m = {m} examples, and who publishes one of them"
+            f" whole, drawn at random, promises as much; give a delta far below 1/m, such as"
+            f" {10.0 ** -math.ceil(math.log10(10 * m)):.0e}"
+        )
+
+
+def warn_of_a_cost_beyond_the_targets(
     net: MLP, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, history: Mapping[str, np.ndarray]
 ) -> None:
-    """Warn where X is far from unit scale, and the cost is what that makes of it.
+    """Warn where the cost is what inputs far from unit scale, or a rate that is far too high, make of it.
 
-    Large inputs drive the first cost far above what the targets ask for; from small ones nothing has been learned that
-    a constant does not know.
+    Large inputs drive the first cost far above what the targets ask for, or saturate the units, and from small ones
+    nothing is learned that a constant does not know. A rate that is too high keeps the cost where no start has it.
     """
     costs = history.get("cost", np.zeros(0))
-    largest = max(float(X.max()), -float(X.min()))
+    if not costs.size:
+        return
+    largest, at_zero = max(float(X.max()), -float(X.min())), _cost_at_zero(net, Y, weights)
+    is_unscaled, enough = largest > SCALES[1] or 0 < largest < SCALES[0], len(costs) >= ENOUGH
+    scale = f"as large as {largest:.3g}" if largest > SCALES[1] else f"nowhere larger than {largest:.3g}"
     remedy = "standardise X: subtract each feature's mean and divide by its standard deviation"
-    if largest > SCALES[1] and costs.size and costs[0] > FAR_ABOVE * (at_zero := _cost_at_zero(net, Y, weights)):
+    if largest > SCALES[1] and costs[0] > FAR_ABOVE * at_zero:
         warn(
-            f"X is as large as {largest:.3g}, and the cost of the first epoch is {costs[0]:.3g}, far above the"
-            f" {at_zero:.3g} that the targets explain; {remedy}"
+            f"X is {scale}, and the cost of the first epoch is {costs[0]:.3g}, far above the {at_zero:.3g} that the"
+            f" targets explain; {remedy}"
         )
-    elif 0 < largest < SCALES[0] and len(costs) >= ENOUGH and costs.min() > 0.99 * _cost_of_a_constant(net, Y, weights):
+    elif is_unscaled and enough and costs.min() > 0.99 * _cost_of_a_constant(net, Y, weights):
         warn(
-            f"X is nowhere larger than {largest:.3g}, and in {len(costs)} epochs the cost has not fallen below that of"
-            f" the best constant answer; it is {costs[-1]:.3g}; {remedy}"
+            f"X is {scale}, and in {len(costs)} epochs the cost has not fallen below that of the best constant answer;"
+            f" it is {costs[-1]:.3g}; {remedy}"
+        )
+    elif enough and not net.l2 and costs[0] > costs.min() > LOST * at_zero:  # J of l2 has more than the targets' part
+        warn(
+            f"the cost was never below {costs.min():.3g} in {len(costs)} epochs, far above the {at_zero:.3g} of a"
+            " network that answers 0; lower the learning rate, or standardise X"
         )
 
 

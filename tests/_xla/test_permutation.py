@@ -13,6 +13,15 @@ def test_it_is_a_permutation(m, key):
     np.testing.assert_array_equal(random_permutation(key, m), random_permutation(key, m))
 
 
+@pytest.mark.parametrize(("m", "counting"), [(64, 1), (256, 200), (289, 289), (320, 290), (1536, 1444), (300, 5)])
+def test_those_that_count_are_permuted_as_if_there_were_no_others(m, counting, key):
+    order = jax.jit(random_permutation, static_argnums=1)(key, m, np.uint32(counting))
+    np.testing.assert_array_equal(order[counting:], np.arange(counting, m))
+    if EXACT_UP_TO not in range(counting, m):  # between which the way changes
+        np.testing.assert_array_equal(order[:counting], random_permutation(key, counting))
+    np.testing.assert_array_equal(np.sort(order), np.arange(m))
+
+
 @pytest.mark.parametrize("m", [EXACT_UP_TO + 1, 1437, 65_537])
 def test_it_is_cycle_walking_with_a_count_of_loops_that_is_known(m, key):
     """Where a loop ends when the last place has arrived, a GPU asks the host; NumPy walks each place by itself here."""

@@ -22,7 +22,7 @@ from tests.train.flower import NET, OPTIMIZER, X, Y, fit
 
 
 def python_loop(key, epochs, batch_size, weights=None):
-    """What fit promises, as a loop in Python: partial batches are shorter.
+    """What fit promises, as a loop in Python: partial batches are shorter, and examples of weight 0 are in none.
 
     In float64 and with a small rate, for a wild descent is chaotic: it makes a last digit a thousand times larger.
     """
@@ -31,12 +31,13 @@ def python_loop(key, epochs, batch_size, weights=None):
     init_key, key = jax.random.split(key)
     params = jaxnet.init(NET, init_key, dtype=jnp.float64)
     state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), key)
-    step, costs, m = jax.jit(jaxnet.train_step(NET, optimizer)), [], X.shape[1]
+    step, costs = jax.jit(jaxnet.train_step(NET, optimizer)), []
+    counting = np.flatnonzero(np.ones(X.shape[1]) if weights is None else weights)
     for _ in range(epochs):
         key, shuffle_key = jax.random.split(state.key)
         state, total, count = state._replace(key=key), 0.0, 0.0
-        order = np.asarray(random_permutation(shuffle_key, m))
-        for start in range(0, m, batch_size):
+        order = counting[random_permutation(shuffle_key, len(counting))]
+        for start in range(0, len(counting), batch_size):
             batch = order[start : start + batch_size]
             w = None if weights is None else jnp.asarray(weights[batch])
             state, metrics = step(state, *(jnp.asarray(array[:, batch]) for array in wide), w)
@@ -71,6 +72,19 @@ def test_a_batch_without_weight_changes_nothing():
     result = fit(weights=weights, batch_size=4, epochs=2)
     assert np.isfinite(result.history["cost"]).all() and (result.history["cost"] > 0).all()
     assert int(result.state.step) == 2  # of 30 batches, two hold the one example that counts
+
+
+@pytest.mark.parametrize("batch_size", slow_but([16], [16, 60, None]))
+def test_an_example_of_weight_0_is_as_none(batch_size):
+    """Wherever it stands, whatever it holds: the same batches of the others, and the same params."""
+    places = np.r_[0, 7, 59, np.full(13, 60)]  # before the first, among them, behind the last
+    weights = np.random.default_rng(0).uniform(1, 2, 60)
+    own = fit(weights=weights, batch_size=batch_size, epochs=3)
+    X_more, Y_more = (np.insert(array, places, 1, axis=1) for array in (X, Y))
+    padded = fit(X_more, Y_more, weights=np.insert(weights, places, 0), batch_size=batch_size, epochs=3)
+    assert_trees_close(padded.params, own.params, rtol=1e-5)
+    np.testing.assert_allclose(padded.history["cost"], own.history["cost"], rtol=1e-5)
+    assert int(padded.state.step) == int(own.state.step)
 
 
 @pytest.mark.parametrize("scale", [1e37, 1e-40])
@@ -178,6 +192,7 @@ FAILURES = {  # how step 38, the second of epoch 10, fails: by an update, or by 
 def test_a_failing_epoch_ends_at_its_failing_step(cause, weighted):
     """The reference is a loop of guarded steps: the same last good state, the same epochs in the history."""
     weights = np.arange(60) % 3 if weighted else None
+    counting = np.flatnonzero(weights) if weighted else np.arange(60)
     net, optimizer, spoilt = jaxnet.MLP((2, 3, 1), ("identity", "identity")), FAILURES[cause], X.copy()
     if cause == "gradient":
         spoilt[0, 11] = 3e38
@@ -185,11 +200,12 @@ def test_a_failing_epoch_ends_at_its_failing_step(cause, weighted):
     params = jaxnet.init(net, init_key)
     state = jaxnet.TrainState(params, optimizer.init(params), jnp.int32(0), run_key)
     step, metrics = jax.jit(jaxnet.train_step(net, optimizer)), {"finite": True}
+    steps = -(-len(counting) // 16)
     while metrics["finite"]:
-        if state.step % 4 == 0:
+        if state.step % steps == 0:
             key, shuffle_key = jax.random.split(state.key)
-            state, order = state._replace(key=key), np.asarray(random_permutation(shuffle_key, 60))
-        batch = order[16 * (int(state.step) % 4) :][:16]
+            state, order = state._replace(key=key), counting[random_permutation(shuffle_key, len(counting))]
+        batch = order[16 * (int(state.step) % steps) :][:16]
         w = None if weights is None else jnp.asarray(weights[batch], jnp.float32)
         state, metrics = step(state, jnp.asarray(spoilt[:, batch]), jnp.asarray(Y[:, batch]), w)
     with pytest.raises(jaxnet.NotFiniteError, match=f"step {int(state.step) + 1} ") as caught:
@@ -198,7 +214,7 @@ def test_a_failing_epoch_ends_at_its_failing_step(cause, weighted):
         )
     result = caught.value.result
     assert_trees_close(result.params, state.params, rtol=1e-5)
-    assert len(result.history["cost"]) == int(state.step) // 4 == (9 if cause == "new params" else 0)
+    assert len(result.history["cost"]) == int(state.step) // steps == (37 // steps if cause == "new params" else 0)
     assert np.isfinite(result.history["cost"]).all()
 
 

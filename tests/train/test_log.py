@@ -67,25 +67,24 @@ def test_earlier_epochs_are_in_a_log_that_begins_late(file):
     assert_log_of(file, resumed.history)
 
 
-def test_a_training_that_begins_anew_repeats_its_lines(file):
-    """As after a kill before the first checkpoint."""
+def test_a_training_that_begins_overwrites_the_file(file):
+    """A second run of a script, the same or changed: shorter, from another key, of other metrics."""
     log = jaxnet.log_to(file)
-    whole = fit(callbacks=log)
-    text = file.read_bytes()
-    sizes = []
-    fit(epochs=3, callbacks=[log, lambda loop, history: sizes.append(file.stat().st_size)])
-    assert sizes == [len(text)] * 3 and file.read_bytes() == text
-    assert_log_of(file, whole.history)
+    fit(callbacks=log)
+    for changes in ({"epochs": 3}, {"key": jax.random.key(8)}, {"metrics": ("cost",), "epochs": 1}):
+        assert_log_of(file, fit(**changes, callbacks=log).history)
+        assert_log_of(file, fit(**changes, callbacks=jaxnet.log_to(file)).history)
 
 
-def test_the_log_of_another_training_is_never_written_over(file):
-    """Not even where its first epoch has the same cost, as in full batch at another rate."""
+def test_a_resumed_training_refuses_to_go_on_in_the_log_of_another(file):
+    """Even where its first epoch has the same cost, as in full batch at another rate."""
     same_start = {"batch_size": None, "metrics": ("cost",)}
-    fit(**same_start, optimizer=optax.sgd(0.1), callbacks=jaxnet.log_to(file))
-    text = file.read_bytes()
+    first = fit(**same_start, epochs=2, optimizer=optax.sgd(0.1))
     for changes in ({"key": jax.random.key(8)}, {"optimizer": optax.sgd(0.2)}):
-        with pytest.raises(ValueError, match=r"holds the log of another training.* another path, or remove"):
-            fit(**same_start | {"optimizer": optax.sgd(0.1)} | changes, callbacks=jaxnet.log_to(file))
+        fit(**same_start | {"optimizer": optax.sgd(0.1)} | changes, callbacks=jaxnet.log_to(file))
+        text = file.read_bytes()
+        with pytest.raises(ValueError, match=r"holds the log of another training than the .* another path, or remove"):
+            fit(**same_start, optimizer=optax.sgd(0.1), resume=first, key=None, callbacks=jaxnet.log_to(file))
         assert file.read_bytes() == text
 
 

@@ -1,5 +1,6 @@
 """Private training: who is drawn, what a step is, what it costs; and what stands in the way of the promise."""
 
+import contextlib
 import math
 import sys
 
@@ -406,6 +407,14 @@ def test_arguments_of_epsilon_out_of_range():
         ValueError, match=r"sampling_rate is 1.5; expected a number above 0 and below 1, such as 0.01, or"
     ):
         PRIVACY.epsilon(1, 1.5)
+
+
+@pytest.mark.parametrize(("delta", "told"), [(1 / 60, True), (0.5, True), (0.016, False)])
+def test_a_delta_that_promises_nothing_is_told(delta, told):
+    """Who publishes one of 60 examples, drawn at random, keeps (0, 1/60)."""
+    words = r"privacy has delta=\S+, but 1/m is 0.0167 for m = 60 examples, .* such as 1e-03"
+    with pytest.warns(jaxnet.TrainingWarning, match=words) if told else contextlib.nullcontext():
+        fit(privacy=Privacy(0.7, 1.5, delta), epochs=1)
 
 
 @pytest.mark.usefixtures("untyped")

@@ -120,6 +120,12 @@ def test_a_sweep_names_its_best_member():
     assert "learning rate 0.1, init scale he" in repr(sweep_result([[2.0, 0.1], [2.0, 0.5]]))
 
 
+def test_a_table_shows_itself_as_it_is():
+    table = sweep_result([[2.0, 1.0], [2.0, 0.5]]).table()
+    assert repr(table) == str(table) == "\n".join(table.splitlines()) and len(table.splitlines()) == 3
+    assert ElementTree.fromstring(table._repr_html_()).text == table
+
+
 def test_a_sweep_of_which_none_is_best():
     assert repr(sweep_result([[2.0, 1.0], [2.0, 0.5]], failed=True)).splitlines()[1] == "  none is best"
     assert repr(sweep_result(np.zeros((2, 0)))) == "SweepResult: 64-64-10 in float32"

@@ -9,7 +9,7 @@ import pytest
 
 import jaxnet
 from jaxnet.activations import ACTIVATIONS
-from jaxnet.train.warnings import ON_HOST, warn_of_dead_relus, warn_of_unscaled_inputs
+from jaxnet.train.warnings import ON_HOST, warn_of_a_cost_beyond_the_targets, warn_of_dead_relus
 from tests.train.flower import X, Y, fit
 
 
@@ -120,7 +120,16 @@ def test_inputs_far_from_unit_scale(output):
     large = r"X is as large as \S+e\+0[45], and the cost of the first epoch is \S+, far above .*standardise X"
     tiny, small = optax.sgd(1e-9), r"X is nowhere larger than \S+e-05, .* 3 epochs .*standardise X"
     assert_one_warning(large, lambda: train(net, 1e4 * X, params=ALIVE, optimizer=tiny))
-    assert_one_warning(small, lambda: train(jaxnet.MLP((2, 4, 1), ("tanh", output)), 1e-5 * X))
+    tanh = jaxnet.MLP((2, 4, 1), ("tanh", output))
+    assert_one_warning(small, lambda: train(tanh, 1e-5 * X))
+    saturated = r"X is as large as \S+e\+06, and in 3 epochs the cost has not fallen below .*standardise X"
+    assert_one_warning(saturated, lambda: train(tanh, 1e6 * X, key=jax.random.key(1)))
+
+
+def test_a_rate_at_which_no_number_overflows():
+    """Bounded units keep the cost finite, and it goes up and down where no start has it."""
+    tanh, beyond = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), r"the cost was never below \S+e\+0[78] in 5 epochs, far"
+    assert_one_warning(beyond, lambda: train(tanh, optimizer=optax.sgd(1e9), epochs=5, key=jax.random.key(1)))
 
 
 def test_inputs_of_any_scale_are_fine_where_the_cost_is():
@@ -132,17 +141,20 @@ def test_inputs_of_any_scale_are_fine_where_the_cost_is():
         (RELU, 1e-5 * X, Y, [0.7, 0.6, 0.5]),  # learned all the same
         (RELU, 1e-5 * X, Y, [0.7, 0.7]),  # too early to tell
         (RELU, 100 * X, Y, [50.0, 20.0, 10.0]),
+        (RELU, 1e4 * X, Y, [0.8, 0.8, 0.6]),  # learned all the same
+        (RELU, X, Y, [500.0, 200.0]),  # too early to tell
+        (jaxnet.MLP((2, 1), ("sigmoid",), l2=1.0), X, Y, [500.0, 400.0, 300.0]),  # of which the penalty is most
         (RELU, 0 * X, Y, [0.7, 0.7, 0.7]),  # nothing to be scaled
     ]
     for net, inputs, targets, costs in fine:
-        assert said(warn_of_unscaled_inputs, net, inputs, targets, None, {"cost": np.array(costs)}) == []
+        assert said(warn_of_a_cost_beyond_the_targets, net, inputs, targets, None, {"cost": np.array(costs)}) == []
 
 
 def test_what_the_targets_explain_is_weighted():
     """Of weights that leave one class the best constant costs nothing, and a cost of 0.1 is nothing learned."""
     weights, cost = Y[0] + 1e-9, {"cost": np.full(3, 0.1)}
-    assert len(said(warn_of_unscaled_inputs, RELU, 1e-5 * X, Y, weights, cost)) == 1
-    assert said(warn_of_unscaled_inputs, RELU, 1e-5 * X, Y, None, cost) == []
+    assert len(said(warn_of_a_cost_beyond_the_targets, RELU, 1e-5 * X, Y, weights, cost)) == 1
+    assert said(warn_of_a_cost_beyond_the_targets, RELU, 1e-5 * X, Y, None, cost) == []
 
 
 def test_warnings_compile_nothing(compiled):

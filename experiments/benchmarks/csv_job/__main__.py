@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 SCRIPTS = {"jaxnet": "ours.py", "scikit-learn": "scikit_learn.py", "Keras on JAX": "keras_.py", "Flax NNX": "flax_.py"}
-NEEDS = {"Keras on JAX": "keras", "Flax NNX": "flax"}  # what the extra "peers" brings
+NEEDS = {"Keras on JAX": "keras", "Flax NNX": "flax"}
+INSTALLATION = 'pip install -e ".[peers]"'  # of both
 ELSEWHERE = "# In another process.\n"
 
 
@@ -54,7 +55,7 @@ def main() -> None:
     print("| library | accuracy | lines of code | seconds, two processes |\n|---|---|---|---|")
     for name in SCRIPTS:
         if name in NEEDS and find_spec(NEEDS[name]) is None:
-            print(f"| {name} | not installed | {lines(name)} | |")
+            print(f"| {name} | not installed: {INSTALLATION} | {lines(name)} | |")
         else:
             outcome = run(name)
             print(f"| {name} | {outcome.accuracy:.3f} | {outcome.lines} | {outcome.seconds:.1f} |")
