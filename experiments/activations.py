@@ -141,8 +141,8 @@ def explore(config: Config) -> dict:
     """Every g and g' at the stops of the slider of z, for the figure of sections 5 and 7."""
     z = np.arange(-100, 101) / 10
     with jax.enable_x64(True):
-        evaluated = jax.device_get(evaluate(tuple(ACTIVATIONS[name] for name in NAMES), z))
-    curves = dict(zip(NAMES, evaluated, strict=True))
+        evaluated = jax.device_get(value_and_slope(tuple(ACTIVATIONS[name] for name in NAMES), z))
+    curves = dict(zip(NAMES, (Curve(*pair) for pair in evaluated), strict=True))
     return {
         "still": still(z, curves),
         "z": z,
@@ -163,20 +163,22 @@ class Curve(NamedTuple):
 
     value: np.ndarray
     slope: np.ndarray
-    autodiff: np.ndarray
+    autodiff: np.ndarray | None = None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_slope(activations: tuple[Activation, ...], z) -> list[tuple]:
+    """Each g and g' at the points z (n,): one program for all."""
+    row = z[None, :]
+    values = [g.apply(row) for g in activations]
+    return [(A[0], g.derivative(row, A)[0]) for g, A in zip(activations, values, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(activations: tuple[Activation, ...], z) -> list[Curve]:
-    """Each g and g' at the points z (n,): one program for all."""
-
-    def curve(g):
-        row = z[None, :]
-        A = g.apply(row)
-        autodiff = jax.vmap(jax.grad(lambda point: g.apply(point[None, None])[0, 0]))(z)
-        return Curve(A[0], g.derivative(row, A)[0], autodiff)
-
-    return [curve(g) for g in activations]
+    """The same, and g' by autodiff."""
+    by_autodiff = [jax.vmap(jax.grad(lambda point, g=g: g.apply(point[None, None])[0, 0]))(z) for g in activations]
+    return [Curve(*pair, own) for pair, own in zip(value_and_slope(activations, z), by_autodiff, strict=True)]
 
 
 def network(hidden: str, layers: int) -> jaxnet.MLP:

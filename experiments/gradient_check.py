@@ -16,6 +16,7 @@ import numpy as np
 import jaxnet
 from experiments import notes
 from experiments.runner import experiment, plots
+from experiments.runner.comparisons import Comparison, above, below
 from experiments.runner.options import Positive
 from jaxnet import datasets
 from jaxnet.plot.colours import BLUE, GREEN, ORANGE
@@ -62,14 +63,20 @@ def reports_on(found: dict, *names: str) -> list[jaxnet.Report]:
     return [report for name, report in found["reports"].items() if name.split(", ")[0] in names]
 
 
-def clauses(found: dict) -> dict[str, bool]:
+def over_limit(reports: list[jaxnet.Report], paths) -> list[float]:
+    """The relative errors of these leaves, each over the smallest that the verifier would have seen there."""
+    leaves = [report.leaves[path] for report in reports for path in paths]
+    return [leaf.relative_error / leaf.resolution for leaf in leaves]
+
+
+def clauses(found: dict) -> dict[str, bool | Comparison]:
     """The right gradients pass; the misprint fails where it must and is named."""
-    wrong = reports_on(found, "the misprint")
+    wrong, right = reports_on(found, "the misprint"), reports_on(found, "the notes", "jaxnet")
     return {
-        "the_notes_and_jaxnet_pass": all(
-            report.verdict == "PASS" for report in reports_on(found, "the notes", "jaxnet")
-        ),
+        "the_notes_and_jaxnet_pass": all(report.verdict == "PASS" for report in right),
+        "error_of_the_notes_and_jaxnet_over_the_smallest_seen": below(over_limit(right, LEAVES), 1),
         "the_misprint_is_refused": all(report.verdict == "FAIL" for report in wrong),
+        "error_of_the_misprint_over_the_smallest_seen": above(over_limit(wrong, SPOILT), 1),
         "only_dW1_and_db1_fail": all(failed_leaves(report) == SPOILT for report in wrong),
         "it_is_named": all("g[2]'(Z[1])" in (report.cause or "") for report in wrong),
     }

@@ -35,7 +35,7 @@ ROUNDING = 1e-6  # of a cost in float32
 class Config(experiment.Config):
     """Settings of the linearity experiment."""
 
-    QUICK: ClassVar = {"depths": (1, 4), "steps": 1000}
+    QUICK: ClassVar = {"depths": (1, 2), "steps": 1000}
 
     depths: tuple[Positive[int], ...] = (1, 2, 4, 8)
     """Hidden layers of the identity networks."""

@@ -140,8 +140,10 @@ def test_a_decision_boundary_of_two_classes():
     assert 0 < expected.min() < 0.4 and 0.6 < expected.max() < 1
     np.testing.assert_allclose(ax.images[0].get_array().ravel(), expected[0], atol=2e-6)
     assert ax.images[0].get_clim() == (0, 1)
+    shade = ax.images[0].get_cmap()
+    np.testing.assert_allclose([shade(0.0), shade(1.0)], [to_rgba(ORANGE), to_rgba(BLUE)], atol=1e-6)  # as positive
     np.testing.assert_allclose(in_numpy(FLOWER, params, boundaries(ax).T), 0.5, atol=0.02)
-    for label, (scattered, colour) in enumerate(zip(points(ax), (BLUE, ORANGE), strict=True)):
+    for label, (scattered, colour) in enumerate(zip(points(ax), (ORANGE, BLUE), strict=True)):
         np.testing.assert_array_equal(scattered.get_offsets(), X[:, Y[0] == label].T)
         np.testing.assert_allclose(scattered.get_facecolor()[0], to_rgba(colour))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["class 0", "class 1"]

@@ -35,7 +35,7 @@ ROUNDING = 1e-4  # relative, of sums over all digits in float32
 class Config(experiment.Config):
     """Settings of the privacy experiment."""
 
-    QUICK: ClassVar = {"noise": (0.0, 40.0)}
+    QUICK: ClassVar = {"noise": (0.0, 40.0), "starts": 3}
 
     noise: Annotated[tuple[NonNegative[float], ...], Rising(first=0)] = (0.0, 3.0, 10.0, 20.0, 40.0, 80.0)
     """Noise multipliers σ, rising from 0: the noise's standard deviation in units of the clipping norm."""
@@ -145,7 +145,7 @@ def draw(found: dict):
         for sigma, bound in zip(accuracies, found["epsilons"], strict=True)
     ]
     left.set(
-        title=f"{config.steps} steps, C = {config.max_norm:g}, δ = {DELTA:g}", xticks=places, xticklabels=names,
+        title=f"{len(places)} of {len(Config.noise)} noise levels: {config.steps} steps, C = {config.max_norm:g}, δ = {DELTA:g}", xticks=places, xticklabels=names,
         xlabel="noise multiplier σ, and the upper bound of ε", ylabel="test accuracy (%)",
     )  # fmt: skip
     left.legend()

@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +17,7 @@ from experiments.runner import experiment, program, results
 from jaxnet.atomic_files import NotSavedError
 
 SIDE_BY_SIDE = 2  # experiments of a quick run at once: most of their time is compiling, which leaves cores idle
+COMPILED_QUICKLY = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"  # and run little
 
 
 def records(notes: Mapping[str, str], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -33,7 +35,7 @@ def records(notes: Mapping[str, str], settings: Mapping[str, Any]) -> Iterator[d
         yield from itertools.starmap(perform, tasks)
         return
     spawn = multiprocessing.get_context("spawn")  # the fork of a process with threads may hang
-    pool = ProcessPoolExecutor(SIDE_BY_SIDE, mp_context=spawn, initializer=program.begin_worker)
+    pool = ProcessPoolExecutor(SIDE_BY_SIDE, mp_context=spawn, initializer=begin_worker)
     futures = [pool.submit(perform, *task) for task in tasks]
     try:
         for task, future in zip(tasks, futures, strict=True):
@@ -43,6 +45,12 @@ def records(notes: Mapping[str, str], settings: Mapping[str, Any]) -> Iterator[d
             for process in multiprocessing.active_children():
                 process.terminate()
         pool.shutdown(cancel_futures=True)
+
+
+def begin_worker() -> None:
+    """Begin a process of a quick run, before JAX computes anything; flags of the user's own come last and count."""
+    program.begin_worker()
+    os.environ["XLA_FLAGS"] = f"{COMPILED_QUICKLY} {os.environ.get('XLA_FLAGS', '')}"
 
 
 def record_of(future: Future, name: str, notes: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,16 @@ def figure(width: float, height: float) -> "Figure":
 
 
 def png(drawing: "Figure", dpi: int) -> bytes:
-    """The figure as the content of a PNG file."""
+    """The figure as the content of a PNG file; its parts keep the places that they have there.
+
+    `savefig` would draw everything twice, and find the places each time.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     content = io.BytesIO()
-    drawing.savefig(content, dpi=dpi)
+    drawing.set_dpi(dpi)
+    FigureCanvasAgg(drawing).print_png(content)
+    drawing.set_layout_engine("none")
     return content.getvalue()
 
 
@@ -59,7 +66,6 @@ def panels(drawing: "Figure", name: str, alt: str) -> list[str]:
     """
     from matplotlib.transforms import Bbox
 
-    drawing.draw_without_rendering()
     parts: dict[Any, list] = {}
     beside = {
         artist.colorbar.ax: axes
@@ -82,7 +88,7 @@ def panels(drawing: "Figure", name: str, alt: str) -> list[str]:
         if owner not in titled and owner.get_suptitle():
             found.append(f"<p>{escape(owner.get_suptitle())}</p>")
         titled.add(owner)
-        box = Bbox.union([axes.get_tightbbox() for axes in group]).padded(4)
+        box = Bbox.union([axes.get_tightbbox() for axes in group]).padded(0.04 * drawing.dpi)
         left, bottom, right, top = box.transformed(drawing.dpi_scale_trans.inverted()).extents
         view = tuple(72 * inches for inches in (left, height - top, right - left, top - bottom))
         title = " ".join(filter(None, (axes.get_title() for axes in group)))
@@ -92,12 +98,16 @@ def panels(drawing: "Figure", name: str, alt: str) -> list[str]:
 
 
 def _rendered(drawing: "Figure", name: str) -> ElementTree.Element:
-    """The figure as a tree of SVG."""
+    """The figure as a tree of SVG, without its grounds."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    content = io.BytesIO()
+    for part in (drawing, *drawing.axes):
+        part.patch.set_visible(False)
+    content, canvas = io.StringIO(), drawing.canvas
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        drawing.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+        FigureCanvasSVG(drawing).print_svg(content, metadata={"Date": None})
+    drawing.set_canvas(canvas)  # which measures text as it is drawn
     return ElementTree.fromstring(content.getvalue())
 
 

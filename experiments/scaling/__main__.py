@@ -162,7 +162,11 @@ def draw(found: dict):
     """Above what was compiled: bytes sent, bytes held, operations. Below what is calculated from it for H100s."""
     figure = plots.figure(15, 9)
     above, below = figure.subfigures(2, 1)
-    above.suptitle(f"Compiled for virtual devices, float32, {EXAMPLES:,} examples a device", fontweight="bold")
+    counts = len({row["devices"] for row in found["rows"]})
+    above.suptitle(
+        f"Compiled for {counts} of {len(DEVICES)} numbers of virtual devices, float32, {EXAMPLES:,} examples a device",
+        fontweight="bold",
+    )
     below.suptitle(
         "CALCULATED for H100s from those bytes and public bandwidths; nothing below was measured but the star",
         fontweight="bold",

@@ -12,6 +12,7 @@ import jax
 from tqdm import tqdm
 
 from experiments.runner import experiment
+from experiments.runner.comparisons import Comparison
 from experiments.verifier import acceptance, results, spot_the_bug
 from experiments.verifier.checkers import CHECKERS, by_jaxnet
 from experiments.verifier.correct import TRICKY
@@ -59,8 +60,8 @@ def measure(config: Config) -> dict:
     }
 
 
-def clauses(found: dict) -> dict[str, bool]:
-    """Each acceptance criterion, met or not."""
+def clauses(found: dict) -> dict[str, Comparison]:
+    """Each acceptance criterion: of how many trials it held, of how many it has to."""
     return {name: criterion["held"] for name, criterion in found["criteria"].items()}
 
 
@@ -69,7 +70,7 @@ def claim(found: dict) -> str:
     criteria = found["criteria"]
     measured = "; ".join(f"{name}, {criterion['measured']}" for name, criterion in criteria.items())
     return (
-        f"jaxnet.verify meets {sum(clauses(found).values())} of {len(criteria)} acceptance criteria"
+        f"jaxnet.verify meets {sum(map(bool, clauses(found).values()))} of {len(criteria)} acceptance criteria"
         f"{': ' * bool(criteria)}{measured}."
     )
 

@@ -1,5 +1,6 @@
 """The acceptance criteria of the comparison, which jaxnet.verify has to meet: held or not, and what failed."""
 
+from experiments.runner.comparisons import at_least, at_most, below
 from experiments.verifier.correct import TRICKY
 from experiments.verifier.mutants import MUTANTS
 from experiments.verifier.trials import Trial
@@ -10,7 +11,7 @@ FAILURE_COST = 1.5  # a failure may take this much of a pass
 
 
 def criteria(trials, timing) -> dict:
-    """Every criterion that something was tried of: held or not, what was measured, and the trials that failed it."""
+    """Every criterion of which something was tried: how many held and have to, in words, and the trials that failed."""
     ours = [trial for trial in trials if trial.checker.startswith("jaxnet")]
     bugs = [trial for trial in ours if trial.kind == "mutant" and MUTANTS[trial.case].visible]
     nameable = [trial for trial in bugs if MUTANTS[trial.case].cause is not None]
@@ -23,7 +24,7 @@ def criteria(trials, timing) -> dict:
         found["no wrong cause named"] = criterion(bugs, lambda trial: trial.cause != "wrong")
     if nameable:
         found[f"cause exact in {NAMED:.0%} of the nameable"] = {
-            "held": exact >= NAMED * len(nameable),
+            "held": at_least(exact / len(nameable), NAMED),
             "measured": f"{exact} of {len(nameable)}",
             "failures": descriptions(trial for trial in nameable if trial.cause != "exact"),
         }
@@ -33,12 +34,12 @@ def criteria(trials, timing) -> dict:
     if timing:
         slowest = max(timing["fail"].values())
         found[f"{timing['parameters']:,} parameters under {BUDGET:.0f} s, cold"] = {
-            "held": timing["pass"] < BUDGET,
+            "held": below(timing["pass"], BUDGET),
             "measured": f"{timing['pass']:.1f} s",
             "failures": [],
         }
         found[f"a failure costs at most {FAILURE_COST:g} of a pass"] = {
-            "held": slowest <= FAILURE_COST * timing["pass"],
+            "held": at_most(slowest / timing["pass"], FAILURE_COST),
             "measured": f"pass {timing['pass']:.1f} s, slowest failure {slowest:.1f} s",
             "failures": [],
         }
@@ -54,7 +55,7 @@ def criterion(trials, holds) -> dict:
     """A criterion that has to hold for every trial."""
     failures = [trial for trial in trials if not holds(trial)]
     return {
-        "held": not failures,
+        "held": at_least(len(trials) - len(failures), len(trials)),
         "measured": f"{len(trials) - len(failures)} of {len(trials)}",
         "failures": descriptions(failures),
     }

@@ -90,6 +90,7 @@ def figure(checkers, trials):
     checkers = [checker for checker in checkers if checker.dtype != "bfloat16"]
     colours = dict(zip((c.name for c in CHECKERS), COLOURS, strict=True))
     scales = sorted({trial.scale for trial in trials if trial.kind == "mutant"})
+    bugs, tricky = (len({trial.case for trial in trials if trial.kind == kind}) for kind in ("mutant", "tricky"))
     for checker in checkers:
         pairs = [(scale, missed_bugs(trials, checker, "small", scale)) for scale in scales]
         known = [(scale, 100 * pair[0] / pair[1]) for scale, pair in pairs if pair is not None]
@@ -100,7 +101,7 @@ def figure(checkers, trials):
         )  # fmt: skip
     curves.set(
         xscale="log", ylim=(-3, 103), xlabel="the loss is multiplied by", ylabel="planted bugs accepted (%)",
-        title="Small nets, 78 to 126 parameters",
+        title=f"Small nets: {bugs} of {len(MUTANTS)} bugs, {len(scales)} of {len(SCALES)} scales",
     )  # fmt: skip
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3}  # the curves are everywhere
     curves.legend(fontsize="small", **below)
@@ -108,7 +109,7 @@ def figure(checkers, trials):
         bars(axes, checkers, colours, [missed_bugs(trials, c, "large", 1.0) for c in checkers], "not feasible")
         axes.set(title="1.8 million parameters", xlabel="planted bugs accepted (%)")
     bars(false_alarms, checkers, colours, [refused_gradients(trials, c) for c in checkers], "not tried")
-    false_alarms.set(title="Correct but tricky", xlabel="correct gradients refused or not taken (%)")
+    false_alarms.set(title=f"Correct but tricky: {tricky} of {len(TRICKY)}", xlabel="correct gradients refused or not taken (%)")
     if large:
         false_alarms.set_yticklabels([])  # the same checkers as beside it
     return drawing

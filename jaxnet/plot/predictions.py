@@ -23,8 +23,9 @@ def decision_boundary(
 ) -> Axes:
     """Draw what a network of two inputs says of the plane, as a shade, and the examples over it; return the Axes.
 
-    One sigmoid: the probability of class 1, and the line where it is 1/2. Softmax: the most probable class, the darker
-    the more probable, and the lines where two are. Squared error, one output: ŷ, and y in the colour of the points.
+    One sigmoid: the probability of class 1, from orange to blue, and the line where it is 1/2. Softmax: the most
+    probable class, the darker the more probable, and the lines where two are. Squared error, one output: ŷ, and y in
+    the colour of the points.
 
     Args:
         net: of two inputs, x_1 to the right and x_2 upwards.
@@ -187,7 +188,7 @@ def _draw_regions(ax: Axes, sides: Sequence[np.ndarray], A: np.ndarray, X: np.nd
     k = max(len(A), 2)
     if len(A) == 1:
         towards = matplotlib("colors").LinearSegmentedColormap.from_list
-        _show(ax, sides, A[0], cmap=towards("class 0 to 1", (BLUE, "white", ORANGE)), vmin=0, vmax=1, alpha=0.55)
+        _show(ax, sides, A[0], cmap=towards("class 0 to 1", (ORANGE, "white", BLUE)), vmin=0, vmax=1, alpha=0.55)
         margins = [A[0] - 0.5]
     else:
         colours = np.array([matplotlib("colors").to_rgb(COLOURS[c % len(COLOURS)]) for c in range(k)])

@@ -38,6 +38,8 @@ def test_each_clause_can_fail(found):
         found,
         {
             "the_notes_and_jaxnet_pass": {"reports": {"jaxnet, float32": wrong}},
+            "error_of_the_notes_and_jaxnet_over_the_smallest_seen": {"reports": {"the notes, float32": wrong}},
+            "error_of_the_misprint_over_the_smallest_seen": {"reports": {"the misprint, float32": one_leaf}},
             "the_misprint_is_refused": {"reports": {"the misprint, float32": right}},
             "only_dW1_and_db1_fail": {"reports": {"the misprint, float32": one_leaf}},
             "it_is_named": {"reports": {"the misprint, float32": another_cause}},

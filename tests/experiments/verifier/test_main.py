@@ -97,7 +97,22 @@ def test_a_criterion_of_which_nothing_was_tried_is_not_held():
 
 def test_a_slow_check_and_a_failure_that_costs_more_than_a_pass_are_seen():
     timing = {"parameters": 2_000_000, "pass": 6.0, "fail": {"x": 9.1}}
-    assert [criterion["held"] for criterion in criteria([], timing).values()] == [False, False]
+    assert [bool(criterion["held"]) for criterion in criteria([], timing).values()] == [False, False]
+
+
+def test_a_criterion_says_how_much_it_asks_and_how_much_was_found():
+    """Of trials their number, of causes the share, of times the seconds and the ratio."""
+    trials = [bug(), bug(), bug(), bug(), bug(cause="none")]
+    timing = {"parameters": 2_000_000, "pass": 2.0, "fail": {"x": 2.5}}
+    found = {name: criterion["held"] for name, criterion in criteria(trials, timing).items()}
+    assert found == {
+        "every visible bug refused": (5, "≥", 5),
+        "its leaves named": (5, "≥", 5),
+        "no wrong cause named": (5, "≥", 5),
+        "cause exact in 80% of the nameable": (0.8, "≥", 0.8),
+        "2,000,000 parameters under 5 s, cold": (2.0, "<", 5.0),
+        "a failure costs at most 1.5 of a pass": (1.25, "≤", 1.5),
+    }
 
 
 def test_the_trials_cover_the_criteria():
