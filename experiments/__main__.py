@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def run(by_name: dict[str, str], config: Config) -> None:
     index = config.results / "index.html"
     wanted = [file for name in names for file in results.files(config.results, name)]
     results.require_writable(config.results, index, *wanted)
-    done, code, settings = {}, None, common(config)
+    done, code, settings, start = {}, None, common(config), time.perf_counter()
     performed = performances.records({name: by_name[name] for name in names}, settings)
     try:
         with contextlib.closing(performed), tqdm(names, unit="experiment", disable=None) as bar:
@@ -97,7 +98,8 @@ def run(by_name: dict[str, str], config: Config) -> None:
         name: done.get(name) or performances.earlier_record(name, notes, settings) for name, notes in by_name.items()
     }
     try:
-        results.save({index: page(cards, config.results, interrupted=names[len(done) :])})
+        seconds = time.perf_counter() - start
+        results.save({index: page(cards, config.results, interrupted=names[len(done) :], seconds=seconds)})
     except NotSavedError as error:
         sys.exit(str(error))
     held = sum(record["held"] for record in done.values())

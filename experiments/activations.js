@@ -1,6 +1,6 @@
 // Sections 5 and 7: an activation with its tangent at z, and beside it what part of a gradient each one passes there.
 
-import { decimals, powerOfTen, set, svg } from "./page/svg.js";
+import { decimals, onDrag, powerOfTen, set, svg } from "./page/svg.js";
 
 const WIDTH = 300, HEIGHT = 260, LEFT = 34, RIGHT = 292, TOP = 10, BOTTOM = 230; // of the plot
 const ROW = 30, ZERO = 108, ONE = 205; // of the bars: where a bar begins, and where it ends if all of a gradient passes
@@ -19,9 +19,10 @@ export function mount(figure, {z: points, curves, start}) {
     slider.nextElementSibling.value = decimals(z, 1);
     plot.draw(curves[name], k);
     bars.draw(slopes, name);
+    const flat = Math.abs(slope[k]) < FLAT ? ", next to nothing. Here it is flat." : ".";
     answer.innerHTML = `${name}(${decimals(z, 1)}) = <output>${written(value[k])}</output> and
       ${name}′(${decimals(z, 1)}) = <output>${written(slope[k])}</output>: of the gradient dA at this unit
-      dZ&nbsp;=&nbsp;${written(slope[k])}&nbsp;·&nbsp;dA passes${Math.abs(slope[k]) < FLAT ? ", next to nothing. Here it is flat." : "."}`;
+      dZ&nbsp;=&nbsp;${written(slope[k])}&nbsp;·&nbsp;dA passes${flat}`;
     set(figure, {
       "data-activation": name, "data-z": z, "data-value": value[k], "data-slope": slope[k],
       "data-slopes": JSON.stringify(slopes),
@@ -33,8 +34,7 @@ export function mount(figure, {z: points, curves, start}) {
   slider.valueAsNumber = start.z;
   for (const each of [choice, slider]) each.addEventListener("input", update);
   const move = z => { slider.value = z; update(); };
-  plot.picture.addEventListener("pointerdown", event => { if (event.isPrimary) move(plot.z(event)); });
-  plot.picture.addEventListener("pointermove", event => { if (event.buttons) move(plot.z(event)); });
+  onDrag(plot.picture, event => move(plot.z(event)));
   bars.rows.forEach((row, i) => row.addEventListener("click", () => { choice.value = names[i]; update(); }));
   for (const link of document.querySelectorAll("a[data-z]")) { // section 7 leads to z where it is flat
     link.addEventListener("click", () => move(link.dataset.z));

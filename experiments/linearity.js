@@ -1,9 +1,11 @@
 // Section 6: the same points and the same network, with identity or tanh in its hidden layers.
 
 import { dot, forward } from "./page/network.js";
-import { decimals, powerOfTen, set, svg } from "./page/svg.js";
+import { shade } from "./page/shade.js";
+import { decimals, onDrag, powerOfTen, set, svg } from "./page/svg.js";
 
 const WIDTH = 300, PIXEL = 2.5; // of the plane: its width, and the side of a pixel of its shade
+const STRENGTH = 160 / 255; // of that shade
 
 export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
   const control = name => figure.querySelector(`[name=${name}]`), part = name => figure.querySelector(`.${name}`);
@@ -36,8 +38,8 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
     if (!one_layer) {
       for (const name of ["byOneLayer", "difference"]) delete figure.dataset[name];
       part("answer").innerHTML = `At the cross, through all ${layers} layers,
-        ${sum} = <output>${decimals(z(x), 4)}</output>. With tanh between the layers no W′ and b′ give this at every x:
-        the boundary bends.`;
+        ${sum} = <output>${decimals(z(x), 4)}</output>.
+        With tanh between the layers no W′ and b′ give this at every x: the boundary bends.`;
       return;
     }
     const byOneLayer = at => dot(one_layer.W, at) + one_layer.b;
@@ -59,9 +61,7 @@ export function mount(figure, {X, y, nets, accuracy_of_the_best_line, start}) {
   [x1.valueAsNumber, x2.valueAsNumber] = start.x;
   for (const select of [hidden, depth]) select.addEventListener("input", choose);
   for (const slider of [x1, x2]) slider.addEventListener("input", ask);
-  for (const kind of ["pointerdown", "pointermove"]) plane.picture.addEventListener(kind, event => {
-    if (event.buttons) [x1.valueAsNumber, x2.valueAsNumber] = plane.at(event), ask();
-  });
+  onDrag(plane.picture, event => { [x1.valueAsNumber, x2.valueAsNumber] = plane.at(event); ask(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", choose);
   choose();
 }
@@ -74,8 +74,7 @@ function thePlane(X, y) {
   });
   const [[left, right], [bottom, top]] = ends, scale = WIDTH / (right - left), height = scale * (top - bottom);
   const place = ([x1, x2]) => [scale * (x1 - left), scale * (top - x2)];
-  const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
-  [canvas.width, canvas.height] = [Math.round(WIDTH / PIXEL), Math.round(height / PIXEL)];
+  const columns = Math.round(WIDTH / PIXEL), rows = Math.round(height / PIXEL);
   const image = svg("image", {width: WIDTH, height, preserveAspectRatio: "none"});
   const line = svg("path", {stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": "7 5"});
   const points = X.map((x, i) => {
@@ -87,17 +86,13 @@ function thePlane(X, y) {
   const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${height}`, role: "img"}, image, line, ...points, cross);
 
   function draw(probability, correct, one_layer) {
-    const shade = context.createImageData(canvas.width, canvas.height), style = getComputedStyle(picture);
-    const [blue, orange] = ["--blue", "--orange"].map(name => rgb(style.getPropertyValue(name)));
-    for (let row = 0, i = 0; row < canvas.height; row++) {
-      for (let column = 0; column < canvas.width; column++, i += 4) {
-        const a = probability([left + (column + 0.5) * PIXEL / scale, top - (row + 0.5) * PIXEL / scale]);
-        shade.data.set(a > 0.5 ? blue : orange, i);
-        shade.data[i + 3] = 160 * Math.abs(2 * a - 1);
+    const at = pixel => (pixel + 0.5) * PIXEL / scale, numbers = [];
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        numbers.push(2 * probability([left + at(column), top - at(row)]) - 1);
       }
     }
-    context.putImageData(shade, 0, 0);
-    image.setAttribute("href", canvas.toDataURL());
+    image.setAttribute("href", shade(numbers, columns, getComputedStyle(picture), STRENGTH).toDataURL());
     points.forEach((point, i) => set(point, {
       stroke: correct[i] ? "var(--paper)" : "currentColor", "stroke-width": correct[i] ? 0.8 : 1.8,
     }));
@@ -120,5 +115,3 @@ function thePlane(X, y) {
 
 // The point of the line W′x + b′ = 0 that has this x₁.
 const on = ({W, b}, x1) => [x1, -(W[0] * x1 + b) / W[1]];
-
-const rgb = hex => [1, 3, 5].map(i => parseInt(hex.trim().slice(i, i + 2), 16));

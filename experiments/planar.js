@@ -2,6 +2,8 @@
 // All that is drawn follows from the params that jaxnet has trained, by one forward pass here.
 
 import { decode, forward } from "./page/network.js";
+import { player } from "./page/play.js";
+import { shade } from "./page/shade.js";
 import { decimals, set, svg } from "./page/svg.js";
 
 const ACTIVATIONS = ["tanh", "sigmoid"];
@@ -12,7 +14,8 @@ const PERIOD = 110; // milliseconds from a step to the next while it plays
 export function mount(figure, data) {
   const {steps, scales} = data, X = decode(data.X), end = 1.1 * Math.max(...X.flat().map(Math.abs));
   const nets = data.nets.map(({units, params, cost, accuracy}) => ({
-    units, cost: decode(cost), accuracy: decode(accuracy), params: params.map(({W, b}) => ({W: decode(W), b: decode(b)})),
+    units, cost: decode(cost), accuracy: decode(accuracy),
+    params: params.map(({W, b}) => ({W: decode(W), b: decode(b)})),
   }));
   const control = name => figure.querySelector(`[name=${name}]`), part = name => figure.querySelector(`.${name}`);
   const sliders = {net: control("units"), scale: control("scale"), step: control("step")};
@@ -49,35 +52,18 @@ export function mount(figure, data) {
   }
 
   // Play: through the steps to the last; where motion is not wanted, one step for each press.
-  const button = control("play"), still = matchMedia("(prefers-reduced-motion: reduce)");
-  let timer = null;
   const next = () => { sliders.step.valueAsNumber = (sliders.step.valueAsNumber + 1) % steps.length; update(); };
-  function stop() {
-    clearInterval(timer);
-    timer = null;
-    label();
-  }
-  function label() {
-    button.textContent = still.matches ? "Next step" : timer === null ? "Play" : "Pause";
-    for (const told of figure.querySelectorAll(".numbers output, .remark")) {
-      told.setAttribute("aria-live", timer === null ? "polite" : "off");
-    }
-  }
-  button.addEventListener("click", () => {
-    if (timer !== null) return stop();
-    next();
-    if (still.matches) return;
-    timer = setInterval(() => sliders.step.valueAsNumber === steps.length - 1 ? stop() : next(), PERIOD);
-    label();
+  const halt = player(control("play"), {
+    start: next, next: () => sliders.step.valueAsNumber < steps.length - 1 && (next(), true), period: () => PERIOD,
+    told: figure.querySelectorAll(".numbers output, .remark"), alone: "Next step",
   });
-  still.addEventListener("change", stop);
 
   for (const [name, slider] of Object.entries(sliders)) {
     slider.max = choices[name].length - 1;
     slider.valueAsNumber = data.start[name];
     slider.addEventListener("input", update);
   }
-  sliders.step.addEventListener("input", stop);
+  sliders.step.addEventListener("input", halt);
   for (const link of document.querySelectorAll("a[data-scale]")) { // section 10 leads to the two ends of the scale
     link.addEventListener("click", () => {
       sliders.scale.valueAsNumber = scales.indexOf(Number(link.dataset.scale));
@@ -85,7 +71,7 @@ export function mount(figure, data) {
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
-  label();
+  part("rate").textContent = data.rate;
   update();
 }
 
@@ -105,20 +91,6 @@ function seen(params, end) {
 
 const thumbnailEvery = n => n > 5 ? 4 : 2;
 
-// Numbers from -1, orange, to 1, blue, as an image: the nearer to 0, the more transparent.
-function shade(numbers, style, strength) {
-  const side = Math.sqrt(numbers.length), image = new ImageData(side, side);
-  const [blue, orange] = ["--blue", "--orange"].map(name => rgb(style.getPropertyValue(name)));
-  numbers.forEach((number, i) => {
-    image.data.set(number > 0 ? blue : orange, 4 * i);
-    image.data[4 * i + 3] = 255 * strength * Math.abs(number);
-  });
-  const canvas = Object.assign(document.createElement("canvas"), {width: side, height: side});
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
-}
-
-const rgb = hex => [1, 3, 5].map(start => parseInt(hex.trim().slice(start, start + 2), 16));
 const distance = (W, V) => Math.hypot(...W.flatMap((row, i) => row.map((weight, k) => weight - V[i][k])));
 const mean = values => values.reduce((sum, value) => sum + Number(value), 0) / values.length;
 
@@ -136,14 +108,15 @@ function thePlane(box, X, y, end) {
   const context = canvas.getContext("2d");
   return prediction => {
     context.clearRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(shade(prediction, getComputedStyle(box), 0.6), 0, 0, canvas.width, canvas.height);
+    context.drawImage(shade(prediction, SIDE, getComputedStyle(box), 0.6), 0, 0, canvas.width, canvas.height);
   };
 }
 
 // The network: what each hidden unit sees of the plane, and weights as lines, the wider the larger.
 function theNetwork(box) {
   const WIDTH = 340, HEIGHT = 330, LEFT = 84, RIGHT = 256, inputs = [[26, 115], [26, 215]], output = [314, 165];
-  const canvas = Object.assign(document.createElement("canvas"), {width: 2 * WIDTH, height: 2 * HEIGHT, ariaHidden: true});
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, {width: 2 * WIDTH, height: 2 * HEIGHT, ariaHidden: true});
   const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img"}), context = canvas.getContext("2d");
   box.replaceChildren(picture, canvas);
   context.scale(2, 2);
@@ -176,7 +149,7 @@ function theNetwork(box) {
       const corner = middles[i].map(middle => middle - size / 2);
       context.fillStyle = style.getPropertyValue("--paper");
       context.fillRect(...corner, size, size);
-      context.drawImage(shade(image, style, 0.9), ...corner, size, size);
+      context.drawImage(shade(image, Math.sqrt(image.length), style, 0.9), ...corner, size, size);
       context.strokeStyle = style.getPropertyValue("--soft");
       context.strokeRect(...corner, size, size);
     });
@@ -222,10 +195,10 @@ function remark(scale, units, flat, moved) {
       `The ${units} units`} see nothing of the plane, and the network says one half everywhere.`;
   }
   if (flat > 0.5) {
-    return `Saturation: before the first step ${decimals(100 * flat, 0)} % of the hidden activations are beyond ±${FLAT},
-      where tanh′ is below 0.02. Gradient descent hardly turns these units: W[1] has moved by
+    return `Saturation: before the first step ${decimals(100 * flat, 0)} % of the hidden activations are beyond
+      ±${FLAT}, where tanh′ is below 0.02. Gradient descent hardly turns these units: W[1] has moved by
       ${decimals(100 * moved, 0)} % of its length. W[2] still learns, which can be enough where units are many.`;
   }
-  return `In the middle is what each hidden unit sees of the plane, blue where its tanh is positive and orange where it is
-    negative. Lines are weights in the same colours, the wider the larger.`;
+  return `In the middle is what each hidden unit sees of the plane, blue where its tanh is positive and orange where
+    it is negative. Lines are weights in the same colours, the wider the larger.`;
 }

@@ -101,6 +101,7 @@ def explore(config: Config) -> dict:
         "X": packed(X.T, "float32"),
         "y": Y[0].astype(int),
         "scales": SCALES,
+        "rate": config.learning_rate,
         "steps": steps,
         "nets": [
             {

@@ -68,7 +68,8 @@ function sum(params, layers, l, i) {
   });
   const symbol = (letter, transposed = "") => `<math><msubsup><mi>${letter}</mi><mn>${i + 1}</mn>
     <mrow><mo>[</mo><mn>${l}</mn><mo>]</mo>${transposed}</mrow></msubsup></math>`;
-  const before = l === 1 ? "<math><mi>x</mi></math>" : "<math><msup><mi>a</mi><mrow><mo>[</mo><mn>1</mn><mo>]</mo></mrow></msup></math>";
+  const raised = "<msup><mi>a</mi><mrow><mo>[</mo><mn>1</mn><mo>]</mo></mrow></msup>";
+  const before = `<math>${l === 1 ? "<mi>x</mi>" : raised}</math>`;
   return `${symbol("z")} = ${symbol("w", "<mi>⊤</mi>")}${before} + ${symbol("b")}
     = ${terms.join(" + ")} + ${bracketed(b[i])} = <output>${decimals(z[i], 3)}</output><br>
     ${symbol("a")} = <math><mi>σ</mi></math>(${symbol("z")}) = <output>${decimals(a[i], 3)}</output>`;

@@ -6,27 +6,26 @@ shared stands first, then each figure's module in a scope of its own, and page.j
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from experiments.runner import report
+from experiments.runner.report import Cards
 from experiments.runner.results import explored
 
 HERE = Path(__file__).parent
 EXPERIMENTS = HERE.parent
-SHARED = ("svg.js", "network.js")  # in the order of their imports
+SHARED = ("svg.js", "network.js", "shade.js", "play.js")  # in the order of their imports
 IMPORT = re.compile(r"^import .* from .*;\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
 FIGURE = re.compile(r'<figure [^>]*data-figure="(\w+)"[^>]*>.*?</figure>', re.DOTALL)
 REPORTS = re.compile(r"<!-- reports: (.+) -->")
 
-Cards = Mapping[str, dict[str, Any] | None]
 
-
-def page(cards: Cards, results: Path, interrupted: list[str] | tuple[str, ...] = ()) -> str:
-    """The whole page: every experiment's record, None where there is none, and those that an interrupt left out.
+def page(cards: Cards, results: Path, interrupted: Sequence[str] = (), seconds: float | None = None) -> str:
+    """The whole page: every experiment's record, those that an interrupt left out, and the seconds of the run.
 
     `results` holds each experiment's picture, NAME/NAME.png, and its figure's data, NAME/explore.json.
     """
@@ -44,7 +43,7 @@ def page(cards: Cards, results: Path, interrupted: list[str] | tuple[str, ...] =
     )
     parts = {
         "style": f"<style>\n{(HERE / 'style.css').read_text(encoding='utf-8')}</style>",
-        "status": report.status(cards, interrupted),
+        "status": report.status(cards, interrupted, seconds),
         "claims": report.claims(in_order),
         "script": "".join(as_json(name, found) for name, found in data.items() if found) + script(names),
     }

@@ -145,7 +145,8 @@ def draw(found: dict):
         for sigma, bound in zip(accuracies, found["epsilons"], strict=True)
     ]
     left.set(
-        title=f"{len(places)} of {len(Config.noise)} noise levels: {config.steps} steps, C = {config.max_norm:g}, δ = {DELTA:g}", xticks=places, xticklabels=names,
+        title=f"{len(places)} of {len(Config.noise)} noise levels: {config.steps} steps, C = {config.max_norm:g},"
+        f" δ = {DELTA:g}", xticks=places, xticklabels=names,
         xlabel="noise multiplier σ, and the upper bound of ε", ylabel="test accuracy (%)",
     )  # fmt: skip
     left.legend()

@@ -5,6 +5,7 @@ import io
 import itertools
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import jax
+from tqdm import tqdm
 
 from experiments.runner import experiment, program, results
 from jaxnet.atomic_files import NotSavedError
@@ -50,6 +52,7 @@ def records(notes: Mapping[str, str], settings: Mapping[str, Any]) -> Iterator[d
 def begin_worker() -> None:
     """Begin a process of a quick run, before JAX computes anything; flags of the user's own come last and count."""
     program.begin_worker()
+    tqdm.set_lock(threading.RLock())  # it draws nothing here; its own lock would leave a semaphore when this is killed
     os.environ["XLA_FLAGS"] = f"{COMPILED_QUICKLY} {os.environ.get('XLA_FLAGS', '')}"
 
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from experiments.runner.notation import powers_of_ten
 from jaxnet.plot.colours import BLUE, GREEN, GREY, ORANGE, RED
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def _element(parts: list[ElementTree.Element], view: tuple[float, ...], name: st
     text = "".join(ElementTree.tostring(part, encoding="unicode") for part in parts)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"|<(metadata|style)[ >].*?</\2>', "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r">[^<]+<", lambda words: powers_of_ten(words[0]), text)
     text = re.sub(r"<[^<>]+>", lambda tag: DIGITS.sub(lambda number: f"{float(number[0]):.2f}", tag[0]), text)
     for colour, variable in VARIABLES.items():
         text = re.sub(colour, variable, text, flags=re.IGNORECASE)

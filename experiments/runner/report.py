@@ -7,11 +7,12 @@ Groups with the same entries are the rows of one table; the longer side runs dow
 import base64
 import datetime
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from experiments.runner.notation import powers_of_ten
 from experiments.runner.results import files, panels
 
 COMPARED = ("measured", "limit", "margin")
@@ -21,16 +22,19 @@ TOO_LONG = 5000  # cells; one longer still stays in metrics.json
 
 Cell = bool | int | float | str | None
 Rows = dict[str, dict[str, Cell]]
+Cards = Mapping[str, dict[str, Any] | None]  # every experiment's record, None where there is none
 
 
-def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tuple[str, ...] = ()) -> str:
-    """What made the page; an interrupted run, claims that fail, experiments without results, and earlier reports."""
+def status(cards: Cards, interrupted: Sequence[str] = (), seconds: float | None = None) -> str:
+    """What made the page, and how long that took; an interrupt, claims that failed, and what is missing or old."""
     records = [record for record in cards.values() if record]
     made_by = next((f", by jax {r['jax']}, Python {r['python']}, {r['device']}" for r in records if "jax" in r), "")
     never = [name for name, record in cards.items() if not record]
     bad = [f"{link(record['experiment'])} {state(record)}" for record in records if not record["held"]]
-    count, seconds = len(records), sum(record["seconds"] for record in records)
-    sentences = [f"{count} experiment{'s' * (count != 1)}, {seconds:.0f} s together{escape(made_by)}."]
+    count, new = len(records), sum("earlier" not in record for record in records)
+    sentences = [f"{count} experiment{'s' * (count != 1)}{escape(made_by)}."]
+    if seconds is not None:
+        sentences.append(f"This run performed {new} of them in {seconds:.0f} s.")
     if interrupted:
         left_out = escape(", ".join(interrupted))
         sentences.append(f'<strong class="failed">Interrupted before the end of: {left_out}.</strong>')
@@ -43,7 +47,7 @@ def status(cards: dict[str, dict[str, Any] | None], interrupted: list[str] | tup
     return f'<p class="soft">{" ".join(sentences)}</p>'
 
 
-def claims(cards: dict[str, dict[str, Any] | None]) -> str:
+def claims(cards: Cards) -> str:
     """The table of claims: of each experiment the comparison that comes nearest to its limit."""
     head = '<th scope="col" class="text">experiment</th><th scope="col" class="text">check</th>'
     head += "".join(f'<th scope="col">{name}</th>' for name in COMPARED)
@@ -116,7 +120,7 @@ def card(name: str, record: dict[str, Any] | None, results: Path) -> str:
     when = f" · {ended:%d %B %Y, %H:%M} UTC" if "earlier" in record else ""
     return f"""<details class="report" id="report-{escape(name)}">
 <summary><span class="name">{escape(name)}</span> {escape(title)}{failed}</summary>
-<p>{escape(record["claim"])}</p>
+<p>{powers_of_ten(escape(record["claim"]))}</p>
 {evidence}
 {origins(record["data"])}
 {about(record["about"])}
@@ -130,7 +134,7 @@ def figure(record: dict[str, Any], results: Path) -> str:
     """The figure's panels, beside each other where there is room; of a run that left none, its picture."""
     name = record["experiment"]
     if own := panels(results, name):
-        return f'<div class="panels">{"".join(own)}</div>'
+        return f'<div class="panels" role="group" tabindex="0" aria-label="{escape(name)}: figure">{"".join(own)}</div>'
     picture = base64.b64encode(files(results, name)[1].read_bytes()).decode()
     return f'<div class="panels"><img src="data:image/png;base64,{picture}" alt="{escape(record["claim"])}"></div>'
 
@@ -143,7 +147,7 @@ def origins(data: dict[str, str]) -> str:
 
 def about(docstring: str) -> str:
     """The module's docstring, to fold out."""
-    paragraphs = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in docstring.strip().split("\n\n"))
+    paragraphs = "".join(f"<p>{powers_of_ten(escape(paragraph))}</p>" for paragraph in docstring.strip().split("\n\n"))
     return f"<details><summary>How it is done</summary>{paragraphs}</details>" if docstring else ""
 
 
@@ -239,9 +243,7 @@ def words(name: str) -> str:
 def text(value: Cell, digits: int = 5) -> str:
     """A value as text: so many digits, thousands apart."""
     if value is None or isinstance(value, str | bool):
-        return {None: "none", True: "yes", False: "no"}.get(value, str(value))
-    return (
-        f"{value:,.0f}"
-        if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4)
-        else f"{value:.{digits}g}"
-    )
+        return {None: "none", True: "yes", False: "no"}.get(value, powers_of_ten(str(value)))
+    if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4):
+        return f"{value:,.0f}"
+    return powers_of_ten(f"{value:.{digits}g}")

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -145,7 +146,9 @@ def compiled_for(devices: int, pairs: int, kinds: Sequence[str] = tuple(COPIES))
 
 
 def main() -> None:
-    """Read the number of devices and print the rows."""
+    """Read the number of devices and print the rows; end when nobody reads on."""
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     parser = argparse.ArgumentParser()
     parser.add_argument("devices", type=int)
     parser.add_argument("--pairs", type=int, default=3)

@@ -1,7 +1,8 @@
 // Sections 3 and 4: examples as the columns of X, and Z = W X + b by four ways, with the time that each of them takes.
 
-import { dot } from "./page/network.js";
-import { decimals, powerOfTen, set, svg } from "./page/svg.js";
+import { dot } from "../page/network.js";
+import { player } from "../page/play.js";
+import { decimals, powerOfTen, set, svg } from "../page/svg.js";
 
 const WIDTH = 300, ROW = 26, COLUMN = 36; // of the matrices: the height of a row, the width of a column of W and of b
 const BIAS = 113, LEFT = 154, RIGHT = 298, ABOVE = 26, BELOW = 138; // W, b and Z stand beside each other, X above Z
@@ -9,8 +10,8 @@ const WRITTEN = 4; // columns up to which every number is written
 const PLAYED = 3000, PERIOD = 60; // milliseconds of a whole run at most, and of each of its pictures
 const WAYS = { // its program, how many calls that makes, and how its line looks
   "units and examples": {
-    name: "two loops", program: ["for i = 1, …, m:", "   for j = 1, …, n:", "      zⱼ⁽ⁱ⁾ = wⱼᵀx⁽ⁱ⁾ + bⱼ"], calls: (n, m) => n * m,
-    colour: "var(--red)", dash: "2 3",
+    name: "two loops", program: ["for i = 1, …, m:", "   for j = 1, …, n:", "      zⱼ⁽ⁱ⁾ = wⱼᵀx⁽ⁱ⁾ + bⱼ"],
+    calls: (n, m) => n * m, colour: "var(--red)", dash: "2 3",
   },
   "examples": {
     name: "loop", program: ["for i = 1, …, m:", "   z⁽ⁱ⁾ = W x⁽ⁱ⁾ + b"], calls: (n, m) => m,
@@ -69,29 +70,13 @@ export function mount(figure, data) {
     update();
   }
 
-  const play = control("play"), still = matchMedia("(prefers-reduced-motion: reduce)");
-  let timer = null;
-  function stop() {
-    clearInterval(timer);
-    timer = null;
-    play.textContent = "Play";
-    play.hidden = still.matches;
-    for (const name of ["calls", "answer"]) part(name).setAttribute("aria-live", "polite");
-  }
-  function next() {
-    const atOnce = Math.ceil(calls() * PERIOD / PLAYED);
-    if (done < calls()) go(Math.min(done + atOnce, calls()));
-    else stop();
-  }
-  control("step").addEventListener("click", () => { stop(); go(done < calls() ? done + 1 : 0); });
-  play.addEventListener("click", () => {
-    if (timer !== null) return stop();
-    go(0);
-    play.textContent = "Pause";
-    for (const name of ["calls", "answer"]) part(name).setAttribute("aria-live", "off");
-    timer = setInterval(next, Math.max(PERIOD, Math.min(500, PLAYED / calls())));
+  const halt = player(control("play"), {
+    start: () => go(0),
+    next: () => done < calls() && (go(Math.min(done + Math.ceil(calls() * PERIOD / PLAYED), calls())), true),
+    period: () => Math.max(PERIOD, Math.min(500, PLAYED / calls())),
+    told: ["calls", "answer"].map(part),
   });
-  still.addEventListener("change", stop);
+  control("step").addEventListener("click", () => { halt(); go(done < calls() ? done + 1 : 0); });
 
   count.max = counts.length - 1;
   count.value = counts.indexOf(start.m);
@@ -99,16 +84,16 @@ export function mount(figure, data) {
   column.max = start.m;
   column.value = start.i;
   function restart() {
-    stop();
+    halt();
     done = Infinity;
     column.max = shown();
     update();
   }
   for (const each of [count, way]) each.addEventListener("input", restart);
-  column.addEventListener("input", () => { stop(); update(); });
+  column.addEventListener("input", () => { halt(); update(); });
   matrices.picture.addEventListener("click", event => {
     const i = matrices.column(event, m());
-    if (i >= 0 && i < shown()) column.value = i + 1, stop(), update();
+    if (i >= 0 && i < shown()) column.value = i + 1, halt(), update();
   });
   restart();
 }
@@ -120,12 +105,14 @@ function theMatrices({W, b, X}) {
     "font-size": 14.3, "text-anchor": "middle", fill: "currentColor", ...attributes,
   }, content);
   const title = (x, y, content) => text({x, y, fill: "var(--soft)", "font-size": 15}, content);
-  const box = (x, y, width, height, attributes) => svg("rect", {x, y, width, height, fill: "none", rx: 2, ...attributes});
+  const box = (x, y, width, height, attributes) =>
+    svg("rect", {x, y, width, height, fill: "none", rx: 2, ...attributes});
   const entry = (number, x, y, width, isWritten) => [
     box(x + (width > 8 ? 0.75 : 0), y + 0.75, width - (width > 8 ? 1.5 : 0), ROW - 1.5, {
-      fill: number < 0 ? "var(--orange)" : "var(--blue)", opacity: 0.08 + 0.37 * Math.min(1, Math.abs(number) / largest),
+      fill: number < 0 ? "var(--orange)" : "var(--blue)",
+      opacity: 0.08 + 0.37 * Math.min(1, Math.abs(number) / largest),
     }),
-    ...(isWritten ? [text({x: x + width / 2, y: y + 18}, decimals(number, 1))] : []),
+    ...(isWritten ? [text({x: x + width / 2, y: y + 18, "letter-spacing": "-0.08em"}, decimals(number, 1))] : []),
   ];
   const weights = W.flatMap((w, j) => [
     ...w.flatMap((weight, k) => entry(weight, 1 + COLUMN * k, BELOW + ROW * j, COLUMN, true)),
@@ -143,8 +130,10 @@ function theMatrices({W, b, X}) {
     const width = widthOf(m), isWritten = m <= WRITTEN, x = i => LEFT + width * i, calls = WAYS[way].calls(n, m);
     const isDone = (j, i) => (way === "units and examples" ? n * i + j : way === "examples" ? i : 0) < done;
     const parts = [
-      ...WAYS[way].program.map((line, k) => text({x: 2, y: 44 + 22 * k, "text-anchor": "start", class: "program"}, line)),
-      svg("g", {}, ...Z.flatMap((_, i) => X[i].flatMap((x_k, k) => entry(x_k, x(i), ABOVE + ROW * k, width, isWritten)))),
+      ...WAYS[way].program.map((line, k) =>
+        text({x: 2, y: 44 + 22 * k, "text-anchor": "start", class: "program"}, line)),
+      svg("g", {}, ...Z.flatMap((_, i) =>
+        X[i].flatMap((x_k, k) => entry(x_k, x(i), ABOVE + ROW * k, width, isWritten)))),
       svg("g", {class: "Z"}, ...Z.flatMap((z, i) => z.flatMap((z_j, j) =>
         isDone(j, i) ? entry(z_j, x(i), BELOW + ROW * j, width, isWritten) : []))),
       box(LEFT, BELOW, x(Z.length) - LEFT, ROW * n, {stroke: "var(--line)"}),

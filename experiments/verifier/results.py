@@ -109,7 +109,9 @@ def figure(checkers, trials):
         bars(axes, checkers, colours, [missed_bugs(trials, c, "large", 1.0) for c in checkers], "not feasible")
         axes.set(title="1.8 million parameters", xlabel="planted bugs accepted (%)")
     bars(false_alarms, checkers, colours, [refused_gradients(trials, c) for c in checkers], "not tried")
-    false_alarms.set(title=f"Correct but tricky: {tricky} of {len(TRICKY)}", xlabel="correct gradients refused or not taken (%)")
+    false_alarms.set(
+        title=f"Correct but tricky: {tricky} of {len(TRICKY)}", xlabel="correct gradients refused or not taken (%)"
+    )
     if large:
         false_alarms.set_yticklabels([])  # the same checkers as beside it
     return drawing

@@ -1,7 +1,7 @@
 // Spot the bug: six formulas, each with two wrong forms, of which at most one is at work. Its gradient stands beside
 // jax.grad's, entry by entry, and the verifier's report below; for a game one is hidden, and the report waits.
 
-import { decimals, svg } from "../page/svg.js";
+import { decimals, powerOfTen, svg } from "../page/svg.js";
 
 const RIGHT = "right";
 const HIDDEN = "<p>One formula is wrong; the numbers below are its. Choose the form that you suspect, then ask.</p>";
@@ -107,5 +107,5 @@ function text({verdict, cause, leaves}, comment) {
 // A relative error in few digits; a leaf of another shape has none.
 function size({relative_error: error, verdict}) {
   if (verdict === "FAIL" && error === 0) return "shape";
-  return error < 1e-3 ? error.toExponential(1).replace("-", "−") : decimals(error, 3);
+  return error < 1e-3 ? powerOfTen(error, 2) : decimals(error, 3);
 }

@@ -170,13 +170,13 @@ def test_an_interrupt_leaves_a_page_of_what_was_done(run_all):
 
 def test_an_interrupt_of_the_drawing_leaves_the_earlier_picture(run_all, tmp_path):
     def in_part(figure):
-        savefig = figure.savefig
+        draw = figure.draw
 
-        def stopped(*arguments, **options):
-            savefig(*arguments, **{**options, "dpi": 30})
+        def stopped(renderer):
+            draw(renderer)
             raise KeyboardInterrupt
 
-        figure.savefig = stopped
+        figure.draw = stopped
         return figure
 
     run_all(lambda config: result(number=1))

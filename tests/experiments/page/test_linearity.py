@@ -136,3 +136,35 @@ def test_a_pointer_on_the_plane_moves_the_point(linearity, data):
     low, high = X.min(axis=0) - np.ptp(X, axis=0) / 10, X.max(axis=0) + np.ptp(X, axis=0) / 10
     expected = (0.75 * low[0] + 0.25 * high[0], (low[1] + high[1]) / 2)
     assert json.loads(linearity.get_attribute("data-x")) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_finger_scrolls_up_and_down_and_moves_the_cross_by_a_tap_or_sideways(open_page):
+    page = open_page(360, has_touch=True, is_mobile=True)
+    figure = page.locator("figure[data-figure=linearity]")
+    plane, slider = figure.locator("svg[role=img]"), figure.locator("[name=x1]")
+    plane.scroll_into_view_if_needed()
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+
+    def drag(across, along):
+        """From the middle of the plane; the point that the figure then shows, and how far the page is scrolled."""
+        box = plane.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        touch("touchStart", (x, y))
+        for part in np.linspace(0.1, 1, 10):
+            touch("touchMove", (x + part * across, y + part * along))
+            page.wait_for_timeout(20)
+        touch("touchEnd")
+        page.wait_for_timeout(300)  # until what it has set in motion stands still
+        return json.loads(figure.get_attribute("data-x")), page.evaluate("scrollY")
+
+    before, top = json.loads(figure.get_attribute("data-x")), page.evaluate("scrollY")
+    unmoved, scrolled = drag(3, -200)
+    assert unmoved == before and scrolled > top + 100
+    left, right = (float(slider.get_attribute(end)) for end in ("min", "max"))
+    box, (moved, _) = plane.bounding_box(), drag(-80, 5)
+    assert moved[0] == pytest.approx((left + right) / 2 - 80 / box["width"] * (right - left), abs=0.02)
+    page.touchscreen.tap(box["x"] + 0.75 * box["width"], plane.bounding_box()["y"] + box["height"] / 2)
+    assert json.loads(figure.get_attribute("data-x"))[0] == pytest.approx(left + 0.75 * (right - left), abs=0.02)

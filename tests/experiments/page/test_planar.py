@@ -60,6 +60,7 @@ def test_it_starts_with_four_units_that_have_learnt_the_flower(flower):
     assert (found["units"], found["scale"], found["step"]) == (4, 0.01, 5000)
     assert found["accuracy"] > 0.85 and found["cost"] < 0.4
     assert flower.locator(".accuracy").inner_text() == f"{100 * found['correct']:.1f} %"
+    assert float(flower.locator(".rate").inner_text()) == planar.Config().learning_rate  # the α of the formulas
     assert flower.locator(".J").inner_text() == f"{found['cost']:.3f}"
 
 

@@ -68,6 +68,22 @@ def test_it_can_be_read_without_javascript(open_page):
         assert not figure.locator("fieldset").first.is_visible()
 
 
+def test_a_figure_whose_module_fails_keeps_its_still_picture(browser, text, tmp_path):
+    """Also where it fails late, when its own picture has taken that place; the others are mounted."""
+    broken = tmp_path / "index.html"
+    broken.write_text(re.sub(r'("nets":)\[.*?\](,"accuracy_of_the_best_line")', r"\1[]\2", text), encoding="utf-8")
+    assert broken.stat().st_size < len(text.encode())
+    with browser.new_context() as context:
+        page, told = context.new_page(), []
+        page.on("console", lambda message: told.append(message.text))
+        page.goto(broken.as_uri())
+        linearity = page.locator("figure[data-figure=linearity]")
+        assert linearity.locator("svg[role=img]").get_attribute("aria-label").startswith("The boundary of identity")
+        assert linearity.get_attribute("data-depth") is None and not linearity.locator("fieldset").is_visible()
+        assert page.locator("figure[data-figure=planar] fieldset").is_visible()
+    assert [line.split(":")[0] for line in told] == ["the figure linearity keeps its still picture"]
+
+
 def test_it_is_small(file):
     assert file.stat().st_size < 4e6
 

@@ -52,13 +52,16 @@ def test_a_run_for_its_times_is_done_here_one_by_one(settings, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_processes_and_leaves_a_page(signum, code, tmp_path):
+    """And no word of what they did not clean up, neither by them nor by what they had started."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
-        [*COMMAND, tmp_path], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], start_new_session=True
+        [*COMMAND, tmp_path], cwd=Path(__file__).parents[3], start_new_session=True, **streams
     ) as program:
         assert re.match("held +representation", program.stdout.readline())
         (os.killpg if signum == signal.SIGINT else os.kill)(program.pid, signum)
-        program.stdout.read()
+        _, said = program.communicate()
     assert program.returncode == code
+    assert said.splitlines() == ["interrupted before the end of scaling"]
     assert "Interrupted before the end of: scaling." in (tmp_path / "index.html").read_text()
     for _ in range(100):
         if not living(program.pid):

@@ -41,7 +41,7 @@ def test_what_is_long_or_deep_is_folded_and_still_there():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(True, "yes"), (12345, "12,345"), (1.23456789e-7, "1.2346e-07"), (141234.5, "141,234"), (float("nan"), "nan")],
+    [(True, "yes"), (12345, "12,345"), (1.23456789e-7, "1.2346·10⁻⁷"), (141234.5, "141,234"), (float("nan"), "nan")],
 )
 def test_numbers_have_five_digits_and_thousands_stand_apart(value, shown):
     assert text(value) == shown
@@ -86,7 +86,9 @@ def test_the_table_of_claims_has_what_is_nearest_to_its_limit():
 
 
 def test_the_head_says_what_did_not_hold():
-    said = status({"fake": RECORD, "other": RECORD | {"experiment": "other", "held": False}, "third": None})
-    assert said.startswith('<p class="soft">2 experiments, 2 s together.') and "No results yet: third." in said
+    failed = RECORD | {"experiment": "other", "held": False}
+    said = status({"fake": RECORD | {"earlier": True}, "other": failed, "third": None}, seconds=3.4)
+    assert said.startswith('<p class="soft">2 experiments. This run performed 1 of them in 3 s.')
+    assert "No results yet: third." in said
     assert 'What did not hold: <a href="#report-other">other</a> <span class="failed">failed</span>.' in said
     assert "did not hold" not in status({"fake": RECORD})
