@@ -315,7 +315,7 @@ def fit(
         if earlier is None and privacy is None:  # of examples drawn by chance it rises by chance
             warn_of_a_cost_that_never_fell(result.history)
         if earlier is None and team.number == 1:
-            warn_of_a_cost_beyond_the_targets(net, host.X, host.Y, host.weights, result.history)
+            warn_of_a_cost_beyond_the_targets(net, host.X, host.Y, host.weights, result.history, params is None)
         if (stream is None or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
             warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result

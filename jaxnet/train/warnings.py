@@ -80,18 +80,24 @@ def warn_of_a_large_delta(delta: float, m: int) -> None:
 
 
 def warn_of_a_cost_beyond_the_targets(
-    net: MLP, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, history: Mapping[str, np.ndarray]
+    net: MLP,
+    X: np.ndarray,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+    history: Mapping[str, np.ndarray],
+    is_own_start: bool,
 ) -> None:
     """Warn where the cost is what inputs far from unit scale, or a rate that is far too high, make of it.
 
     Large inputs drive the first cost far above what the targets ask for, or saturate the units, and from small ones
-    nothing is learned that a constant does not know. A rate that is too high keeps the cost where no start has it.
+    nothing is learned that a constant does not know. A rate that is too high keeps the cost where no start has it that
+    `fit` draws.
     """
     costs = history.get("cost", np.zeros(0))
     if not costs.size:
         return
     largest, at_zero = max(float(X.max()), -float(X.min())), _cost_at_zero(net, Y, weights)
-    is_unscaled, enough = largest > SCALES[1] or 0 < largest < SCALES[0], len(costs) >= ENOUGH
+    enough = len(costs) >= ENOUGH
     scale = f"as large as {largest:.3g}" if largest > SCALES[1] else f"nowhere larger than {largest:.3g}"
     remedy = "standardise X: subtract each feature's mean and divide by its standard deviation"
     if largest > SCALES[1] and costs[0] > FAR_ABOVE * at_zero:
@@ -99,16 +105,21 @@ def warn_of_a_cost_beyond_the_targets(
             f"X is {scale}, and the cost of the first epoch is {costs[0]:.3g}, far above the {at_zero:.3g} that the"
             f" targets explain; {remedy}"
         )
-    elif is_unscaled and enough and costs.min() > 0.99 * _cost_of_a_constant(net, Y, weights):
+    elif enough and _is_unscaled(X, largest) and costs.min() > 0.99 * _cost_of_a_constant(net, Y, weights):
         warn(
             f"X is {scale}, and in {len(costs)} epochs the cost has not fallen below that of the best constant answer;"
             f" it is {costs[-1]:.3g}; {remedy}"
         )
-    elif enough and not net.l2 and costs[0] > costs.min() > LOST * at_zero:  # J of l2 has more than the targets' part
+    elif enough and is_own_start and not net.l2 and costs[0] > costs.min() > LOST * at_zero:  # of l2 J has another part
         warn(
             f"the cost was never below {costs.min():.3g} in {len(costs)} epochs, far above the {at_zero:.3g} of a"
             " network that answers 0; lower the learning rate, or standardise X"
         )
+
+
+def _is_unscaled(X: np.ndarray, largest: float) -> bool:
+    """Whether all of X is far from unit scale; one example that is far off is no reason for the cost of the others."""
+    return 0 < largest < SCALES[0] or (largest > SCALES[1] and float(np.median(np.abs(X))) > SCALES[1])
 
 
 def _cost_at_zero(net: MLP, Y: np.ndarray, weights: np.ndarray | None) -> float:

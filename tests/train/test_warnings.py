@@ -130,10 +130,15 @@ def test_a_rate_at_which_no_number_overflows():
     """Bounded units keep the cost finite, and it goes up and down where no start has it."""
     tanh, beyond = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), r"the cost was never below \S+e\+0[78] in 5 epochs, far"
     assert_one_warning(beyond, lambda: train(tanh, optimizer=optax.sgd(1e9), epochs=5, key=jax.random.key(1)))
+    cost = {"cost": np.array([900.0, 800.0, 800.0])}
+    assert len(said(warn_of_a_cost_beyond_the_targets, tanh, X, Y, None, cost, True)) == 1
+    assert said(warn_of_a_cost_beyond_the_targets, tanh, X, Y, None, cost, False) == []  # params that were given
 
 
 def test_inputs_of_any_scale_are_fine_where_the_cost_is():
     wide, identity = 1e4 * X, jaxnet.MLP((2, 1), ("identity",))
+    one_far_off = X.copy()
+    one_far_off[0, 11] = 1e6
     fine = [
         (RELU, wide, Y, [0.7, 0.6, 0.5]),
         (RELU, wide, Y, []),  # not measured
@@ -142,19 +147,22 @@ def test_inputs_of_any_scale_are_fine_where_the_cost_is():
         (RELU, 1e-5 * X, Y, [0.7, 0.7]),  # too early to tell
         (RELU, 100 * X, Y, [50.0, 20.0, 10.0]),
         (RELU, 1e4 * X, Y, [0.8, 0.8, 0.6]),  # learned all the same
+        (RELU, one_far_off, Y, [0.7, 0.7, 0.7]),  # of one example
         (RELU, X, Y, [500.0, 200.0]),  # too early to tell
         (jaxnet.MLP((2, 1), ("sigmoid",), l2=1.0), X, Y, [500.0, 400.0, 300.0]),  # of which the penalty is most
         (RELU, 0 * X, Y, [0.7, 0.7, 0.7]),  # nothing to be scaled
     ]
     for net, inputs, targets, costs in fine:
-        assert said(warn_of_a_cost_beyond_the_targets, net, inputs, targets, None, {"cost": np.array(costs)}) == []
+        assert (
+            said(warn_of_a_cost_beyond_the_targets, net, inputs, targets, None, {"cost": np.array(costs)}, True) == []
+        )
 
 
 def test_what_the_targets_explain_is_weighted():
     """Of weights that leave one class the best constant costs nothing, and a cost of 0.1 is nothing learned."""
     weights, cost = Y[0] + 1e-9, {"cost": np.full(3, 0.1)}
-    assert len(said(warn_of_a_cost_beyond_the_targets, RELU, 1e-5 * X, Y, weights, cost)) == 1
-    assert said(warn_of_a_cost_beyond_the_targets, RELU, 1e-5 * X, Y, None, cost) == []
+    assert len(said(warn_of_a_cost_beyond_the_targets, RELU, 1e-5 * X, Y, weights, cost, True)) == 1
+    assert said(warn_of_a_cost_beyond_the_targets, RELU, 1e-5 * X, Y, None, cost, True) == []
 
 
 def test_warnings_compile_nothing(compiled):
