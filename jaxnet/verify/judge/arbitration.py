@@ -12,7 +12,7 @@ from jaxnet.verify.journal import first_line
 from jaxnet.verify.judge.by_values import judged_by_differences, lies_between
 from jaxnet.verify.judge.cause import Cause, Kind
 from jaxnet.verify.judge.reasons import Note, Reason, note
-from jaxnet.verify.judge.verdict import LeafJudgement, places
+from jaxnet.verify.judge.verdict import DOUBLE_WHERE, LeafJudgement, places
 from jaxnet.verify.problem.loss import direction, inner_product
 from jaxnet.verify.problem.trees import called, wide
 from jaxnet.verify.sizes import largest, norm
@@ -103,9 +103,8 @@ class Arbiter(NamedTuple):
             )
             return f.failed(score=float("inf"), cause=cause)
         if not told.all():
-            return f.undecided(
-                note(Reason.NOT_FINITE_STEEP, where=where, at=_place(np.argwhere(~told)[0]) or "this point")
-            )
+            place = _place(np.argwhere(~told)[0]) or "this point"
+            return f.undecided(note(Reason.NOT_FINITE_STEEP, where=where, at=place, remedy=DOUBLE_WHERE))
         reason = Reason.NOT_FINITE_KINK if kinked else Reason.NOT_FINITE_RIGHT
         return f.passed(note(reason, where=where))
 

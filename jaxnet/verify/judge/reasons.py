@@ -29,7 +29,7 @@ class Reason(Enum):
     )
     NOT_FINITE_STEEP = (
         "autodiff is not finite {where}; at {at} the loss jumps or is infinitely steep wherever it is defined: no"
-        " number is its derivative"
+        " number is its derivative; {remedy}"
     )
     # the formula
     CANCELS = "the formula as written cancels in {dtype}{place} ({excess:.2g} x the noise of autodiff{how})"

@@ -14,7 +14,10 @@ from jaxnet.verify.problem.gradient import bits_differ
 from jaxnet.verify.problem.trees import wide
 from jaxnet.verify.sizes import largest, norm, ratio
 
-SAFE = "jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0), and so for log and division"
+DOUBLE_WHERE = (
+    "pass reference=, the same loss with the double where: jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0), and"
+    " so for log and division"
+)
 
 
 class Along(NamedTuple):
@@ -238,9 +241,7 @@ def _expected_zero(f: LeafJudgement) -> LeafJudgement:
 
 def not_finite(f: LeafJudgement) -> Note:
     """That autodiff is not finite, where, and what helps."""
-    return note(
-        Reason.NOT_FINITE, where=places(f), remedy=f"pass reference=, the same loss with the double where: {SAFE}"
-    )
+    return note(Reason.NOT_FINITE, where=places(f), remedy=DOUBLE_WHERE)
 
 
 def places(f: LeafJudgement, most: int = 4) -> str:
