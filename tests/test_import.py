@@ -118,10 +118,10 @@ def test_a_name_that_is_not_there_is_an_error_that_python_can_mend(name):
 @pytest.mark.parametrize("name", [name for name in jaxnet.__all__ if inspect.isfunction(getattr(jaxnet, name))])
 def test_help_comes_to_the_point(name):
     """Before the first sentence there is little to read: names, defaults, and types where they are few."""
-    text = pydoc.plain(pydoc.render_doc(getattr(jaxnet, name)))
+    text = " ".join(pydoc.plain(pydoc.render_doc(getattr(jaxnet, name))).split())  # a newer Python writes lines of one
     signature = str(inspect.signature(getattr(jaxnet, name)))
     assert len(signature) < 450 and "numpy._typing" not in signature
-    first = inspect.getdoc(getattr(jaxnet, name)).splitlines()[0]
+    first = " ".join(inspect.getdoc(getattr(jaxnet, name)).splitlines()[0].split())
     assert first in text[: text.index(name + "(") + len(name) + len(signature) + 200]
 
 
