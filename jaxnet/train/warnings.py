@@ -19,7 +19,7 @@ ENOUGH = 3  # epochs, before which a cost that has not fallen tells nothing
 UNCHANGED = 1e-6  # relative: the rounding of float32 in an epoch's mean
 SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason for a cost
 FAR_ABOVE = 10  # times what the cost would be of a network that answers 0: a start draws answers of about 1
-LOST = 100  # times the same: what no epoch of a descent costs, wherever it started
+LOST = 100  # times the same: what no epoch of a descent costs from a start that `fit` draws
 SAMPLE = 32  # examples at once: of a layer that is alive, some of them activate a unit
 
 

@@ -70,15 +70,15 @@ class Arbiter(NamedTuple):
         x = [wide(v) for v in check.problem.params.values]
         return cls(check, x, check.problem.level, check.rng("arbitration"))
 
-    def slope(self, v: dict[int, np.ndarray], enough: float = 0.0) -> differences.Slope | None:
-        """The derivative along a direction, given by leaf."""
-        return differences.slope(self.check.problem.value, self.x, v, self.level, enough=enough)
+    def slope(self, v: dict[int, np.ndarray], enough: float = 0.0, edge: bool = False) -> differences.Slope | None:
+        """The derivative along a direction, given by leaf; at an edge of the domain that into it."""
+        return differences.slope(self.check.problem.value, self.x, v, self.level, enough=enough, edge=edge)
 
     def slope_within(self, i: int, v: np.ndarray) -> differences.Slope | None:
         """The derivative along a direction of a leaf; at an edge of the domain that of an entry into it."""
         found = self.slope({i: v})
         if found is None and np.count_nonzero(v) == 1:
-            return differences.slope(self.check.problem.value, self.x, {i: v}, self.level, edge=True)
+            return self.slope({i: v}, edge=True)
         return found
 
     # ---- where autodiff is not finite ------------------------------------------------------------------------------
