@@ -163,19 +163,14 @@ def callbacks(callbacks: Any) -> tuple[Callable, ...]:
     return callbacks
 
 
-def in_words(config: FitConfig, host: Any, params: Any, key: Any, earlier: Any) -> dict[str, str]:
-    """What has to be the same in all processes of a training, by its name; of arrays their digests.
-
-    host: the data, where all processes have the same.
-    """
+def in_words(config: FitConfig, params: Any, key: Any, earlier: Any) -> dict[str, str]:
+    """What has to be the same in all processes of a training beside the data, by its name; of arrays their digests."""
     fields = ("net", "gradient", "precision", "batch_size", "patience", "monitor", "min_delta", "tol", "metrics")
     words = {name: repr(getattr(config, name)) for name in (*fields, "on_nonfinite")}
     assert config.mesh is not None
     words["mesh"] = f"{dict(config.mesh.shape)} of devices {[device.id for device in config.mesh.devices.flat]}"
     words["optimizer"] = " ".join(optimizers.digest(config.optimizer, shapes(config.net, np.dtype(np.float32))))
     words["the version of JAX"] = jax.__version__
-    data = zip(("X", "Y", "weights"), host[:3] if host else ("its own",) * 3, strict=True)
-    words |= {name: value if host is None else f"of digest {digest_of(value)}" for name, value in data}
     words["params"] = "None" if params is None else f"of digest {digest_of(params)}"
     words["key"] = "None" if key is None else str(jax.random.key_data(key))
     words["resume"] = "None" if earlier is None else f"of digest {digest_of(earlier.loop)}"

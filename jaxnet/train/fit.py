@@ -25,18 +25,18 @@ from jaxnet.mlp import MLP, Params
 from jaxnet.parallel import layouts, meshes, placing
 from jaxnet.parallel.processes import Team
 from jaxnet.train import config as settings
-from jaxnet.train import inputs, optimizers, streams
-from jaxnet.train.batches import Data
+from jaxnet.train import inputs, optimizers
 from jaxnet.train.callbacks import Callback
 from jaxnet.train.checkpoint import EVERY, KEEP, checkpoints_in
 from jaxnet.train.config import FitConfig
 from jaxnet.train.history import History
-from jaxnet.train.in_memory import InMemory, full_batch, memory_needs
+from jaxnet.train.in_memory import memory_needs
 from jaxnet.train.loop import train
 from jaxnet.train.privacy import Privacy
 from jaxnet.train.result import FitResult, result_kept
 from jaxnet.train.resume import checked_result, resumed_loop
-from jaxnet.train.state import LoopState, TrainState, digest_of, loop_start
+from jaxnet.train.sources import Examples
+from jaxnet.train.state import LoopState, TrainState, loop_start
 from jaxnet.train.step import GRADIENTS
 from jaxnet.train.streamed import Streamed
 from jaxnet.train.warnings import (
@@ -212,31 +212,12 @@ def fit(
             dtype_for = partial(inputs.working_dtype, params=start, precision=checks.policy(precision))
             callbacks = settings.callbacks(callbacks)
             on_nonfinite = settings.on_nonfinite(on_nonfinite, callbacks)
-            is_part = placing.spans_processes(X)
-            if is_part:
-                X, Y, weights = inputs.own_parts(X, Y, weights)
-            is_part_of_validation = isinstance(validation, tuple) and any(map(placing.spans_processes, validation))
-            if isinstance(validation, tuple) and is_part_of_validation:
-                validation = inputs.own_parts(*(*validation, None)[:3])
-            part = placing.part(mesh)
-            stream = streams.stream(net, X, Y, weights, batch_size, steps_per_epoch, part, is_part)
-            validation_stream = (
-                None if stream is None or validation is None else streams.validation_stream(net, validation, part)
-            )
-            if stream is None:
-                parts = is_part, is_part_of_validation
-                host = inputs.dataset(net, X, Y, weights, validation, dtype_for(X), *parts, earlier is not None)
-            else:
-                done, position = (0, None) if earlier is None else (int(earlier.loop.epoch), earlier.position)
-                undoes = on_nonfinite == "rollback"
-                host = inputs.HostData(*stream.begin(position, epochs - done, dtype_for, undoes), None)
-                if validation_stream is not None:
-                    validation_stream.begin(None, 1, lambda X: host.X.dtype)
-                elif validation is not None:
-                    host = host._replace(
-                        validation=inputs.validation_examples(net, validation, host.X.dtype, is_part_of_validation)
-                    )
-            dtype = host.X.dtype
+            examples = Examples.checked(
+                net, X, Y, weights, validation, dtype_for,
+                batch_size=batch_size, steps_per_epoch=steps_per_epoch, epochs=epochs, earlier=earlier, mesh=mesh,
+                undoes=on_nonfinite == "rollback",
+            )  # fmt: skip
+            host, is_stream = examples.host, examples.stream is not None
             metrics = settings.metrics(net, metrics)
             min_delta = settings.stopping(patience, monitor, min_delta, tol, validation, metrics)
             config = FitConfig(
@@ -244,7 +225,7 @@ def fit(
                 optimizer=chosen.transformation,
                 gradient=choice("gradient", gradient, GRADIENTS),
                 precision=precision,
-                batch_size=inputs.batch_size(batch_size, host.X.shape[1]) if stream is None else None,
+                batch_size=None if is_stream else inputs.batch_size(batch_size, host.X.shape[1]),
                 patience=patience,
                 monitor=monitor,
                 min_delta=min_delta,
@@ -254,7 +235,7 @@ def fit(
                 on_nonfinite=on_nonfinite,
                 privacy=privacy,
             )
-            settings.refuse_beside_privacy(config, weights, is_stream=stream is not None)
+            settings.refuse_beside_privacy(config, weights, is_stream)
             if privacy is not None:
                 warn_of_a_large_delta(privacy.delta, host.X.shape[1])
             if earlier is not None and on_nonfinite == "skip":  # epochs trained without it have skipped nothing
@@ -263,13 +244,9 @@ def fit(
             if earlier is None:
                 checks.random_key(key)
         if team.number > 1:
-            whole = not is_part and (stream is None or isinstance(stream, streams.Mapped))
             words = {"layout": layout, "epochs": repr(epochs), "callbacks": f"a number of {len(callbacks)}"}
-            words |= {"the dtype of X": str(dtype), "the shape of X": str(getattr(X, "shape", None)) if whole else ""}
-            alike = host.validation if validation_stream is None and not is_part_of_validation else None
             words["the numbers of the optimizer"] = repr(dict(chosen.numbers))
-            words["validation"] = f"of digest {digest_of(alike)}"
-            team.same(words | settings.in_words(config, host if whole else None, params, key, earlier))
+            team.same(words | examples.in_words() | settings.in_words(config, params, key, earlier))
         checkpoints.begin(config, chosen, steps_per_epoch, layout)
 
         if mesh:
@@ -280,27 +257,13 @@ def fit(
         with enough_memory():
             if earlier is None:
                 start = place(key), params if mesh else place(params)
-                loop = _begin(config, chosen.numbers, *start, dtype, mesh and layout)
+                loop = _begin(config, chosen.numbers, *start, host.X.dtype, mesh and layout)
             else:
                 validated, m = validation is not None, host.X.shape[1]
                 loop = resumed_loop(config, earlier.loop, earlier.history, epochs, validated, m)
-            if host.validation is None:
-                validation_data = None
-            elif is_part_of_validation:
-                validation_data = full_batch(*host.validation, mesh, place, team, True)
-            else:
-                validation_data = Data.by_columns(*host.validation, place)
-            if stream is None:
-                data = (
-                    Data.by_rows(*host[:3], place)
-                    if config.batch_size
-                    else full_batch(*host[:3], mesh, place, team, is_part)
-                )
-                source = InMemory(config, data, validation_data, one_by_one=bool(callbacks), team=team)
-            else:
-                data, source = None, Streamed(config, stream, validation_stream or validation_data, place, team)
+            source = examples.source(config, place, team, one_by_one=bool(callbacks))
             loop = placing.put(loop, _places(config, loop, layout) if mesh else place(0.0).sharding)
-            jax.block_until_ready((loop, data, validation_data))
+            jax.block_until_ready(loop)
         optimizers.check_learning_rate(loop.state.opt_state)
         if learning_rate is not None and isinstance(resume, FitResult) and not callbacks:
             optimizers.warn_of_a_rate_without_effect(loop.state.opt_state, chosen.numbers["learning_rate"])
@@ -316,7 +279,7 @@ def fit(
             warn_of_a_cost_that_never_fell(result.history)
         if earlier is None and team.number == 1:
             warn_of_a_cost_beyond_the_targets(net, host.X, host.Y, host.weights, result.history, params is None)
-        if (stream is None or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
+        if (not is_stream or host.X.shape[1] >= SAMPLE) and team.number == 1:  # of a stream there is the first batch
             warn_of_dead_relus(net, result.params, host.X, host.Y)
     return result
 

@@ -18,7 +18,7 @@ import optax
 import jaxnet
 from jaxnet import parallel
 from jaxnet.parallel import meshes, placing
-from jaxnet.train import checkpoint_files, loop, streams
+from jaxnet.train import checkpoint_files, loop, windows
 from tests.train.checkpointed import digest
 
 NET = jaxnet.MLP((2, 8, 4, 1), ("tanh", "tanh", "sigmoid"))
@@ -142,7 +142,7 @@ def file(directory):
     X, Y, _ = (array[..., :200] for array in data())
     mapped = np.lib.format.open_memmap(directory / f"{jax.process_index()}.npy", "w+", np.float32, X.shape)
     mapped[:] = X
-    streams.SMALL_FILE = 1
+    windows.SMALL_FILE = 1
     return fit(mapped, Y, batch_size=BATCH, mesh=parallel.mesh())
 
 

@@ -72,7 +72,7 @@ def test_a_file_that_is_mapped_is_trained_on_as_by_one_process(tmp_path, monkeyp
     X, Y, _ = (array[..., :200] for array in member.data())
     file = np.lib.format.open_memmap(tmp_path / "one.npy", "w+", np.float32, X.shape)
     file[:] = X
-    monkeypatch.setattr("jaxnet.train.streams.SMALL_FILE", 1)
+    monkeypatch.setattr("jaxnet.train.windows.SMALL_FILE", 1)
     assert_as_one_process(seen, file, Y, batch_size=member.BATCH)
 
 

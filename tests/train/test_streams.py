@@ -1,6 +1,5 @@
 """`fit(net, batches)`: a loop over the batches in Python as the reference, bounded memory, nothing lost at failures."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -15,16 +14,9 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet.train import streams
-from tests.train.flower import NET, OPTIMIZER, X, Y
+from tests.train.flower import BATCHES, NET, OPTIMIZER, X, Y, fit_batches
 
 pytestmark = pytest.mark.usefixtures("implicit_promotion")
-BATCHES = [(X[:, i : i + 16], Y[:, i : i + 16]) for i in range(0, 60, 16)]  # the last has 12 examples
-
-
-def fit(batches, **changes):
-    settings = {"key": jax.random.key(3), "optimizer": OPTIMIZER, "epochs": 3}
-    return jaxnet.fit(NET, batches, **settings | changes)
 
 
 def trained_in_python(batches, epochs=3, optimizer=OPTIMIZER):
@@ -50,7 +42,7 @@ WEIGHTED = [(X, Y, np.arange(X.shape[1], dtype=np.float32)) for X, Y in BATCHES]
 def test_a_stream_is_a_loop_of_steps_over_its_batches(batches):
     """The cost is the mean over the examples, also where the last batch is smaller, or an example weighs more."""
     state, costs = trained_in_python(batches)
-    result = fit(batches)
+    result = fit_batches(batches)
     chex.assert_trees_all_close(result.params, state.params, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(result.history["cost"], costs, rtol=1e-6)
     assert int(result.state.step) == 12 and int(result.loop.epoch) == 3
@@ -91,15 +83,15 @@ def reused_buffers():
     ids=["tuple", "loader", "loader by steps", "generator", "reused buffers"],
 )
 def test_every_iterable_of_the_same_batches_gives_the_same_bits(batches, steps_per_epoch):
-    result, expected = fit(batches, steps_per_epoch=steps_per_epoch), fit(BATCHES)
+    result, expected = fit_batches(batches, steps_per_epoch=steps_per_epoch), fit_batches(BATCHES)
     chex.assert_trees_all_equal(result.params, expected.params)
     assert result.history["cost"].tolist() == expected.history["cost"].tolist()
 
 
 def test_an_epoch_of_some_steps_reads_on_where_the_last_ended():
     """Of 4 batches 3 are an epoch: the second begins with the fourth, and goes on with the first."""
-    result = fit(BATCHES, steps_per_epoch=3, epochs=4)
-    chex.assert_trees_all_equal(result.params, fit(BATCHES, epochs=3).params)
+    result = fit_batches(BATCHES, steps_per_epoch=3, epochs=4)
+    chex.assert_trees_all_equal(result.params, fit_batches(BATCHES, epochs=3).params)
     assert len(result.history["cost"]) == 4
 
 
@@ -117,22 +109,25 @@ def test_one_batch_is_read_while_the_last_is_computed_and_no_more_are_held():
             yield counted, Y_batch
             del counted
 
-    fit(batches(), steps_per_epoch=20, epochs=2)
+    fit_batches(batches(), steps_per_epoch=20, epochs=2)
     assert len(held) == 40 and max(held) <= 2
 
 
 @pytest.mark.parametrize("validation", [(X, Y), BATCHES, Loader()], ids=["arrays", "batches", "loader"])
 def test_validation_is_measured_on_arrays_and_on_batches(validation):
-    result = fit(BATCHES, validation=validation, patience=50)
-    J = [float(jaxnet.cost(NET, fit(BATCHES, epochs=n).params, jnp.asarray(X), jnp.asarray(Y))) for n in (1, 2, 3)]
+    result = fit_batches(BATCHES, validation=validation, patience=50)
+    J = [
+        float(jaxnet.cost(NET, fit_batches(BATCHES, epochs=n).params, jnp.asarray(X), jnp.asarray(Y)))
+        for n in (1, 2, 3)
+    ]
     np.testing.assert_allclose(result.history["validation_cost"], J, rtol=1e-5)
     assert result.loop.best_score == result.history["validation_cost"].min()
 
 
 def test_tol_and_callbacks_see_the_epochs_of_a_stream():
-    assert len(fit(BATCHES, epochs=100, tol=1e9).history["cost"]) == 11
+    assert len(fit_batches(BATCHES, epochs=100, tol=1e9).history["cost"]) == 11
     seen = []
-    fit(BATCHES, callbacks=lambda loop, history: seen.append((int(loop.epoch), history["cost"].size)))
+    fit_batches(BATCHES, callbacks=lambda loop, history: seen.append((int(loop.epoch), history["cost"].size)))
     assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
@@ -176,110 +171,6 @@ def test_an_epoch_of_which_the_optimizer_refuses_all_is_measured_as_nan():
             assert result.history.get("skipped", [0]) == [0]
 
 
-class Numbered:
-    """Notes which of its batches are read."""
-
-    def __init__(self, batches):
-        self.batches, self.read = batches, []
-
-    def __iter__(self):
-        for number, batch in enumerate(self.batches):
-            self.read.append(number)
-            yield batch
-
-
-class NumberedLoader(Numbered):
-    """As torchdata's: it tells where it stands, and goes on there at the next `iter`."""
-
-    done = 0
-
-    def __iter__(self):
-        while self.done < len(self.batches):
-            self.done += 1
-            self.read.append(self.done - 1)
-            yield self.batches[self.done - 1]
-        self.done = 0
-
-    def state_dict(self):
-        return {"done": self.done}
-
-    def load_state_dict(self, state):
-        self.done = state["done"]
-
-
-class NumberedIterator(Numbered):
-    """As Grain's, without end: an iterator that tells where it stands."""
-
-    next_index = 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.next_index += 1
-        self.read.append((self.next_index - 1) % len(self.batches))
-        return self.batches[self.read[-1]]
-
-    def get_state(self):
-        return {"next_index": self.next_index}
-
-    def set_state(self, state):
-        self.next_index = state["next_index"]
-
-
-LINEAR = jaxnet.MLP((2, 4, 1), ("tanh", "identity"))
-
-
-def rolled_back(batches, rate, **changes):
-    """Trained on a regression; a callback lowers a rate that no epoch bears."""
-    lower = lambda loop, history: jaxnet.scale_learning_rate(loop, 1e-30) if loop.rollbacks else None
-    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
-    settings = {"key": jax.random.key(3), "optimizer": optimizer, "on_nonfinite": "rollback", "callbacks": lower}
-    return jaxnet.fit(LINEAR, batches, **settings | changes)
-
-
-@pytest.mark.parametrize(
-    ("make", "steps_per_epoch"),
-    [(Numbered, None), (Numbered, 8), (NumberedLoader, None), (NumberedLoader, 3), (NumberedIterator, 3)],
-)
-def test_an_epoch_that_was_undone_is_tried_again_with_the_same_batches(make, steps_per_epoch):
-    """As if the rate had been the lower one from the start: no batch is lost."""
-    common = {"epochs": 2, "steps_per_epoch": steps_per_epoch}
-    result, expected = (rolled_back(make(BATCHES * 2), rate, **common) for rate in (1e29, 0.1))
-    chex.assert_trees_all_close(result.params, expected.params, rtol=1e-4)
-    assert int(result.state.step) == 2 * (steps_per_epoch or 8) and result.position == expected.position
-
-
-@pytest.mark.parametrize("make", [Numbered, NumberedLoader, NumberedIterator])
-def test_an_epoch_within_a_pass_is_undone_also_when_all_of_it_was_read(make):
-    """The second of one batch each: its validation is not finite."""
-    rates = {1: 1e30, 2: 1.0}
-
-    def raise_and_lower(loop, history):
-        return jaxnet.scale_learning_rate(loop, 1e-30 if loop.rollbacks else rates[int(loop.epoch)])
-
-    source, common = make(BATCHES), {"epochs": 2, "steps_per_epoch": 1, "validation": (X, Y)}
-    result = rolled_back(source, 0.1, callbacks=raise_and_lower, **common)
-    expected = rolled_back(make(BATCHES), 0.1, **common)
-    chex.assert_trees_all_close(result.params, expected.params, rtol=1e-4)
-    assert source.read == ([0, 1, 0, 1] if make is Numbered else [0, 1, 1]) and result.position == expected.position
-
-
-def test_batches_that_cannot_be_read_again_are_not_rolled_back():
-    for batches in (endless(), iter(BATCHES)):
-        with pytest.raises(ValueError, match=r"'rollback' but batches is a \w+, of which an epoch cannot be"):
-            rolled_back(batches, 0.1, steps_per_epoch=2, epochs=1)
-        assert next(batches) is BATCHES[0]  # none is read
-
-
-def test_the_position_beside_an_epoch_that_failed_is_where_it_began():
-    """Also where all of it had been read."""
-    batches = NumberedIterator([(X, Y), (X, np.full_like(Y, 3e38))])
-    with pytest.raises(jaxnet.NotFiniteError) as caught:
-        rolled_back(batches, 0.1, on_nonfinite="raise", steps_per_epoch=1, epochs=2)
-    assert json.loads(caught.value.result.position)["state"] == {"next_index": 1}
-
-
 def test_a_validation_cost_that_is_not_finite_is_named():
     net = jaxnet.MLP((2, 4, 1), ("tanh", "identity"))
     far = [(X, Y), (X, np.full_like(Y, 3e38))]
@@ -301,11 +192,11 @@ def test_what_interrupts_an_epoch_leaves_the_one_before():
 
     for error in (BrokenError("the disk is gone"), KeyboardInterrupt()):
         with pytest.raises(type(error)) as caught:
-            fit(batches(error), steps_per_epoch=4, epochs=9)
+            fit_batches(batches(error), steps_per_epoch=4, epochs=9)
         result = caught.value.result
         assert int(result.loop.epoch) == 2 and int(result.state.step) == 8
-        again = fit(BATCHES, resume=result, key=None, epochs=3)
-        chex.assert_trees_all_equal(again.params, fit(BATCHES).params)
+        again = fit_batches(BATCHES, resume=result, key=None, epochs=3)
+        chex.assert_trees_all_equal(again.params, fit_batches(BATCHES).params)
 
 
 def test_ctrl_c_is_taken_at_the_next_step():
@@ -322,167 +213,8 @@ def test_ctrl_c_is_taken_at_the_next_step():
 
     assert threading.current_thread() is threading.main_thread()
     with pytest.raises(KeyboardInterrupt) as caught:
-        fit(batches(), steps_per_epoch=400, epochs=1)
+        fit_batches(batches(), steps_per_epoch=400, epochs=1)
     assert len(read) <= 12 and int(caught.value.result.loop.epoch) == 0
-
-
-# Going on
-
-
-class Positioned:
-    """Like Grain's: its iterator tells where it stands, and can be set there."""
-
-    def __init__(self, state_in):
-        self.state_in = state_in  # dict or bytes, as Grain's data sets and loaders have it
-
-    def __iter__(self):
-        return PositionedIterator(self.state_in)
-
-
-class PositionedIterator:
-    def __init__(self, state_in):
-        self.state_in, self.next_index = state_in, 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self.next_index == 40:
-            raise StopIteration
-        self.next_index += 1
-        return BATCHES[(self.next_index * 7) % 4]
-
-    def get_state(self):
-        state = {"next_index": self.next_index}
-        return state if self.state_in is dict else json.dumps(state).encode()
-
-    def set_state(self, state):
-        self.next_index = (state if self.state_in is dict else json.loads(state))["next_index"]
-
-
-class Stateful:
-    """Like torchdata's: the loader itself tells."""
-
-    def __init__(self):
-        self.done = 0
-
-    def __iter__(self):
-        while self.done < 40:
-            self.done += 1
-            yield BATCHES[(self.done * 7) % 4]
-
-    def state_dict(self):
-        return {"done": self.done}
-
-    def load_state_dict(self, state):
-        self.done = state["done"]
-
-
-@pytest.mark.parametrize("make", [lambda: Positioned(dict), lambda: Positioned(bytes), Stateful])
-def test_a_stream_that_can_tell_its_position_goes_on_there_bit_for_bit(make):
-    common = {"steps_per_epoch": 5}
-    whole = fit(make(), epochs=6, **common)
-    first = fit(make(), epochs=2, **common)
-    rest = fit(make(), epochs=6, resume=first, key=None, **common)
-    chex.assert_trees_all_equal(rest.params, whole.params)
-    assert rest.history["cost"].tolist() == whole.history["cost"].tolist()
-    assert first.position != whole.position == rest.position
-
-
-@pytest.mark.parametrize("steps_per_epoch", [40, 20])
-def test_a_stream_that_stood_at_the_end_of_a_pass_begins_the_next(steps_per_epoch):
-    """A pass has 40 batches."""
-    common = {"steps_per_epoch": steps_per_epoch}
-    whole = fit(Positioned(dict), epochs=80 // steps_per_epoch, **common)
-    half = fit(Positioned(dict), epochs=40 // steps_per_epoch, **common)
-    rest = fit(Positioned(dict), epochs=80 // steps_per_epoch, resume=half, key=None, **common)
-    chex.assert_trees_all_equal(rest.params, whole.params)
-
-
-def test_a_training_that_is_done_reads_nothing():
-    """And still knows where it stood."""
-    first = fit(Positioned(dict), epochs=1, steps_per_epoch=5)
-    again = fit(iter(()), epochs=1, steps_per_epoch=5, resume=first, key=None)
-    chex.assert_trees_all_equal(again.params, first.params)
-    assert again.position == first.position is not None
-
-
-def test_a_position_that_the_iterable_cannot_be_set_to_is_refused():
-    first = fit(Positioned(dict), epochs=1, steps_per_epoch=5)
-    with pytest.raises(ValueError, match="batches is a list, which cannot be set to where"):
-        fit(BATCHES, epochs=2, steps_per_epoch=5, resume=first, key=None)
-    assert fit(BATCHES, epochs=2, steps_per_epoch=5, resume=first._replace(position=None), key=None).loop.epoch == 2
-
-
-def test_a_position_that_json_cannot_hold_is_told_once():
-    class Opaque(Stateful):
-        def state_dict(self):
-            return {"generator": object()}
-
-    with pytest.warns(jaxnet.TrainingWarning, match="batches tell a position that JSON cannot hold") as told:
-        assert fit(Opaque(), steps_per_epoch=2, epochs=2).position is None
-    assert len(told) == 1
-
-
-def test_a_position_that_no_fit_has_told_is_named():
-    first = fit(Positioned(dict), epochs=1, steps_per_epoch=5)
-    with pytest.raises(ValueError, match=r"resume\.position is 'zz'; expected what an earlier fit returned there"):
-        fit(Positioned(dict), epochs=2, steps_per_epoch=5, resume=first._replace(position="zz"), key=None)
-
-
-# Files
-
-
-@pytest.fixture
-def mapped(tmp_path, monkeypatch):
-    """Makes a function that maps an array by columns from a file of rows; files of any size are streamed."""
-    monkeypatch.setattr(streams, "SMALL_FILE", 0)
-    monkeypatch.setattr(streams, "WINDOW", 800)  # bytes: 4 batches of 16 examples of 12 bytes
-
-    def map_columns(array):
-        np.save(tmp_path / "rows.npy", array.T)
-        return np.load(tmp_path / "rows.npy", mmap_mode="r").T
-
-    return map_columns
-
-
-def test_an_epoch_over_a_file_takes_every_example_once_in_a_new_order(mapped):
-    stream = streams.stream(NET, mapped(X), Y, np.arange(1, 61), 8, None)
-    stream.begin(None, 2, lambda X: X.dtype)
-    orders = [np.concatenate([w for _, _, w in stream.epoch(jax.random.key(n))]) * 60 for n in (0, 1, 0)]
-    for order in orders:
-        np.testing.assert_allclose(np.sort(order), np.arange(1, 61), rtol=1e-6)
-    assert orders[0].tolist() == orders[2].tolist() != orders[1].tolist() and (np.diff(orders[0]) < 0).any()
-    for X_batch, Y_batch, w in stream.epoch(jax.random.key(2)):
-        np.testing.assert_array_equal(X_batch, X[:, np.rint(w * 60).astype(int) - 1])
-        np.testing.assert_array_equal(Y_batch, Y[:, np.rint(w * 60).astype(int) - 1])
-
-
-def test_training_on_a_file_learns_resumes_and_validates(mapped):
-    file = mapped(X)
-    common = {"batch_size": 16, "optimizer": OPTIMIZER, "validation": (file, Y), "weights": np.ones(60)}
-    whole = jaxnet.fit(NET, file, Y, key=jax.random.key(3), epochs=6, **common)
-    part = jaxnet.fit(NET, file, Y, key=jax.random.key(3), epochs=2, **common)
-    rest = jaxnet.fit(NET, file, Y, epochs=6, resume=part, **common)
-    chex.assert_trees_all_equal(rest.params, whole.params)
-    J = float(jaxnet.cost(NET, whole.params, jnp.asarray(X), jnp.asarray(Y)))
-    np.testing.assert_allclose(whole.history["validation_cost"][-1], J, rtol=1e-5)
-    assert whole.history["cost"][-1] < whole.history["cost"][0]
-
-
-def test_a_number_in_a_file_that_is_not_finite_is_named_by_its_columns(mapped):
-    bad = X.copy()
-    bad[1, 37] = np.nan
-    with pytest.raises(ValueError, match="columns 0 to 59 of X holds nan at row 1, column 37 "):
-        jaxnet.fit(NET, mapped(bad), Y, key=jax.random.key(0), batch_size=60)
-
-
-def test_a_window_of_a_file_of_bytes_is_no_larger_as_floats(mapped):
-    """Of 12 bytes an example in training, 66 make 800: 64 in batches of 16."""
-    pixels, labels = np.ones((2, 300), np.uint8), np.zeros((1, 300), np.uint8)
-    labels[0, 70] = 2
-    with pytest.raises(ValueError, match="columns 64 to 127 of Y holds 2"):
-        jaxnet.fit(NET, mapped(pixels), labels, key=jax.random.key(0), batch_size=16)
 
 
 LIMITED = """
@@ -553,7 +285,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path, data, limit):
 )
 def test_fit_refuses(batches, changes, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        fit(batches, **changes)
+        fit_batches(batches, **changes)
 
 
 def test_arrays_have_no_steps_per_epoch():
@@ -562,5 +294,5 @@ def test_arrays_have_no_steps_per_epoch():
 
 
 def test_eight_devices_give_one_device_s_numbers():
-    one, eight = fit(BATCHES), fit(BATCHES, mesh=jaxnet.parallel.mesh(8))
+    one, eight = fit_batches(BATCHES), fit_batches(BATCHES, mesh=jaxnet.parallel.mesh(8))
     chex.assert_trees_all_close(jax.device_get(eight.params), jax.device_get(one.params), rtol=1e-5, atol=1e-6)
