@@ -5,6 +5,7 @@ It is killed and started again by the tests: mini-batches, Adam, a schedule, and
 
 import hashlib
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ NET = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid"))
 X, Y = (array.astype(np.float32) for array in flower(60))
 OPTIMIZER = optax.adam(optax.cosine_decay_schedule(0.05, 500))
 EPOCHS = 40
+ROOT = Path(__file__).parents[2]  # of the checkout, where it runs as a program
 
 
 def train(directory, **changes):
@@ -25,6 +27,11 @@ def train(directory, **changes):
         "validation": (X[:, :20], 1 - Y[:, :20]), "patience": 100, "checkpoint": directory, "resume": True,
     }  # fmt: skip
     return jaxnet.fit(NET, X, Y, **settings | changes)
+
+
+def names(directory):
+    """The epochs of the checkpoints there."""
+    return sorted(int(path.name) for path in Path(directory).iterdir() if path.name.isdigit())
 
 
 def digest(result):

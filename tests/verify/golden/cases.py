@@ -13,7 +13,10 @@ from experiments.verifier.correct import TRICKY
 from experiments.verifier.mutants import MUTANTS, SHOWN_IN_BFLOAT16, Mutant
 from experiments.verifier.trials import leaf_path, scaled
 from jaxnet.verify import Report, check_gradients, check_vjp
-from tests.verify import test_rules as rules
+from tests.verify import rules
+from tests.verify import test_arguments_of_a_rule as arguments
+from tests.verify import test_cotangents_of_a_rule as cotangents
+from tests.verify import test_forward_of_a_rule as forwards
 from tests.verify.evidence import test_witnesses as hosts
 from tests.verify.judge import test_hidden as kernels
 from tests.verify.operations import OPERATIONS, Operation, with_rule
@@ -114,23 +117,23 @@ def spoiled_leaves(operation: Operation, bug: str) -> list[str]:
 def parts_of_rules() -> Iterator[tuple[str, Case]]:
     """The value that fwd returns, arguments that are never differentiated, and linearity in the cotangent."""
     X, W = rules.X, rules.W
-    for name, (f, forward, primals, _) in rules.OTHERS.items():
+    for name, (f, forward, primals, _) in forwards.OTHERS.items():
         yield f"fwd of another value: {name}", wrong(partial(of_rule, rules.with_forward(f, forward), *primals))
-    for name, (f, forward, primals) in rules.SAME.items():
+    for name, (f, forward, primals) in forwards.SAME.items():
         yield f"fwd by another formula: {name}", right(partial(of_rule, rules.with_forward(f, forward), *primals))
-    coarse = rules.with_forward(rules.attention, rules.in_dtype(rules.attention, jnp.bfloat16))
-    yield "fwd in bfloat16", right(partial(of_rule, coarse, rules.Q, rules.K, rules.V))
-    cancels = rules.with_forward(rules.spread, lambda x: jnp.mean(x * x) - x.mean() ** 2)
+    coarse = rules.with_forward(forwards.attention, forwards.in_dtype(forwards.attention, jnp.bfloat16))
+    yield "fwd in bfloat16", right(partial(of_rule, coarse, forwards.Q, forwards.K, forwards.V))
+    cancels = rules.with_forward(forwards.spread, lambda x: jnp.mean(x * x) - x.mean() ** 2)
     yield "fwd that cancels", right(partial(of_rule, cancels, X + 300))
     both = jax.custom_vjp(jnp.sin)
     both.defvjp(lambda x: (1.05 * jnp.sin(x), x), lambda x, c: (2 * c * jnp.cos(x),))
     yield "fwd and bwd both wrong", wrong(partial(of_rule, both, X), "[0]")
-    yield "a slope is never differentiated", right(partial(of_rule, rules.leaky(), X, 0.1))
-    yield "a slope is never differentiated, x 2", wrong(partial(of_rule, rules.leaky(2.0), X, 0.1), "[0]")
-    yield "a jvp holds a function", right(partial(of_rule, rules.applied(), jnp.sin, X, "mean"))
-    yield "a jvp holds a function, x 2", wrong(partial(of_rule, rules.applied(2.0), jnp.sin, X, "mean"), "[0]")
-    yield "a fused loss", right(partial(of_rule, rules.fused_loss(False), X))
-    yield "a fused loss ignores its cotangent", wrong(partial(of_rule, rules.fused_loss(True), X), "[0]")
+    yield "a slope is never differentiated", right(partial(of_rule, arguments.leaky(), X, 0.1))
+    yield "a slope is never differentiated, x 2", wrong(partial(of_rule, arguments.leaky(2.0), X, 0.1), "[0]")
+    yield "a jvp holds a function", right(partial(of_rule, arguments.applied(), jnp.sin, X, "mean"))
+    yield "a jvp holds a function, x 2", wrong(partial(of_rule, arguments.applied(2.0), jnp.sin, X, "mean"), "[0]")
+    yield "a fused loss", right(partial(of_rule, cotangents.fused_loss(False), X))
+    yield "a fused loss ignores its cotangent", wrong(partial(of_rule, cotangents.fused_loss(True), X), "[0]")
     backwards = {
         "one leaf ignores the cotangent, one has a factor": lambda a, b, c: (2 * c @ b.T, a.T @ jnp.ones_like(c)),
         "not linear: magnitudes": lambda a, b, c: (c @ b.T, jnp.abs(a.T @ c)),
