@@ -64,16 +64,18 @@ def explained_factor(case: Case, alpha: float, _=None) -> Cause | None:
     again, single = functools.partial(case.again, common_factor), case.entries == 1
     if single and e.other_data is not None and not near(alpha, again(e.other_data), 4 * tolerance):
         return None
+    follows_m = False
     if _may_follow_m(case, alpha, close) and e.half_batch is not None:
-        named = _made_of_m(case, alpha, again(e.half_batch), close)
-        if named is not None or not near(alpha, again(e.half_batch), close):
+        at_half = again(e.half_batch)
+        named, follows_m = _made_of_m(case, alpha, at_half, close), not near(alpha, at_half, close)
+        if named is not None or at_half is None:
             return named
     scaled = _scaled_to_norm(case, alpha)
     if scaled is not None:
         return scaled
     as_moved = near(alpha, again(e.moved), 4 * close)
     other = alpha if single or e.other_data is None else again(e.other_data)
-    if as_moved and near(alpha, other, 4 * close):
+    if as_moved and near(alpha, other, 4 * close) and not follows_m:
         if near(alpha, -1.0, close):
             return Cause(Kind.SIGN)
         return Cause(Kind.FACTOR_OF_ONE_ENTRY if single else Kind.FACTOR, (digits(alpha, OFF * tolerance),))
@@ -152,12 +154,12 @@ def _forms(case: Case, total: str | None):
 
 
 def _multiples(alpha: float, m: int, close: float):
-    """A factor as k m or k / m, for a constant k of two digits."""
+    """A factor as k m or k / m, for a constant k of three digits."""
     for kind, k, of in (
         (Kind.TIMES_M, alpha / m, lambda k, m: k * m),
         (Kind.OVER_M, alpha * m, lambda k, m: k / m),
     ):
-        short = float(f"{k:.1e}")
+        short = float(f"{k:.2e}")
         if near(k, short, close):
             yield Form(kind, functools.partial(of, short), (f"{short:.3g}",))
 

@@ -113,6 +113,8 @@ def test_a_regulariser_is_named_by_what_is_missing_or_too_much(true, manual, sai
     [
         (lambda m: 3 * m, "a factor m times 3 (m = 12)"),
         (lambda m: 1.7 * m, "a factor m times 1.7 (m = 12)"),
+        (lambda m: 0.625 * m, "a factor m times 0.625 (m = 12)"),
+        (lambda m: 35 * m / 144, "a factor 2.917 on every entry, which depends on the data"),  # 35/m, at 12 alone
         (lambda m: 0.3 / m, "a factor 0.3/m (m = 12)"),
         (lambda m: 36, "a factor 36 on every entry"),
         (lambda m: 12, "a factor 12 on every entry"),
