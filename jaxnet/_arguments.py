@@ -43,7 +43,8 @@ def choice(
         return name
     lower = {each.lower(): each for each in choices}  # so that the nearest to "ReLU" is "relu"
     lower |= {each: meant for each, meant in elsewhere.items() if meant in choices}
-    near = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    called = getattr(name, "__name__", str(name)).lower()  # such as jax.nn.relu
+    near = difflib.get_close_matches(called, lower, n=1)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(map(repr, choices))}{otherwise}{hint}")
 

@@ -89,6 +89,8 @@ def params(net: Any, params: Any, argument: str = "params") -> Params:
     mlp(net)
     sizes = net.sizes
     wanted = f"a tuple of {len(sizes) - 1} Layer(W, b) for sizes {sizes}, as init returns"
+    if hasattr(params, "params"):  # of a result, or of a state
+        raise ValueError(f"{argument} is {type_name(params)}; expected {wanted}: give its .params")
     if not isinstance(params, tuple) or isinstance(params, Layer):
         raise ValueError(f"{argument} is {type_name(params)}; expected {wanted}")
     if len(params) != len(sizes) - 1:
@@ -234,8 +236,11 @@ def columns(argument: str, array: Any, rows: int, symbol: str, empty: bool = Fal
     if shape[0] == 0 or (shape[1] == 0 and not empty):
         raise ValueError(f"{argument} is empty, its shape is {shape}; expected {expected}")
     if shape[0] != rows:
-        transposed = shape[1] == rows
-        hint = f"; it reads as {shape[0]} examples in rows: pass {argument}.T" if transposed else ""
+        hint = ""
+        if shape[1] == rows:
+            hint = f"; it reads as {shape[0]} examples in rows: pass {argument}.T"
+        elif symbol == "n_y" and shape[0] == 1:
+            hint = f"; if it holds labels, use one_hot({argument}[0], {rows})"
         raise ValueError(f"{argument} has shape {shape}; expected {expected}{hint}")
 
 

@@ -1,5 +1,6 @@
 """What is static of training, and the checks of its settings."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -153,14 +154,24 @@ def refuse_beside_privacy(config: FitConfig, weights: Any, is_stream: bool) -> N
 
 
 def callbacks(callbacks: Any) -> tuple[Callable, ...]:
-    """Return the callbacks as a tuple of functions; a single function is taken as one."""
-    if callable(callbacks):
-        return (callbacks,)
-    callbacks = several("callbacks", callbacks, "functions (loop_state, history), or one")
-    for position, callback in enumerate(callbacks):
+    """Return the callbacks as a tuple of functions of two arguments; a single function is taken as one."""
+    if not callable(callbacks):
+        callbacks = several("callbacks", callbacks, "functions (loop_state, history), or one")
+        named = {f"callbacks[{position}]": callback for position, callback in enumerate(callbacks)}
+    else:
+        named = {"callbacks": callbacks}
+    for name, callback in named.items():
         if not callable(callback):
-            raise TypeError(f"callbacks[{position}] is {callback!r}; expected a function (loop_state, history)")
-    return callbacks
+            raise TypeError(f"{name} is {callback!r}; expected a function (loop_state, history)")
+        try:
+            signature = inspect.signature(callback)
+        except (TypeError, ValueError):  # of a class or builtin that does not tell
+            continue
+        try:
+            signature.bind(None, None)
+        except TypeError as error:
+            raise TypeError(f"{name} takes {signature}; expected a function (loop_state, history)") from error
+    return tuple(named.values())
 
 
 def in_words(config: FitConfig, params: Any, key: Any, earlier: Any) -> dict[str, str]:

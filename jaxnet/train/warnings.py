@@ -16,6 +16,7 @@ from jaxnet.activations import LEAK
 from jaxnet.mlp import MLP, Params
 
 ENOUGH = 3  # epochs, before which a cost that has not fallen tells nothing
+LARGE = 1e4  # a cost whose targets are of some 100 deviations
 UNCHANGED = 1e-6  # relative: the rounding of float32 in an epoch's mean
 SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason for a cost
 FAR_ABOVE = 10  # times what the cost would be of a network that answers 0: a start draws answers of about 1
@@ -63,9 +64,10 @@ def warn_of_a_cost_that_never_fell(history: Mapping[str, np.ndarray]) -> None:
             " negative, or too high?"
         )
     elif costs.max() <= first * (1 + UNCHANGED):
+        of_targets = ", or far too small for targets as large as these (standardise Y)," if first > LARGE else ","
         warn(
-            f"the cost never changed: {first:.6g} in all {len(costs)} epochs; is the learning rate 0, or the"
-            " gradient, as with weights that are all 0?"
+            f"the cost never changed: {first:.6g} in all {len(costs)} epochs; is the learning rate 0{of_targets} or the"
+            " gradient 0, as with weights that are all 0?"
         )
 
 

@@ -26,6 +26,15 @@ def test_a_rate_that_is_no_descent(rate, message, batch_size):
     assert_one_warning(message, lambda: fit(optimizer=optimizer, batch_size=batch_size, epochs=5))
 
 
+@pytest.mark.usefixtures("implicit_promotion")
+def test_targets_that_no_step_reaches_are_to_be_standardised():
+    net = jaxnet.MLP((2, 4, 1), ("tanh", "identity"))
+    assert_one_warning(
+        r"the cost never changed: .* too small for targets as large as these \(standardise Y\)",
+        lambda: jaxnet.fit(net, X, 1e6 + 1e5 * X[:1], key=jax.random.key(0), epochs=5),
+    )
+
+
 def test_no_warning_where_the_cost_falls_or_is_zero():
     net, X, Y = jaxnet.MLP((1, 1), ("identity",)), np.ones((1, 4)), np.zeros((1, 4))
     with warnings.catch_warnings(action="error"):
