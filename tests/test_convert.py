@@ -390,7 +390,7 @@ def test_what_an_mlp_cannot_be_is_named(name):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (lambda nn: [nn.Linear(5, 5), nn.BatchNorm1d(5)], r"module\[1\] is BatchNorm1d.*fold it into the linear"),
+        (lambda nn: [nn.Linear(5, 5), nn.BatchNorm1d(5)], r"module\[1\] is BatchNorm1d.*\.\.\.; .*fold it"),
         (lambda nn: [nn.Linear(5, 5), nn.GELU(approximate="tanh")], r"module\[1\] is GELU.*the exact one"),
         (
             lambda nn: [nn.Linear(5, 6), nn.Linear(7, 2)],
@@ -404,6 +404,12 @@ def test_what_torch_has_and_an_mlp_has_not(layers, message):
     torch = pytest.importorskip("torch")
     with pytest.raises(ValueError, match=message):
         convert.from_torch(torch.nn.Sequential(*layers(torch.nn)))
+
+
+def test_a_state_dict_of_torch_has_a_door_of_its_own():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"module is an OrderedDict; .*; a state dict is for from_torch_state"):
+        convert.from_torch(torch.nn.Sequential(torch.nn.Linear(5, 5)).state_dict())
 
 
 def test_what_keras_has_and_an_mlp_has_not():

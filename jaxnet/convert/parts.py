@@ -90,7 +90,8 @@ def function(place: str, thing: Any, call: Callable[[np.ndarray], Any]) -> Funct
                 return Function(name, place)
     except Exception as error:  # whatever a layer that takes no such rows raises
         reason = error
-    text = getattr(thing, "__name__", None) or " ".join(repr(thing).split())[:80]
+    text = getattr(thing, "__name__", None) or " ".join(repr(thing).split())
+    text = text if len(text) <= 80 else f"{text[:77]}..."
     hints = (remedy for word, remedy in REMEDIES.items() if word in text.lower())
     raise ValueError(
         f"{place} is {text}; expected a linear layer or one of jaxnet's activations ({', '.join(ACTIVATIONS)});"

@@ -36,7 +36,8 @@ def from_torch(module: Any, output: str | None = None) -> tuple[MLP, Params]:
         ImportError: torch is not installed.
     """
     nn = library("torch").nn
-    require("module", module, nn.Sequential, "a torch.nn.Sequential")
+    expected = "a torch.nn.Sequential" + "; a state dict is for from_torch_state" * isinstance(module, Mapping)
+    require("module", module, nn.Sequential, expected)
     return network("module", _of_torch(nn, module, "module"), output)
 
 
