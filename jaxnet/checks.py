@@ -122,7 +122,12 @@ def _leaf(place: str, leaf: Any) -> jax.Array:
     if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype.itemsize > 8:
         raise TypeError(f"{place} is {leaf.dtype}; expected a floating dtype such as float32")
     dtype = jax.dtypes.canonicalize_dtype(leaf.dtype.newbyteorder("="))
-    return jnp.asarray(read(place, leaf, dtype, "JAX, whose 64-bit is off, computes in"))
+    if isinstance(leaf, jax.Array) and dtype != leaf.dtype:
+        raise TypeError(
+            f"{place} is {leaf.dtype} but JAX, whose 64-bit is off, computes in {dtype}; switch it on,"
+            " jax.config.update('jax_enable_x64', True), or cast the params (nothing is rounded silently)"
+        )
+    return jnp.asarray(read(place, leaf, dtype, "JAX computes in"))
 
 
 def inputs(net: Any, p: Any, X: Any, precision: Any, empty: bool = False, key: Any = None) -> tuple[Params, jax.Array]:

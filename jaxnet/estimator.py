@@ -6,9 +6,10 @@ meanings are those of sklearn.neural_network, compared one by one in jaxnet/READ
 Legend: X (m, n) and y here, X.T (n, m) and Y (n_y, m) in `fit`.
 """
 
+import contextlib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,9 +21,8 @@ from jaxnet import checks
 from jaxnet._arguments import choice, count, from_zero, positive, share, type_name
 from jaxnet._xla import buckets
 from jaxnet.activations import ACTIVATIONS, ELSEWHERE, OR_OWN, Activation
-from jaxnet.initialisers import init
 from jaxnet.labels import one_hot
-from jaxnet.mlp import MLP, Params
+from jaxnet.mlp import MLP, Layer, Params
 from jaxnet.network import predict
 from jaxnet.train import inputs, optimizers
 from jaxnet.train.fit import fit
@@ -115,26 +115,32 @@ class _MLP(BaseEstimator):
             ValueError, TypeError: an argument does not fit, here or as `jaxnet.fit` says it.
             NotFiniteError: the cost or the params became NaN or infinite.
         """
-        earlier = self.result_ if self.warm_start and hasattr(self, "result_") else None
-        rng = check_random_state(self.random_state)
-        X, y = self._read(X, y, is_first=earlier is None)
-        self._learn_targets(y, is_first=earlier is None)
-        examples, held_out = (X, self._encoded("y", y), sample_weight), None
-        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
-            raise ValueError("X_val, y_val or sample_weight_val is given alone; give X_val and y_val, or none of them")
-        if X_val is not None:
-            X_val, y_val = self._read_validation(X_val, y_val, y)
-            held_out = X_val, self._encoded("y_val", y_val), sample_weight_val
-        elif self.early_stopping:
-            examples, held_out = self._split(*examples, rng)
-        patience = None  # scikit-learn stops where there are more such epochs in a row than n_iter_no_change
-        if self.tol is not None:
-            patience = count("n_iter_no_change", self.n_iter_no_change) + 1
-        self._train(examples, held_out, rng, count("max_iter", self.max_iter), earlier, patience)
+        with self._as_it_was_if_it_fails():
+            for name in ("early_stopping", "warm_start"):
+                if not isinstance(value := getattr(self, name), bool | np.bool_):
+                    raise ValueError(f"{name} is {value!r}; expected True or False")
+            earlier = self.result_ if self.warm_start and hasattr(self, "result_") else None
+            rng = check_random_state(self.random_state)
+            X, y = self._read(X, y, is_first=earlier is None)
+            self._learn_targets(y, is_first=earlier is None)
+            examples, held_out = (X, self._encoded("y", y), sample_weight), None
+            if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+                raise ValueError(
+                    "X_val, y_val or sample_weight_val is given alone; give X_val and y_val, or none of them"
+                )
+            if X_val is not None:
+                X_val, y_val = self._read_validation(X_val, y_val, y)
+                held_out = X_val, self._encoded("y_val", y_val), sample_weight_val
+            elif self.early_stopping:
+                examples, held_out = self._split(*examples, rng)
+            patience = None  # scikit-learn stops where there are more such epochs in a row than n_iter_no_change
+            if self.tol is not None and self.n_iter_no_change != np.inf:
+                patience = count("n_iter_no_change", self.n_iter_no_change) + 1
+            self._train(examples, held_out, rng, count("max_iter", self.max_iter), earlier, patience)
         if patience is not None and self.result_.loop.epochs_since_best < patience:
-            watched = "the validation score may still rise" if held_out is not None else "the cost still falls"
+            watched = "the validation cost" if self.early_stopping else "the cost of training"
             warnings.warn(
-                f"max_iter is {self.max_iter}, and {watched}; give more, or tol=None to take it as it is",
+                f"max_iter is {self.max_iter}, and {watched} may still fall; give more, or tol=None to take it so",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -149,12 +155,25 @@ class _MLP(BaseEstimator):
     @property
     def coefs_(self) -> list[np.ndarray]:
         """W of each layer as scikit-learn has it, (n_prev, n)."""
+        check_is_fitted(self)
         return [np.asarray(layer.W).T for layer in self.params_]
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
         """b of each layer as scikit-learn has it, (n,)."""
+        check_is_fitted(self)
         return [np.asarray(layer.b)[:, 0] for layer in self.params_]
+
+    @contextlib.contextmanager
+    def _as_it_was_if_it_fails(self) -> Iterator[None]:
+        """Keep what an earlier fit has learned, classes beside params, where this one raises."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     # ---- of each kind ----
 
@@ -282,9 +301,10 @@ class _MLP(BaseEstimator):
         weights = np.ones(m) if weights is None else weights  # a part has some, and the same bits as the whole
         if is_part:
             X, Y, weights = _padded(X, Y, weights)
+        params = _start(net, rng, dtype) if earlier is None else None
         key = jax.random.key(rng.randint(2**31 - 1))
-        if earlier is None and is_part:
-            earlier, key = _begun(net, key, chosen, dtype), None
+        if is_part and params is not None:
+            earlier, key, params = _begun(params, key, chosen), None, None
         elif earlier is not None:
             self._refuse_another(earlier, net, chosen, validation is not None, is_part)
             earlier, key = _going_on(earlier, chosen, patience), None
@@ -293,7 +313,7 @@ class _MLP(BaseEstimator):
             monitor = "validation_cost" if self.early_stopping else "cost"
             stopping = {"patience": patience, "monitor": monitor, "min_delta": from_zero("tol", self.tol)}
         self.result_ = result = fit(
-            net, X, Y, key=key, resume=earlier, optimizer=chosen, weights=weights, validation=validation,
+            net, X, Y, key=key, params=params, resume=earlier, optimizer=chosen, weights=weights, validation=validation,
             epochs=epochs + (0 if earlier is None else int(earlier.loop.epoch)), batch_size=batch_size(X.shape[1]),
             metrics=("cost",), precision=self.precision, progress=bool(self.verbose) and ALWAYS, device=self.device,
             **stopping,
@@ -375,7 +395,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     Attributes:
         classes_: (k,), sorted.
         net_, params_, result_: the MLP, its params, and the `FitResult` of the last training.
-        loss_curve_, validation_curve_: J after each epoch, without alpha's part; of validation data None without any.
+        loss_curve_: J of each epoch, the mean over its steps as in `fit`'s history, without alpha's part.
+        validation_curve_: J of the validation data after each epoch; None without any.
         n_iter_: epochs so far.
     """
 
@@ -424,21 +445,24 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Raises:
             ValueError, TypeError: as `fit`; there is early_stopping; or class_weight is "balanced".
         """
-        is_first = not hasattr(self, "classes_")
-        X, y = self._read(X, y, is_first)
-        check_classification_targets(y)
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"class_weight is {self.class_weight!r} in partial_fit, which sees a part of the data; give"
-                " {class: weight}"
-            )
-        if is_first:
-            if classes is None and y.ndim == 1:
-                raise ValueError("classes is None at the first call of partial_fit; give all classes that there are")
-            self._learn_targets(y if y.ndim == 2 else np.asarray(classes), is_first, is_part=True)
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"classes is {classes!r}, but it was {self.classes_} at the first call of partial_fit")
-        self._part(X, y, sample_weight)
+        with self._as_it_was_if_it_fails():
+            is_first = not hasattr(self, "classes_")
+            X, y = self._read(X, y, is_first)
+            check_classification_targets(y)
+            if isinstance(self.class_weight, str):
+                raise ValueError(
+                    f"class_weight is {self.class_weight!r} in partial_fit, which sees a part of the data; give"
+                    " {class: weight}"
+                )
+            if is_first:
+                if classes is None and y.ndim == 1:
+                    raise ValueError(
+                        "classes is None at the first call of partial_fit; give all classes that there are"
+                    )
+                self._learn_targets(y if y.ndim == 2 else np.asarray(classes), is_first, is_part=True)
+            elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(f"classes is {classes!r}, but it was {self.classes_} at the first call of partial_fit")
+            self._part(X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -480,7 +504,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
         if y.ndim == 2 and len(y) > 1 and not is_part and (y.sum(axis=1) == 1).all():  # a part may happen to be so
             raise ValueError("y has exactly one label in every row, which is a class; give y.argmax(axis=1)")
         if len(classes) < 2:
-            raise ValueError(f"y holds one class only ({classes[0]}); expected at least two classes to tell apart")
+            given = "classes" if is_part else "y"
+            raise ValueError(
+                f"{given} holds one class only ({classes[0]}); expected at least two classes to tell apart"
+            )
         self.classes_ = classes
 
     def _check_labels(self, argument: str, y: np.ndarray) -> None:
@@ -535,8 +562,9 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
         """Train for one epoch on a part of the data, from where the last training ended; raises as `fit`."""
-        X, y = self._read(X, y, is_first=not hasattr(self, "result_"))
-        self._part(X, y, sample_weight)
+        with self._as_it_was_if_it_fails():
+            X, y = self._read(X, y, is_first=not hasattr(self, "result_"))
+            self._part(X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -574,10 +602,23 @@ def _padded(X: np.ndarray, Y: Any, weights: np.ndarray) -> Examples:
     return X, Y, np.append(weights, np.zeros(width - m))
 
 
-def _begun(net: MLP, key: Any, chosen: Any, dtype: np.dtype) -> FitResult:
+def _start(net: MLP, rng: Any, dtype: np.dtype) -> Params:
+    """W and b as scikit-learn draws them, number for number: uniform up to √(6/(n + n_prev)), of sigmoids √(2/...).
+
+    Source: X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward networks, 2010.
+    """
+    hidden = net.activations[:-1]
+    layers = []
+    for n_prev, n, activation in zip(net.sizes[:-1], net.sizes[1:], (*hidden, *(hidden[-1:] or [""])), strict=True):
+        bound = np.sqrt((2 if activation == "sigmoid" else 6) / (n_prev + n))
+        W, b = rng.uniform(-bound, bound, (n_prev, n)).T, rng.uniform(-bound, bound, n)[:, None]
+        layers.append(Layer(jnp.asarray(W, dtype), jnp.asarray(b, dtype)))
+    return tuple(layers)
+
+
+def _begun(params: Params, key: Any, chosen: Any) -> FitResult:
     """A training before its first epoch, as `fit` begins it: data that go on from it need not show all classes."""
-    init_key, loop_key = jax.random.split(key)
-    params = init(net, init_key, dtype=dtype)
+    loop_key = jax.random.split(key)[1]
     transformation, _, numbers = optimizers.chosen(chosen)
     opt_state = optimizers.with_numbers(transformation.init(params), numbers)
     loop = loop_start(TrainState(params, opt_state, jnp.int32(0), loop_key), tracks_best=False)

@@ -418,7 +418,7 @@ def test_nothing_is_rounded_silently():
     with pytest.raises(TypeError, match="Y is float64 but X is float32"):
         jaxnet.cost(NET, PARAMS, X, jnp.asarray(Y, jnp.float64))
     doubles = jaxnet.init(NET, jax.random.key(0), dtype=jnp.float64)
-    off = r"params\[0\]\.W is float64 but JAX, whose 64-bit is off, computes in float32; cast one"
+    off = r"params\[0\]\.W is float64 but JAX, whose 64-bit is off, computes in float32; switch it on"
     with jax.enable_x64(False), pytest.raises(TypeError, match=off):
         jaxnet.predict(NET, doubles, X)
 

@@ -2,7 +2,8 @@
 
 import sys
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from jaxnet._arguments import choice
@@ -15,6 +16,7 @@ class ProgressBar(Protocol):
     """What is used of tqdm's."""
 
     n: Any
+    total: Any
 
     def update(self, n: float = 1) -> Any:
         """Move on by that many."""
@@ -25,8 +27,11 @@ class ProgressBar(Protocol):
         ...
 
 
-def progress_bar(progress: bool | str, total: int, unit: str, initial: int = 0) -> AbstractContextManager[ProgressBar]:
+@contextmanager
+def progress_bar(progress: bool | str, total: int, unit: str, initial: int = 0) -> Iterator[ProgressBar]:
     """A bar of that many units: of widgets in a notebook that has ipywidgets, else of text on standard error.
+
+    It is full at the end, also where that comes earlier, for a training that stops by itself is done.
 
     progress: False has it silent wherever it is; "always" shows it where nobody looks on, such as in a log, too.
 
@@ -42,7 +47,9 @@ def progress_bar(progress: bool | str, total: int, unit: str, initial: int = 0) 
             from tqdm.auto import tqdm
     else:
         from tqdm.std import tqdm
-    return tqdm(total=total, unit=unit, initial=initial, disable=not shown)
+    with tqdm(total=total, unit=unit, initial=initial, disable=not shown) as bar:
+        yield bar
+        bar.total = bar.n
 
 
 def is_watched() -> bool:

@@ -65,6 +65,19 @@ def test_a_bar_wherever_it_is_asked_for(place, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_bar_is_full_where_training_stops_by_itself(monkeypatch):
+    stream, _ = stream_of("a terminal", monkeypatch)
+    fit(epochs=50, callbacks=lambda loop, history: loop.epoch == 3)
+    assert "3/3" in stream.getvalue().rpartition("\r")[2]
+
+
+def test_a_bar_is_not_full_where_training_fails(monkeypatch):
+    stream, _ = stream_of("a terminal", monkeypatch)
+    with pytest.raises(ZeroDivisionError):
+        fit(epochs=50, callbacks=lambda loop, history: 1 / (3 - int(loop.epoch)))
+    assert "3/50" in stream.getvalue()
+
+
 def test_another_word_is_refused():
     with pytest.raises(ValueError, match="progress is 'allways'; expected one of 'always', or True or False; did you"):
         fit(progress="allways")
