@@ -53,10 +53,25 @@ def apply(net: MLP, precision: str = "float32") -> Callable[..., Float[Array, "n
 def _applied(net: MLP, precision: str) -> Callable[..., Float[Array, "n_y m"]]:
     def output(params: Any, X: Any) -> Array:
         """A[L], with a gradient by hand."""
-        params, X = checks.inputs(net, params, X, precision)
+        params, X = _varying_alike(checks.inputs(net, params, X, precision))
         return _output(net, precision, params, X)
 
     return output
+
+
+def _varying_alike(leaves: Any) -> Any:
+    """The leaves, each varying over the mesh axes of any: in a shard_map with params that all devices share.
+
+    The transpose of that is the sum over those axes, which autodiff of `forward` would put there too.
+    """
+    varying = lambda leaf: jax.typeof(leaf).manual_axis_type.varying
+    axes = frozenset().union(*map(varying, jax.tree.leaves(leaves)))
+
+    def cast(leaf):
+        missing = tuple(axes - varying(leaf))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, leaves)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

@@ -3,6 +3,7 @@
 import collections
 import importlib
 import re
+from functools import partial
 
 import equinox
 import jax
@@ -11,6 +12,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import jaxnet
 from tests import cases
@@ -265,3 +268,19 @@ def test_among_other_params_with_optax(expected):
 
     _, costs = jax.lax.scan(step, (everything, optimizer.init(everything)), length=100)
     assert costs[-1] < 0.8 * costs[0]
+
+
+@pytest.mark.parametrize("of", ["outside", "inside"])
+def test_devices_that_share_the_params_and_split_the_examples(of, key):
+    """In a shard_map, whose types tell what differs between devices; the gradient is that of all examples."""
+    net, mesh = jaxnet.MLP((2, 5, 2), ("tanh", "softmax")), jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,))
+    params, X = jaxnet.init(net, key), jax.random.normal(key, (2, 8))
+    own = lambda params, X: (jaxnet.apply(net)(params, X)[0] ** 2).sum()
+    split = partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(None, "i")), out_specs=P())
+    if of == "outside":
+        total = split(lambda params, X: jax.lax.psum(own(params, X), "i"))
+        found = jax.jit(jax.grad(total))(params, X)
+    else:
+        found = jax.jit(split(jax.grad(own)))(params, X)
+    expected = jax.grad(lambda params: (jaxnet.predict(net, params, X)[0] ** 2).sum())(params)
+    assert_trees_close(jax.device_get(found), expected, rtol=1e-5)
