@@ -48,6 +48,26 @@ def test_strict_insists_on_autodiffs_value():
     assert check_gradients(LOSSES["maximum"], at_zero(0.5), X, kinks="strict")
 
 
+@pytest.mark.parametrize("witnesses", ["auto", "full"])
+def test_strict_tells_a_tie_that_a_rounding_of_the_inputs_leaves(witnesses):
+    """Unlike one at 0, it is a step within the noise, by which any convention would pass."""
+    edges, clip = np.array([-0.5, 0.5, 0.0, 1.0], np.float32), lambda x: jnp.sum(jnp.clip(x, -0.5, 0.5))
+    inside, within = lambda x: (jnp.abs(x) < 0.5).astype(x.dtype), lambda x: (jnp.abs(x) <= 0.5).astype(x.dtype)
+    strict = {"kinks": "strict", "witnesses": witnesses, "raise_": False}
+    found = [check_gradients(clip, g, edges, **strict).verdict for g in (jax.grad(clip), inside, within)]
+    assert found == ["PASS", "FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_all_witnesses_agree_but_for_what_a_tie_leaves_open(loss):
+    """Those of slopes take one side of it, as any convention does."""
+    for value in (0.0, 0.5, 1.0):
+        report = check_gradients(LOSSES[loss], at_zero(value), X, witnesses="full")
+        assert report.verdict == "PASS" and not any("disagree" in note for note in report.notes), report
+    wrong = lambda x: 1.01 * at_zero(0.5)(x)
+    assert check_gradients(LOSSES[loss], wrong, X, witnesses="full", raise_=False).verdict == "FAIL"
+
+
 def test_a_bug_away_from_the_kink_is_not_excused_by_it():
     wrong = lambda x: at_zero(0.0)(x).at[4].set(1.01)
     assert check_gradients(LOSSES["maximum"], wrong, X, raise_=False).verdict == "FAIL"
