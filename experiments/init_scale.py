@@ -95,7 +95,7 @@ def claim(found: dict) -> str:
     """The costs at the best scale and at both ends."""
     scales, cost = found["scales"], found["cost"]
     return (
-        f"After {found['config'].steps} steps the cost is lowest from a scale of {best_scale(found):g}:"
+        f"After {found['config'].steps} steps the cost is, of these scales, lowest from {best_scale(found):g}:"
         f" {cost.min():.3f}. From {scales[0]:g} it is {cost[0]:.3f}, and from {scales[-1]:g}, where"
         f" {found['saturated'][-1]:.1%} of the hidden units are saturated, {cost[-1]:.0f}."
     )

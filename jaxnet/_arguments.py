@@ -119,6 +119,12 @@ def fields_in_short(record: Any) -> str:
     return f"{type(record).__name__}({', '.join(f'{name}={in_short(leaf)}' for name, leaf in own.items())})"
 
 
+def shown(value: Any) -> str:
+    """The value's repr; of what would fill lines, such as an array, its type."""
+    text = repr(value)
+    return text if len(text) <= 80 else type_name(value)
+
+
 def type_name(value: Any) -> str:
     """The value's type with its article, such as "a list" or "an int"; None is None."""
     if value is None:

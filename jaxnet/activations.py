@@ -185,6 +185,10 @@ def verified(g: Activation) -> str | None:
                 got = f"{getattr(array, 'dtype', type(array).__name__)}{list(getattr(array, 'shape', []))}"
                 if got != f"float32{list(Z.shape)}":
                     return f"for Z of float32{list(Z.shape)} {what} is {got}; expected the same shape and dtype"
+            try:
+                jax.eval_shape(lambda Z: g.derivative(Z, g.apply(Z)), Z)
+            except jax.errors.TracerArrayConversionError:
+                return "JAX cannot trace it, as NumPy's functions; write it with jax.numpy"
             report = check_gradients(_weighted_sum(g), _weighted_slopes(g), {"Z": 3 * Z}, C, raise_=False)
         except Exception as error:  # whatever a function of the caller's raises
             return f"it raises {type(error).__name__}: {error}"

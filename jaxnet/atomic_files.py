@@ -52,5 +52,6 @@ def _saving(file: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        left = "the earlier one is as it was" if os.path.lexists(file) else "there is none"
-        raise NotSavedError(f"{file} cannot be saved ({error.strerror}), {left}; {remedy}") from error
+        left = ", the earlier one is as it was" * os.path.lexists(file)
+        why = error.strerror if file.parent.exists() else f"there is no directory {file.parent}"
+        raise NotSavedError(f"{file} cannot be saved ({why}){left}; {remedy}") from error

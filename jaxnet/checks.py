@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import values
-from jaxnet._arguments import choice, positive, type_name
+from jaxnet._arguments import choice, positive, shown, type_name
 from jaxnet._xla import split
 from jaxnet._xla.matmul import POLICIES
 from jaxnet.mlp import MLP, Cache, Layer, LayerCache, Params
@@ -64,7 +64,7 @@ def init_scheme(scheme: Any, choices: Iterable[str], dtype: np.dtype) -> Any:
 def mlp(net: Any) -> None:
     """Refuse what is not an MLP."""
     if not isinstance(net, MLP):
-        raise TypeError(f"net is {net!r}; expected an MLP, such as MLP((2, 4, 1), ('tanh', 'sigmoid'))")
+        raise TypeError(f"net is {shown(net)}; expected an MLP, such as MLP((2, 4, 1), ('tanh', 'sigmoid'))")
 
 
 def read(argument: str, given: Any, dtype: Any, other: str) -> np.ndarray | jax.Array:
@@ -98,7 +98,10 @@ def params(net: Any, params: Any, argument: str = "params") -> Params:
     dtypes, layers = {}, []
     for position, (layer, n_prev, n) in enumerate(zip(params, sizes[:-1], sizes[1:], strict=True)):
         if not isinstance(layer, Layer):
-            raise ValueError(f"{argument}[{position}] is {type_name(layer)}; expected {wanted}")
+            raise ValueError(
+                f"{argument}[{position}] is {type_name(layer)}; expected a Layer: jaxnet.Layer(W, b) for each of the"
+                f" {len(sizes) - 1} layers of sizes {sizes}"
+            )
         leaves = []
         for name, leaf, expected in zip(("W", "b"), layer, ((n, n_prev), (n, 1)), strict=True):
             place = f"{argument}[{position}].{name}"
@@ -254,7 +257,7 @@ def random_key(key: Any) -> None:
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
     raw = getattr(key, "dtype", None) == np.uint32 and key.shape == raw_key_shape()
     if not (typed or raw):
-        raise TypeError(f"key is {key!r}; expected one JAX random key, such as jax.random.key(0)")
+        raise TypeError(f"key is {shown(key)}; expected one JAX random key, such as jax.random.key(0)")
 
 
 def raw_key_shape() -> tuple[int, ...]:

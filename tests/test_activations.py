@@ -128,8 +128,10 @@ def test_one_is_known_by_its_functions():
         (jnp.sum, lambda Z, A: Z, r"g\(Z\) is float32\[\]; expected the same shape and dtype"),
         (mish, lambda Z, A: jnp.float16(1) * Z.astype("float16"), "its derivative is float16"),
         (mish, mish, "it raises TypeError: .* positional argument"),
+        (lambda Z: np.tanh(Z), lambda Z, A: 1 - A * A, "JAX cannot trace it, .*; write it with jax.numpy"),
+        (jnp.tanh, lambda Z, A: 1 - np.square(A), "JAX cannot trace it, .*; write it with jax.numpy"),
     ],
-    ids=["a factor", "another's", "not entry by entry", "a sum", "another dtype", "one argument"],
+    ids=["a factor", "another's", "not entry by entry", "a sum", "another dtype", "one argument", "NumPy's", "in part"],
 )
 def test_a_pair_that_is_none_is_refused(g, derivative, message):
     with pytest.raises(ValueError, match=r"(?s)activations\[0\] is Activation\(.*\), and cannot be used: .*" + message):

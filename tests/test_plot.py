@@ -75,6 +75,10 @@ def test_history_draws_the_costs_and_accuracies_of_a_training():
             np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4])
             np.testing.assert_array_equal(line.get_ydata(), result.history[name.replace(" ", "_")])
     assert len({(line.get_color(), line.get_linestyle()) for line in (*ax.lines, *twin.lines)}) == 4
+    ax.get_figure().canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y1 <= ax.get_window_extent().y0  # it covers no curve
+    assert {float(tick) for tick in ax.get_xticks()} <= {*range(10)}  # epochs are whole
     assert len(ax.get_legend().get_texts()) == 4 and ax.get_xlabel() == "epoch" and twin.get_ylabel() == "accuracy"
 
 

@@ -304,7 +304,7 @@ def test_places_where_nothing_can_be_saved_are_named(tmp_path, file, monkeypatch
         tmp_path / "link": "it is a directory",
         tmp_path / "pipe": "it is a device or a pipe",
         Path("/dev/null"): "it is a device or a pipe",
-        tmp_path / "missing" / "net": "No such file or directory",
+        tmp_path / "missing" / "net": f"there is no directory {tmp_path / 'missing'}",
         file / "net": "Not a directory",
         tmp_path / ("n" * 300): "File name too long",
     }.items():

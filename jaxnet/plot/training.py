@@ -53,7 +53,8 @@ def history(result: Any, ax: Axes | None = None) -> Axes:
         twin = ax.twinx()
         lines += _draw_curves(twin, right)
         twin.set(ylabel="accuracy", ylim=(0, 1.02))
-    ax.legend(handles=lines, loc="center right", fontsize="small")
+    ax.locator_params(axis="x", integer=True)
+    ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize="small", frameon=False)
     return ax
 
 

@@ -66,8 +66,10 @@ class Named:
     def __post_init__(self):
         """Check, and store the numbers as floats."""
         choice("optimizer", self.name, NAMES, ", or an optimizer of optax")
-        schedule = "; a schedule goes into an optimizer of optax: optimizer=optax.adam(schedule)"
-        object.__setattr__(self, "learning_rate", positive("learning_rate", self.learning_rate, schedule))
+        other = "; a schedule goes into an optimizer of optax: optimizer=optax.adam(schedule)"
+        if np.ndim(self.learning_rate):
+            other = "; several are for jaxnet.sweep(learning_rate=), which trains a network with each"
+        object.__setattr__(self, "learning_rate", positive("learning_rate", self.learning_rate, other))
         if self.l2 is not None:
             object.__setattr__(self, "l2", from_zero("l2", self.l2))
 

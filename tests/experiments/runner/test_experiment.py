@@ -133,7 +133,7 @@ def test_trees_are_compared_leaf_by_leaf():
     [
         (lambda config: signal.raise_signal(signal.SIGTERM), 143, "fake: interrupted; nothing is saved\n"),
         (lambda config: signal.raise_signal(signal.SIGINT), 130, "fake: interrupted; nothing is saved\n"),
-        (lambda config: {"steps": 1}, "fake: {picture} cannot be saved (File too large), there is none; make room", ""),
+        (lambda config: {"steps": 1}, "fake: {picture} cannot be saved (File too large); make room", ""),
     ],
 )
 def test_a_run_that_cannot_end_says_what_is_left(broken, code, told, fake, monkeypatch, tmp_path, capsys):
