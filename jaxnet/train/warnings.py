@@ -18,7 +18,8 @@ from jaxnet.mlp import MLP, Params
 ENOUGH = 3  # epochs, before which a cost that has not fallen tells nothing
 LARGE = 1e4  # a cost whose targets are of some 100 deviations
 UNCHANGED = 1e-6  # relative: the rounding of float32 in an epoch's mean
-SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason for a cost
+SCALES = (1e-3, 1e3)  # between which the largest |X| is no reason that nothing is learned
+UNIT = 10  # the largest |X| of features of unit scale
 FAR_ABOVE = 10  # times what the cost would be of a network that answers 0: a start draws answers of about 1
 LOST = 100  # times the same: what no epoch of a descent costs from a start that `fit` draws
 SAMPLE = 32  # examples at once: of a layer that is alive, some of them activate a unit
@@ -100,9 +101,9 @@ def warn_of_a_cost_beyond_the_targets(
         return
     largest, at_zero = max(float(X.max()), -float(X.min())), _cost_at_zero(net, Y, weights)
     enough = len(costs) >= ENOUGH
-    scale = f"as large as {largest:.3g}" if largest > SCALES[1] else f"nowhere larger than {largest:.3g}"
+    scale = f"as large as {largest:.3g}" if largest > UNIT else f"nowhere larger than {largest:.3g}"
     remedy = "standardise X: subtract each feature's mean and divide by its standard deviation"
-    if largest > SCALES[1] and costs[0] > FAR_ABOVE * at_zero:
+    if largest > UNIT and costs[0] > FAR_ABOVE * at_zero:
         warn(
             f"X is {scale}, and the cost of the first epoch is {costs[0]:.3g}, far above the {at_zero:.3g} that the"
             f" targets explain; {remedy}"

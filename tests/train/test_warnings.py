@@ -135,6 +135,13 @@ def test_inputs_far_from_unit_scale(output):
     assert_one_warning(saturated, lambda: train(tanh, 1e6 * X, key=jax.random.key(1)))
 
 
+def test_pixels_from_0_to_255_are_told():
+    """They train a little, and the first cost is a hundred times what a network that answers 0 would have."""
+    pixels, cost = (255 * np.abs(X) / np.abs(X).max()).astype(np.float32), {"cost": np.array([173.0, 20.0, 8.0])}
+    (text,) = said(warn_of_a_cost_beyond_the_targets, RELU, pixels, Y, None, cost, True)
+    assert text.startswith("X is as large as 255, and the cost of the first epoch is 173, far above the 0.693 that")
+
+
 def test_a_rate_at_which_no_number_overflows():
     """Bounded units keep the cost finite, and it goes up and down where no start has it."""
     tanh, beyond = jaxnet.MLP((2, 4, 1), ("tanh", "sigmoid")), r"the cost was never below \S+e\+0[78] in 5 epochs, far"
@@ -154,7 +161,7 @@ def test_inputs_of_any_scale_are_fine_where_the_cost_is():
         (identity, wide, 1e4 * Y, [1e8, 1e7, 1e6]),  # the targets are as large
         (RELU, 1e-5 * X, Y, [0.7, 0.6, 0.5]),  # learned all the same
         (RELU, 1e-5 * X, Y, [0.7, 0.7]),  # too early to tell
-        (RELU, 100 * X, Y, [50.0, 20.0, 10.0]),
+        (RELU, 2 * X, Y, [50.0, 20.0, 10.0]),
         (RELU, 1e4 * X, Y, [0.8, 0.8, 0.6]),  # learned all the same
         (RELU, one_far_off, Y, [0.7, 0.7, 0.7]),  # of one example
         (RELU, X, Y, [500.0, 200.0]),  # too early to tell
