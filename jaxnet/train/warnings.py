@@ -103,7 +103,7 @@ def warn_of_a_cost_beyond_the_targets(
     enough = len(costs) >= ENOUGH
     scale = f"as large as {largest:.3g}" if largest > UNIT else f"nowhere larger than {largest:.3g}"
     remedy = "standardise X: subtract each feature's mean and divide by its standard deviation"
-    if largest > UNIT and costs[0] > FAR_ABOVE * at_zero:
+    if largest > (UNIT if is_own_start else SCALES[1]) and costs[0] > FAR_ABOVE * at_zero:
         warn(
             f"X is {scale}, and the cost of the first epoch is {costs[0]:.3g}, far above the {at_zero:.3g} that the"
             f" targets explain; {remedy}"

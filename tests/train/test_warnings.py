@@ -140,6 +140,7 @@ def test_pixels_from_0_to_255_are_told():
     pixels, cost = (255 * np.abs(X) / np.abs(X).max()).astype(np.float32), {"cost": np.array([173.0, 20.0, 8.0])}
     (text,) = said(warn_of_a_cost_beyond_the_targets, RELU, pixels, Y, None, cost, True)
     assert text.startswith("X is as large as 255, and the cost of the first epoch is 173, far above the 0.693 that")
+    assert said(warn_of_a_cost_beyond_the_targets, RELU, pixels, Y, None, cost, False) == []  # params that were given
 
 
 def test_a_rate_at_which_no_number_overflows():
