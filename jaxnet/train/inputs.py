@@ -146,7 +146,7 @@ def refuse_merged(argument: str, given: Any, cast: np.ndarray, feature: str = "r
             raise ValueError(
                 f"{argument} holds {distinct} different numbers in {feature} {row}, from {low[row]:.17g} to"
                 f" {high[row]:.17g}, of which {cast.dtype} keeps {kept} apart; subtract the {feature}'s mean, or train"
-                " in float64, of X with jax.config.update('jax_enable_x64', True)"
+                " in float64, after jax.config.update('jax_enable_x64', True)"
             )
 
 
